@@ -1,0 +1,210 @@
+"""Hardware parameters: frozen, validated where they are born, shared by golden and hdl.
+
+Imports neither torch nor amaranth.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHUNK_BITS = (16, 32, 64, 128, 256)
+LANES = (1, 2, 4, 8, 16, 32)
+WEIGHT_BITS = (4, 8)
+DATA_BITS = (64, 128, 256, 512)
+LEAKS = ("2^-k", "1-2^-k")
+
+
+class ParameterError(ValueError):
+    """A hardware parameter or user input outside its legal set; the text is the whole message."""
+
+
+def _require(ok: bool, name: str, value: object, legal: str) -> None:
+    if not ok:
+        raise ParameterError(f"{name} must be {legal}, not {value!r}")
+
+
+def word_bits(steps: int) -> int:
+    """Return the stored width of a word of ``steps`` bits: the next power of two (1, 2, 4, 8, 16)."""
+    return 1 << (steps - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LifParams:
+    """Parallel LIF: one neuron, up to ``t_max`` steps, ``steps_per_cycle`` steps in a clock cycle.
+
+    stream_bits : width of the signed input current
+    membrane_bits : width of the signed membrane and threshold, without fraction bits
+    leak : ``"2^-k"`` (membrane times 1, 1/2, 1/4) or ``"1-2^-k"`` (times 0, 1/2, 3/4, 7/8)
+    """
+
+    t_max: int = 16
+    stream_bits: int = 24
+    membrane_bits: int = 32
+    leak: str = "2^-k"
+    steps_per_cycle: int = 4
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
+        _require(8 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 8..32")
+        _require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
+                 f"in {self.stream_bits}..32")
+        _require(self.leak in LEAKS, "leak", self.leak, f"one of {', '.join(LEAKS)}")
+        _require(self.steps_per_cycle in (1, 2, 4, 8, 16), "steps_per_cycle", self.steps_per_cycle,
+                 "one of 1, 2, 4, 8, 16")
+
+    @property
+    def k_max(self) -> int:
+        """Largest ``leak_shift``."""
+        return 2 if self.leak == "2^-k" else 3
+
+    @property
+    def fraction_bits(self) -> int:
+        """Fraction bits kept below the membrane: none for 2^-k, k per step for 1-2^-k."""
+        return 0 if self.leak == "2^-k" else self.k_max * self.t_max
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """One build of the FTP accelerator.
+
+    lanes : TPPEs, one output row each
+    chunk_bits : bits of a bitmask chunk
+    t_max : widest word, which is also the most timesteps
+    weight_bits : 4 or 8
+    acc_bits, stream_bits, membrane_bits : sum, current and membrane widths
+    max_chunks : chunks of one row that a lane holds
+    row_value_lines : lines of ``chunk_bits`` bits for the packed words of one row
+    weight_bytes : bytes of one half of the weight buffer
+    pool_channels : most output channels of a layer that pools
+    data_bits, address_bits, outstanding, burst_beats : AXI4 port
+    """
+
+    name: str = "custom"
+    lanes: int = 16
+    chunk_bits: int = 128
+    t_max: int = 16
+    weight_bits: int = 8
+    acc_bits: int = 24
+    stream_bits: int = 24
+    membrane_bits: int = 32
+    leak: str = "2^-k"
+    steps_per_cycle: int = 4
+    max_chunks: int = 128
+    row_value_lines: int = 160
+    weight_bytes: int = 28672
+    pool_channels: int = 512
+    data_bits: int = 512
+    address_bits: int = 40
+    outstanding: int = 32
+    burst_beats: int = 64
+    fifo_depth: int = 8
+    buffer_bytes: int = 262144
+
+    def __post_init__(self) -> None:
+        _require(self.lanes in LANES, "lanes", self.lanes, "one of 1, 2, 4, 8, 16, 32")
+        _require(self.chunk_bits in CHUNK_BITS, "chunk_bits", self.chunk_bits, "one of 16, 32, 64, 128, 256")
+        _require(self.weight_bits in WEIGHT_BITS, "weight_bits", self.weight_bits, "one of 4, 8")
+        _require(self.data_bits in DATA_BITS, "data_bits", self.data_bits, "one of 64, 128, 256, 512")
+        _require(16 <= self.acc_bits <= 32, "acc_bits", self.acc_bits, "in 16..32")
+        _require(self.acc_bits <= self.stream_bits, "acc_bits", self.acc_bits, f"at most stream_bits ({self.stream_bits})")
+        _require(32 <= self.address_bits <= 64, "address_bits", self.address_bits, "in 32..64")
+        _require(1 <= self.outstanding <= 256, "outstanding", self.outstanding, "in 1..256")
+        _require(self.burst_beats in (16, 32, 64, 128, 256), "burst_beats", self.burst_beats,
+                 "one of 16, 32, 64, 128, 256")
+        _require(self.burst_beats * self.data_bits // 8 <= 4096, "burst_beats", self.burst_beats,
+                 f"at most {4096 * 8 // self.data_bits} with {self.data_bits} data bits (4 KB boundary)")
+        _require(8 <= self.fifo_depth <= 64 and self.fifo_depth >= self.laggy_cycles, "fifo_depth", self.fifo_depth,
+                 f"in {max(8, self.laggy_cycles)}..64")
+        _require(2 <= self.max_chunks <= 1024, "max_chunks", self.max_chunks, "in 2..1024")
+        _require(1 <= self.row_value_lines <= 4096, "row_value_lines", self.row_value_lines, "in 1..4096")
+        _require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
+                 self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
+        _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
+        self.lif  # noqa: B018
+        _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
+                 f"at least {self.used_bytes}, what the row, weight and pool stores take")
+
+    @property
+    def lif(self) -> LifParams:
+        """Parameters of the parallel LIF."""
+        return LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits,
+                         leak=self.leak, steps_per_cycle=self.steps_per_cycle)
+
+    @property
+    def laggy_cycles(self) -> int:
+        """Cycles of the laggy prefix sum: 16 bits a cycle."""
+        return self.chunk_bits // 16
+
+    @property
+    def count_bits(self) -> int:
+        """Bits of a count of set bits in one chunk, 0..chunk_bits."""
+        return self.chunk_bits.bit_length()
+
+    @property
+    def row_value_bits(self) -> int:
+        """Bits of packed words that one row may take."""
+        return self.row_value_lines * self.chunk_bits
+
+    @property
+    def index_bits(self) -> int:
+        """Bits of a place among the packed words of a row (words may be one bit wide)."""
+        return self.row_value_bits.bit_length()
+
+    @property
+    def row_entry_bits(self) -> int:
+        """Bits that a lane keeps for one row chunk: mask, place of its first word, laggy group bases."""
+        return self.chunk_bits + self.index_bits + (self.laggy_cycles - 1) * self.count_bits
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all stores, both halves."""
+        row = self.max_chunks * self.row_entry_bits + self.row_value_bits
+        pool = self.pool_channels * self.t_max
+        return (2 * self.lanes * row + self.lanes * pool) // 8 + 2 * self.weight_bytes
+
+    @property
+    def hash(self) -> str:
+        """First 8 hex digits of the SHA-256 of every parameter but the name."""
+        fields = dataclasses.asdict(self)
+        del fields["name"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
+
+
+PRESETS: dict[str, Arch] = {
+    "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, max_chunks=64, row_value_lines=96, weight_bytes=768,
+                 pool_channels=48, data_bits=64, outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
+    "loas": Arch(name="loas"),
+}
+
+
+def load_preset(text: str) -> Arch:
+    """Return a preset by name, or from a TOML file whose keys are fields of `Arch` (``base`` names a preset).
+
+    Raises `ParameterError` for an unknown name, an unreadable file, an unknown key or an illegal value.
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    if not text.endswith(".toml"):
+        raise ParameterError(f"preset: unknown name {text!r}; legal: {', '.join(PRESETS)} or a FILE.toml; try: spikeloom list")
+    try:
+        table: dict[str, Any] = tomllib.loads(Path(text).read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterError(f"preset: {text}: cannot be read ({error}); legal: a TOML file of Arch fields") from None
+    base = table.pop("base", "loas")
+    if base not in PRESETS:
+        raise ParameterError(f"preset: {text}: base: unknown name {base!r}; legal: {', '.join(PRESETS)}")
+    types = {f.name: type(f.default) for f in dataclasses.fields(Arch)}
+    for key, value in table.items():
+        if key not in types:
+            raise ParameterError(f"preset: {text}: unknown field {key!r}; legal: {', '.join(types)}")
+        if type(value) is not types[key]:
+            raise ParameterError(f"preset: {text}: {key} must be of type {types[key].__name__}, not {value!r}")
+    table.setdefault("name", Path(text).stem)
+    try:
+        return dataclasses.replace(PRESETS[base], **table)
+    except ParameterError as error:
+        raise ParameterError(f"preset: {text}: {error}") from None

@@ -1,0 +1,169 @@
+"""Byte-exact formats: program header, layer and pass descriptors, weight tile header, counter record.
+
+One table per record: field name, 32-bit word, lowest bit, width, meaning. Everything is little-endian;
+offsets are relative to the base register. The tables are read by the image builder, the RTL and the
+documentation, so a field has one definition.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+PROGRAM_MAGIC = 0x504B5053  # "SPKP"
+FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+HEADER_BYTES = 64
+RECORD_BYTES = 128
+ALIGN = 64
+STATS_BYTES = 64
+CURRENT_BYTES = 4
+
+ERRORS = {
+    0: "none",
+    1: "program magic or header is not a spikeloom program",
+    2: "program format major version is not this build's",
+    3: "program CRC32 does not match",
+    4: "program needs more than this build's limits",
+    5: "program needs a feature this build does not have",
+    6: "AXI read response error",
+    7: "AXI write response error",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a record."""
+
+    name: str
+    word: int
+    lsb: int
+    width: int
+    meaning: str
+
+
+HEADER = (
+    Field("magic", 0, 0, 32, "0x504B5053, the letters SPKP"),
+    Field("minor", 1, 0, 16, "format minor version"),
+    Field("major", 1, 16, 16, "format major version"),
+    Field("length", 2, 0, 32, "bytes of header and descriptors"),
+    Field("crc", 3, 0, 32, "CRC32 (zlib) of bytes 16 to length"),
+    Field("layers", 4, 0, 16, "layer descriptors"),
+    Field("chunk_bits", 4, 16, 16, "chunk size the tensors are cut for"),
+    Field("chunks", 5, 0, 16, "most chunks of a row"),
+    Field("row_lines", 5, 16, 16, "most value lines of a row"),
+    Field("weight_bytes", 6, 0, 32, "largest weight tile"),
+    Field("pool_channels", 7, 0, 16, "most channels of a layer that pools"),
+    Field("t_max", 7, 16, 8, "widest word"),
+    Field("weight_bits", 7, 24, 8, "bits of a weight"),
+    Field("features", 8, 0, 32, "features needed, see FEATURES"),
+)
+
+FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3}
+
+LAYER = (
+    Field("passes", 0, 0, 8, "passes; 0: the sums are 0"),
+    Field("steps", 0, 8, 5, "timesteps"),
+    Field("min_spikes", 0, 16, 5, "words with fewer spikes become silent"),
+    Field("word_log2", 0, 24, 3, "log2 of the stored width of an output word"),
+    Field("neuron", 1, 0, 1, "run the neuron and store compressed fibers"),
+    Field("store_currents", 1, 1, 1, "store currents [y][x][c][t]"),
+    Field("readout", 1, 2, 1, "store currents summed over t [y][x][c]"),
+    Field("residual", 1, 3, 1, "add stored currents"),
+    Field("max_pool", 1, 4, 1, "signed max-pool over the residual window"),
+    Field("or_pool", 1, 5, 1, "max-pool of spikes"),
+    Field("decay_input", 1, 6, 1, "the input decays with the membrane"),
+    Field("strict", 1, 7, 1, "fire on > instead of >="),
+    Field("reset", 1, 8, 2, "0 hard, 1 soft, 2 soft_delayed"),
+    Field("leak_shift", 1, 10, 2, "k"),
+    Field("operand_log2", 1, 12, 3, "log2 of the stored width of an operand word, all passes"),
+    Field("height", 2, 0, 16, "map before OR-pool"),
+    Field("width", 2, 16, 16, "map before OR-pool"),
+    Field("out_height", 3, 0, 16, "map after OR-pool"),
+    Field("out_width", 3, 16, 16, "map after OR-pool"),
+    Field("columns", 4, 0, 16, "output channels"),
+    Field("chunks", 4, 16, 16, "chunks of a row, all passes"),
+    Field("pool_kernel", 5, 0, 8, "OR-pool or max-pool window"),
+    Field("pool_stride", 5, 8, 8, "OR-pool or max-pool stride"),
+    Field("pool_padding", 5, 16, 8, "OR-pool or max-pool padding"),
+    Field("column_tiles", 6, 0, 16, "weight tiles"),
+    Field("row_tiles", 7, 0, 32, "tiles of up to `lanes` output pixels"),
+    Field("weights", 8, 0, 32, "offset of the first weight tile"),
+    Field("out_masks", 9, 0, 32, "offset of the output masks"),
+    Field("out_mask_stride", 10, 0, 32, "bytes of one output mask"),
+    Field("out_values", 11, 0, 32, "offset of the output value slots"),
+    Field("out_slot_stride", 12, 0, 32, "bytes of one output slot"),
+    Field("currents", 13, 0, 32, "offset of stored currents or read-out"),
+    Field("current_stride", 14, 0, 32, "bytes of one pixel's currents or read-out"),
+    Field("residual_base", 15, 0, 32, "offset of the currents to add"),
+    Field("residual_stride", 16, 0, 32, "bytes of one pixel's currents to add"),
+    Field("residual_height", 17, 0, 16, "map of the currents to add"),
+    Field("residual_width", 17, 16, 16, "map of the currents to add"),
+)
+
+PASS = (
+    Field("masks", 0, 0, 32, "offset of the operand's masks"),
+    Field("mask_stride", 1, 0, 32, "bytes of one mask"),
+    Field("values", 2, 0, 32, "offset of the operand's value slots"),
+    Field("slot_stride", 3, 0, 32, "bytes of one slot"),
+    Field("height", 4, 0, 16, "operand map"),
+    Field("width", 4, 16, 16, "operand map"),
+    Field("kernel_height", 5, 0, 8, "taps"),
+    Field("kernel_width", 5, 8, 8, "taps"),
+    Field("stride", 5, 16, 8, "of the taps' origin"),
+    Field("padding", 5, 24, 8, "silent border"),
+    Field("input", 6, 3, 1, "add the input offset register"),
+    Field("identity", 6, 4, 1, "bit b goes to step b where `steps` is set"),
+    Field("tap_chunks", 6, 16, 16, "chunks of one tap"),
+    Field("last_bytes", 7, 0, 8, "mask bytes of a tap's last chunk"),
+    Field("planes", 7, 8, 8, "bits of a word that have an entry"),
+    Field("steps", 8, 0, 16, "steps that an identity pass writes"),
+)
+PLANE_WORD = 16
+PLANE = (
+    Field("steps", 0, 0, 16, "steps the bit adds to"),
+    Field("shift", 0, 16, 5, "left shift"),
+    Field("negate", 0, 21, 1, "subtract"),
+)
+
+TILE = (
+    Field("bytes", 0, 0, 32, "whole tile, header included, a multiple of 64"),
+    Field("columns", 1, 0, 16, "columns of the tile"),
+    Field("masks", 2, 0, 32, "byte offset of the masks in the tile"),
+    Field("values", 3, 0, 32, "byte offset of the values in the tile"),
+)
+
+STATS = ("cycles", "matches", "corrections", "chunks", "stall_fifo", "stall_weights", "stall_rows", "stall_tail",
+         "bytes_read", "bytes_written", "layer")
+
+
+def pack(table: tuple[Field, ...], size: int, values: dict[str, int]) -> bytes:
+    """Return one record of ``size`` bytes; unnamed fields are 0.
+
+    Raises ValueError when a value does not fit its field or has no field.
+    """
+    words = [0] * (size // 4)
+    known = {field.name: field for field in table}
+    for name, value in values.items():
+        field = known[name]
+        if not 0 <= value < 1 << field.width:
+            raise ValueError(f"{name} must be in 0..{(1 << field.width) - 1}, not {value}")
+        words[field.word] |= value << field.lsb
+    return struct.pack(f"<{len(words)}I", *words)
+
+
+def unpack(table: tuple[Field, ...], record: bytes) -> dict[str, int]:
+    """Return the fields of one record."""
+    words = struct.unpack(f"<{len(record) // 4}I", record)
+    return {f.name: words[f.word] >> f.lsb & ((1 << f.width) - 1) for f in table}
+
+
+def seal(body: bytes, header: dict[str, int]) -> bytes:
+    """Return a program: header with length and CRC32 filled in, then ``body`` (descriptors)."""
+    length = HEADER_BYTES + len(body)
+    fields = {"magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "minor": FORMAT_MINOR, "length": length, **header}
+    tail = pack(HEADER, HEADER_BYTES, fields)[16:] + body
+    return pack(HEADER, HEADER_BYTES, {**fields, "crc": zlib.crc32(tail)})[:16] + tail
+
+
+def align(offset: int, to: int = ALIGN) -> int:
+    """Return the next multiple of ``to``."""
+    return -(-offset // to) * to

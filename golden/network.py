@@ -1,0 +1,164 @@
+"""The integer network: what lowering writes, `golden.run` executes and `hdl.image` lays out in memory."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """What one bit of an operand word adds to: ``sum[t] += (-1)^negate * 2^shift * dot`` for t in ``steps``."""
+
+    steps: tuple[int, ...] = ()
+    shift: int = 0
+    negate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One sweep over an operand tensor.
+
+    source : name of the operand tensor, ``input.<j>`` or a layer that writes words
+    weight : int8 [N, C, kh, kw]; zero means pruned
+    planes : one entry per bit of the operand word, bit 0 first
+    """
+
+    source: str
+    weight: Tensor
+    stride: int = 1
+    padding: int = 0
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neuron:
+    """Neuron step of a layer; thresholds are integers in units of the layer's sums.
+
+    threshold : int64 [N]
+    leak_shift : k in 0..2 (0..3 with ``leak="1-2^-k"``)
+    decay_input : the input decays with the membrane (only k = 0 or 1, only ``leak="2^-k"``)
+    compare : ``">="`` or ``">"``
+    reset : ``"hard"`` (to 0), ``"soft"`` (minus threshold) or ``"soft_delayed"`` (minus threshold one step later)
+    """
+
+    threshold: Tensor
+    leak_shift: int
+    decay_input: bool = False
+    compare: str = ">="
+    reset: str = "hard"
+    leak: str = "2^-k"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Max-pool window in pixels."""
+
+    kernel: int
+    stride: int
+    padding: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Sums from 1..P passes (0 passes: sums are 0), then one tail in the order of the fields below.
+
+    bias : int64 [N], added at every step
+    residual : name of a layer whose stored currents are added, or None
+    max_pool : signed max-pool of currents, or None
+    store_currents : write the currents ``[y][x][c][t]``
+    neuron : None for a read-out
+    min_spikes : words with fewer spikes become silent (1 keeps all words)
+    or_pool : max-pool of spikes, or None
+    readout : write the currents summed over t, ``[y][x][c]``
+    origin : module path in the captured network
+    """
+
+    name: str
+    passes: tuple[Pass, ...]
+    bias: Tensor
+    residual: str | None = None
+    max_pool: Pool | None = None
+    store_currents: bool = False
+    neuron: Neuron | None = None
+    min_spikes: int = 1
+    or_pool: Pool | None = None
+    readout: bool = False
+    origin: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """How a real-valued example becomes operand words.
+
+    kind : ``"static"`` (``x [C, H, W]`` at every step) or ``"steps"`` (``x [T, C, H, W]``)
+    bits : bits of the quantised value (1: binary frames, sent as spikes)
+    scale : integer = round-half-up(x / scale), clipped to the signed (bits > 1) range
+    plane_bits : bits of one operand word
+    """
+
+    kind: str
+    channels: int
+    height: int
+    width: int
+    bits: int
+    scale: float
+    plane_bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """An integer network.
+
+    layers : in execution order; the last one is the read-out
+    float_info : per layer name, what lowering knows of the float network (``scale`` per channel and so on)
+    """
+
+    name: str
+    steps: int
+    input: Input
+    layers: tuple[Layer, ...]
+    weight_sparsity: float = 0.0
+    float_info: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer called ``name``."""
+        return next(layer for layer in self.layers if layer.name == name)
+
+
+def spike_planes(steps: int) -> tuple[Plane, ...]:
+    """Return the planes of a spike word: bit b goes to step b."""
+    return tuple(Plane(steps=(t,)) for t in range(steps))
+
+
+def input_words(x: Tensor, spec: Input, steps: int) -> dict[str, Tensor]:
+    """Return the operand words ``{"input.<j>": int64 [C, H, W]}`` of quantised values.
+
+    x : int64 [C, H, W] (static) or [T, C, H, W] (steps), in the signed range of ``spec.bits`` (0..1 for one bit).
+    A binary step-by-step input is one spike tensor; otherwise each (step, group of planes) is one tensor,
+    step-major, low planes first.
+    """
+    if spec.kind == "steps" and spec.bits == 1:
+        weights = 1 << torch.arange(steps)
+        return {"input.0": (x * weights[:, None, None, None]).sum(0)}
+    frames = x if spec.kind == "steps" else x[None]
+    groups = -(-spec.bits // spec.plane_bits)
+    mask = (1 << spec.bits) - 1
+    words = [((frame & mask) >> (g * spec.plane_bits)) & ((1 << spec.plane_bits) - 1)
+             for frame in frames for g in range(groups)]
+    return {f"input.{j}": word for j, word in enumerate(words)}
+
+
+def input_planes(spec: Input, steps: int) -> list[tuple[str, tuple[Plane, ...]]]:
+    """Return (tensor name, planes) for every pass that an input layer makes, in the order of `input_words`."""
+    if spec.kind == "steps" and spec.bits == 1:
+        return [("input.0", spike_planes(steps))]
+    groups = -(-spec.bits // spec.plane_bits)
+    targets = [(t,) for t in range(steps)] if spec.kind == "steps" else [tuple(range(steps))]
+    out = []
+    for s, target in enumerate(targets):
+        for g in range(groups):
+            bits = range(g * spec.plane_bits, min((g + 1) * spec.plane_bits, spec.bits))
+            planes = tuple(Plane(steps=target, shift=b, negate=spec.bits > 1 and b == spec.bits - 1) for b in bits)
+            out.append((f"input.{s * groups + g}", planes))
+    return out

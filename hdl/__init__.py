@@ -1,0 +1,1 @@
+"""Amaranth components: one block per file, same stem as its golden twin."""

@@ -1,0 +1,183 @@
+"""Lockstep array: one row per lane, column chunks broadcast to all lanes."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from golden.arch import Arch
+from hdl.block import Block
+from hdl.bus.fifo import Fifo
+from hdl.bus.ram import Ram
+from hdl.descriptor import LAYER_LAYOUT
+from hdl.spike_buffer import SpikeBuffer
+from hdl.tppe import Tppe
+
+
+def column_layout(p: Arch) -> data.StructLayout:
+    """Return what the tail must know of a column: its parameters, and whether the row tile ends with it."""
+    return data.StructLayout({"bias": signed(32), "threshold": signed(32), "tile_end": 1})
+
+
+class LockstepArray(Block):
+    """Broadcast every column chunk to all lanes, which hold one row each.
+
+    Twin of `golden.array.lockstep_cycles`. A chunk takes ``max(1, most matches of any lane)`` cycles; the dots
+    of a pass leave 5 cycles after its last chunk (drain), while the next chunks run. A full FIFO in any lane
+    stalls all lanes. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside.
+
+    Members
+    -------
+    begin : In(1), a layer starts
+    tiles : In(32), row tiles times pooling members
+    o : Out(stream), the dots of all lanes, lane 0 first
+    column : Out(stream), `column_layout`, one per column
+    counters : one-cycle events
+    """
+
+    o: stream.Interface
+    column: stream.Interface
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        row_ports = {
+            "chunk_en": In(1), "chunk": In(range(p.max_chunks)), "chunk_bytes": In(8), "chunk_last": In(1),
+            "lane_mask": In(p.chunk_bits), "lane_mask_valid": In(p.lanes), "lane_mask_ready": Out(p.lanes),
+            "lane_data": In(p.chunk_bits), "lane_bits": In(range(p.chunk_bits + 1)), "lane_flush": In(1),
+            "lane_value_valid": In(p.lanes), "lanes_idle": Out(1), "fill_half": In(1),
+        }
+        super().__init__({
+            "layer": In(LAYER_LAYOUT), "begin": In(1), "tiles": In(32), "idle": Out(1),
+            "row_full": In(1), "row_release": Out(1), **row_ports,
+            "weight_full": In(1), "weight_open": Out(1), "weight_close": Out(1), "columns": In(16),
+            "param_fill": In(16), "param_window": In(64), "param_take": Out(1),
+            "mask_fill": In(16), "mask_window": In(p.chunk_bits), "mask_take": Out(range(p.chunk_bits // 8 + 1)),
+            "value_fill": In(16), "value_window": In(p.chunk_bits * p.weight_bits),
+            "value_take": Out(range(p.chunk_bits + 1)),
+            "column": Out(stream.Signature(column_layout(p))),
+            "o": Out(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
+            "matches": Out(range(p.lanes + 1)), "corrections": Out(range(p.lanes + 1)), "chunk_done": Out(1),
+            "stall_fifo": Out(1), "stall_weights": Out(1), "stall_rows": Out(1),
+        })
+
+    def build(self) -> Module:
+        m, p, layer = Module(), self.params, self.layer
+        m.submodules.chunk_table = table = Ram(9, p.max_chunks)
+        m.submodules.columns = column_fifo = Fifo(column_layout(p).size, p.fifo_depth)
+        m.d.comb += [
+            table.w_en.eq(self.chunk_en), table.w_addr.eq(self.chunk), table.w_data.eq(
+                Cat(self.chunk_bytes, self.chunk_last)),
+            self.column.payload.eq(column_fifo.o.payload), self.column.valid.eq(column_fifo.o.valid),
+            column_fifo.o.ready.eq(self.column.ready),
+        ]
+
+        chunk, next_chunk, first, row_seen = Signal(range(p.max_chunks)), Signal(range(p.max_chunks)), Signal(), Signal()
+        mask_b, ones, bytes_b = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1)), Signal(8)
+        running, ready, go, advance, last_chunk, last_column = (
+            Signal(name=n) for n in ("running", "ready", "go", "advance", "last_chunk", "last_column"))
+        fetch_row, have_params, in_half, column_index = Signal(), Signal(), Signal(), Signal(16)
+        tile, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
+        lanes_ready, lanes_done = Signal(p.lanes), Signal(p.lanes)
+        hits, corrected, idles, results = Signal(p.lanes), Signal(p.lanes), Signal(p.lanes), Signal(p.lanes)
+        weights_ready, no_chunks = Signal(), Signal()
+        byte_mask = Cat((bytes_b > i).replicate(8) for i in range(p.chunk_bits // 8))
+        m.d.comb += [
+            bytes_b.eq(table.r_data[:8]),
+            mask_b.eq(self.mask_window & byte_mask),
+            ones.eq(_count(mask_b)),
+            no_chunks.eq(layer.passes == 0),
+            weights_ready.eq((self.mask_fill >= bytes_b) & (self.value_fill >= ones)),
+            ready.eq(running & have_params & row_seen & weights_ready & ~no_chunks),
+            go.eq(ready & lanes_ready.all()),
+            advance.eq(go & lanes_done.all()),
+            last_chunk.eq(chunk == layer.chunks - 1),
+            last_column.eq(column_index == self.columns - 1),
+            last_tile_of_columns.eq(column_tile == layer.column_tiles - 1),
+            self.mask_take.eq(Mux(advance, bytes_b, 0)), self.value_take.eq(Mux(advance, ones, 0)),
+            next_chunk.eq(Mux(last_chunk, 0, chunk + 1)),
+            table.r_en.eq(fetch_row | advance), table.r_addr.eq(Mux(advance, next_chunk, 0)),
+            self.chunk_done.eq(advance), self.matches.eq(_count(hits)), self.corrections.eq(_count(corrected)),
+            self.stall_fifo.eq(ready & ~lanes_ready.all()),
+            self.stall_weights.eq(running & ~weights_ready & have_params & ~no_chunks),
+            self.lanes_idle.eq(idles.all()),
+        ]
+        column = Signal(column_layout(p))
+        put = Signal()
+        m.d.comb += [
+            column.bias.eq(self.param_window[:32]), column.threshold.eq(self.param_window[32:]),
+            column.tile_end.eq(last_column & last_tile_of_columns),
+            put.eq(running & ~have_params & (self.param_fill != 0)),
+            column_fifo.i.payload.eq(column), column_fifo.i.valid.eq(put),
+            self.param_take.eq(put & column_fifo.i.ready),
+        ]
+        column_done = Signal()
+        m.d.comb += column_done.eq(Mux(no_chunks, have_params, advance & last_chunk))
+        with m.If(put & column_fifo.i.ready):
+            m.d.sync += have_params.eq(1)
+        with m.If(go):
+            m.d.sync += first.eq(advance)
+        with m.If(advance):
+            m.d.sync += chunk.eq(next_chunk)
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.idle.eq(tile == self.tiles)
+                with m.If((tile != self.tiles) & ~self.begin):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += self.stall_rows.eq(~self.row_full & ~no_chunks)
+                with m.If((self.row_full | no_chunks) & self.weight_full):
+                    m.d.comb += [self.weight_open.eq(1), fetch_row.eq(1)]
+                    m.d.sync += [running.eq(1), row_seen.eq(1), first.eq(1), chunk.eq(0), column_index.eq(0),
+                                 have_params.eq(0)]
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(column_done):
+                    m.d.sync += [have_params.eq(0), column_index.eq(column_index + 1)]
+                    with m.If(last_column):
+                        m.d.comb += self.weight_close.eq(1)
+                        m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]
+                        m.next = "WAIT"
+                        with m.If(last_tile_of_columns):
+                            m.d.sync += [column_tile.eq(0), tile.eq(tile + 1)]
+                            m.next = "DRAIN"
+            with m.State("DRAIN"):
+                quiet = Signal()
+                m.d.comb += quiet.eq(column_fifo.space == p.fifo_depth)
+                with m.If(quiet):
+                    m.d.comb += self.row_release.eq(~no_chunks)
+                    m.d.sync += in_half.eq(~in_half)
+                    m.next = "IDLE"
+        with m.If(self.begin):
+            m.d.sync += [tile.eq(0), column_tile.eq(0), in_half.eq(0)]
+
+        for lane in range(p.lanes):
+            buffer = SpikeBuffer(p)
+            tppe = Tppe(p)
+            m.submodules[f"buffer_{lane}"] = buffer
+            m.submodules[f"tppe_{lane}"] = tppe
+            m.d.comb += [
+                buffer.i_mask.payload.eq(self.lane_mask), buffer.i_mask.valid.eq(self.lane_mask_valid[lane]),
+                self.lane_mask_ready[lane].eq(buffer.i_mask.ready),
+                buffer.i_value.p.data.eq(self.lane_data), buffer.i_value.p.bits.eq(self.lane_bits),
+                buffer.i_value.p.flush.eq(self.lane_flush), buffer.i_value.valid.eq(self.lane_value_valid[lane]),
+                buffer.fill_half.eq(self.fill_half), buffer.read_half.eq(in_half), idles[lane].eq(buffer.idle),
+                buffer.chunk_en.eq(table.r_en), buffer.chunk.eq(table.r_addr),
+                buffer.word_en.eq(tppe.word_en), buffer.word_address.eq(tppe.word_address),
+                tppe.line.eq(buffer.line), tppe.row.eq(buffer.row),
+                tppe.mask_b.eq(mask_b), tppe.values.eq(self.value_window),
+                tppe.first.eq(first), tppe.go.eq(go), tppe.last.eq(advance & table.r_data[8]),
+                tppe.word_log2.eq(layer.operand_log2), tppe.steps.eq(layer.steps),
+                lanes_ready[lane].eq(tppe.ready), lanes_done[lane].eq(tppe.done),
+                hits[lane].eq(tppe.hit), corrected[lane].eq(tppe.corrected),
+                results[lane].eq(tppe.o.valid),
+                self.o.payload[lane].eq(tppe.o.payload),
+                tppe.o.ready.eq(self.o.ready & self.o.valid),
+            ]
+        m.d.comb += self.o.valid.eq(results.all())
+        return m
+
+
+def _count(bits: object) -> object:
+    terms = [bits[index] for index in range(len(bits))]
+    while len(terms) > 1:
+        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
+    return terms[0]

@@ -1,0 +1,140 @@
+"""The accelerator without its register block: sequencer, loaders, array, tail, AXI4 ports."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from golden.arch import Arch
+from golden.formats import STATS
+from hdl.array import LockstepArray
+from hdl.block import Block
+from hdl.bus.fetch import ReadPort
+from hdl.bus.store import Store
+from hdl.residual import Residual
+from hdl.row_loader import RowLoader
+from hdl.sequencer import Sequencer
+from hdl.tail import Tail, piece_bytes
+from hdl.weight_buffer import WeightBuffer
+
+COUNTERS = STATS[:-1]
+WRITES_OUTSTANDING = 16
+
+
+class Core(Block):
+    """Run programs from memory.
+
+    Layers run one after the other. Within a layer three walks run beside each other and meet at the array: rows
+    (one tile ahead), weights (one tile ahead) and the residual's currents.
+
+    Members
+    -------
+    start, busy, done, error, code, layer_number, base, program_offset, input_offset, stats_offset : as in `Sequencer`
+    m_axi_* : AXI4 master
+    counters : 64 bits each, of the run since ``start``, in the order of `COUNTERS`
+    """
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        a, d = p.address_bits, p.data_bits
+        super().__init__({
+            "start": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "layer_number": Out(16),
+            "base": In(64), "program_offset": In(32), "input_offset": In(32), "stats_offset": In(32),
+            "araddr": Out(a), "arlen": Out(8), "arvalid": Out(1), "arready": In(1),
+            "rdata": In(d), "rresp": In(2), "rlast": In(1), "rvalid": In(1), "rready": Out(1),
+            "awaddr": Out(a), "awvalid": Out(1), "awready": In(1),
+            "wdata": Out(d), "wstrb": Out(d // 8), "wvalid": Out(1), "wready": In(1),
+            "bresp": In(2), "bvalid": In(1), "bready": Out(1),
+            **{f"count_{name}": Out(64) for name in COUNTERS},
+        })
+
+    def build(self) -> Module:
+        m, p = Module(), self.params
+        m.submodules.sequencer = sequencer = Sequencer(p)
+        m.submodules.rows = rows = RowLoader(p)
+        m.submodules.weights = weights = WeightBuffer(p)
+        m.submodules.array = array = LockstepArray(p)
+        m.submodules.residual = residual = Residual(p)
+        m.submodules.tail = tail = Tail(p)
+        m.submodules.read_port = read_port = ReadPort(5, p.data_bits, p.address_bits, p.outstanding)
+        m.submodules.store = store = Store(p.data_bits, p.address_bits, piece_bytes(p), WRITES_OUTSTANDING)
+        for block in (rows, weights, array, residual, tail, read_port, store):
+            block.also_reset = sequencer.abort
+
+        for n, (ar, r) in enumerate((
+                (sequencer.ar, sequencer.r), (weights.ar, weights.r), (rows.value_ar, rows.value_r),
+                (residual.ar, residual.r), (rows.mask_ar, rows.mask_r))):
+            connect(m, ar, getattr(read_port, f"ar{n}"))
+            connect(m, getattr(read_port, f"r{n}"), r)
+        for name in ("araddr", "arlen", "arvalid", "rready"):
+            m.d.comb += getattr(self, name).eq(getattr(read_port, name))
+        for name in ("arready", "rdata", "rresp", "rlast", "rvalid"):
+            m.d.comb += getattr(read_port, name).eq(getattr(self, name))
+        for name in ("awaddr", "awvalid", "wdata", "wstrb", "wvalid", "bready"):
+            m.d.comb += getattr(self, name).eq(getattr(store, name))
+        for name in ("awready", "wready", "bresp", "bvalid"):
+            m.d.comb += getattr(store, name).eq(getattr(self, name))
+
+        layer = sequencer.layer
+        members, visits = Signal(16), Signal(32)
+        m.d.comb += [
+            members.eq(Mux(layer.or_pool, layer.pool_kernel * layer.pool_kernel, 1)),
+            visits.eq(layer.row_tiles * members),
+            sequencer.start.eq(self.start), sequencer.base.eq(self.base),
+            sequencer.program_offset.eq(self.program_offset), sequencer.stats_offset.eq(self.stats_offset),
+            self.busy.eq(sequencer.busy), self.done.eq(sequencer.done), self.error.eq(sequencer.error),
+            self.code.eq(sequencer.code), self.layer_number.eq(sequencer.layer_number),
+            sequencer.layer_idle.eq(array.idle & tail.idle), sequencer.store_idle.eq(store.idle),
+            sequencer.read_error.eq(read_port.error), sequencer.write_error.eq(store.error),
+            sequencer.read_idle.eq(read_port.idle), read_port.halt.eq(sequencer.halt),
+            store.halt.eq(sequencer.halt), store.flush.eq(sequencer.flush),
+        ]
+        for block in (rows, weights, array, residual, tail):
+            m.d.comb += [block.layer.eq(layer), block.begin.eq(sequencer.begin)]
+        for block in (rows, weights, residual, tail):
+            m.d.comb += block.base.eq(self.base)
+        for block in (rows, tail):
+            m.d.comb += [getattr(block.descriptor, name).eq(getattr(sequencer.descriptor, name))
+                         for name in ("valid", "record", "word", "data")]
+        m.d.comb += [
+            rows.input_offset.eq(self.input_offset), rows.tiles.eq(visits), weights.rounds.eq(visits),
+            array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number),
+            array.row_full.eq(rows.full), rows.release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
+            array.fill_half.eq(rows.half),
+            array.weight_full.eq(weights.full), weights.open.eq(array.weight_open),
+            weights.close.eq(array.weight_close), array.columns.eq(weights.columns),
+        ]
+        for name in ("chunk_en", "chunk", "chunk_bytes", "chunk_last", "lane_mask", "lane_mask_valid", "lane_data",
+                     "lane_bits", "lane_flush", "lane_value_valid"):
+            m.d.comb += getattr(array, name).eq(getattr(rows, name))
+        m.d.comb += rows.lane_mask_ready.eq(array.lane_mask_ready)
+        for name in ("param", "mask", "value"):
+            m.d.comb += [
+                getattr(array, f"{name}_fill").eq(getattr(weights, f"{name}_fill")),
+                getattr(array, f"{name}_window").eq(getattr(weights, f"{name}_window")),
+                getattr(weights, f"{name}_take").eq(getattr(array, f"{name}_take"))]
+        connect(m, array.o, tail.i)
+        connect(m, array.column, tail.column)
+        connect(m, residual.o, tail.residual)
+        with m.If(sequencer.store.valid):
+            m.d.comb += [store.i.valid.eq(1), store.i.p.address.eq(sequencer.store.p.address),
+                         store.i.p.data.eq(sequencer.store.p.data), store.i.p.bytes.eq(4),
+                         sequencer.store.ready.eq(store.i.ready)]
+        with m.Else():
+            m.d.comb += [store.i.valid.eq(tail.store.valid), store.i.payload.eq(tail.store.payload),
+                         tail.store.ready.eq(store.i.ready)]
+
+        events = {
+            "cycles": sequencer.busy, "matches": array.matches, "corrections": array.corrections,
+            "chunks": array.chunk_done, "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
+            "stall_rows": array.stall_rows, "stall_tail": tail.stall,
+            "bytes_read": Mux(read_port.beats, p.data_bits // 8, 0),
+            "bytes_written": Mux(store.beats, p.data_bits // 8, 0),
+        }
+        for n, name in enumerate(COUNTERS):
+            counter = getattr(self, f"count_{name}")
+            with m.If(self.start & ~sequencer.busy):
+                m.d.sync += counter.eq(0)
+            with m.Else():
+                m.d.sync += counter.eq(counter + events[name])
+            m.d.comb += sequencer.stats[n].eq(counter)
+        m.d.comb += sequencer.stats[len(COUNTERS)].eq(sequencer.layer_number)
+        return m

@@ -1,0 +1,62 @@
+"""Step sums of one lane: what the word bits of each pass add to each timestep."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from golden.arch import Arch
+from hdl.block import Block
+
+
+def operation(p: Arch) -> wiring.Signature:
+    """Return what the tail tells all lanes to do in this cycle; at most one of the three is high.
+
+    identity : dot b is added to step b where ``steps`` is set
+    plane : ``(-1)^negate * dots[bit] << shift`` is added to every step of ``steps``
+    first : with identity or plane, the sums start from ``bias``
+    load : the sums become ``bias``
+    """
+    return wiring.Signature({
+        "identity": Out(1), "plane": Out(1), "load": Out(1), "first": Out(1), "steps": Out(p.t_max),
+        "bit": Out(range(max(2, p.t_max))), "shift": Out(5), "negate": Out(1), "bias": Out(signed(p.stream_bits)),
+    })
+
+
+class PassSum(Block):
+    """Sums over passes, one per timestep.
+
+    Twin of `golden.pass_sum.pass_sum`. One operation a cycle, result in the next cycle. ``current`` writes one
+    step from stored currents: added (residual), or kept when larger (signed max-pool, ``current_first`` starts
+    the window). Nothing wraps: lowering proves the range for all inputs.
+    """
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        super().__init__({
+            "op": In(operation(p)), "dots": In(data.ArrayLayout(signed(p.acc_bits), p.t_max)),
+            "current_valid": In(1), "current_max": In(1), "current_first": In(1),
+            "current_step": In(range(max(2, p.t_max))), "current": In(signed(p.stream_bits)),
+            "sums": Out(data.ArrayLayout(signed(p.stream_bits), p.t_max)),
+        })
+
+    def build(self) -> Module:
+        m, p, op = Module(), self.params, self.op
+        dot, plane = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits))
+        m.d.comb += [
+            dot.eq(self.dots.as_value().word_select(op.bit, p.acc_bits)),
+            plane.eq(Mux(op.negate, -(dot << op.shift), dot << op.shift)),
+        ]
+        for t in range(p.t_max):
+            total = self.sums[t]
+            start, addend, current = (Signal(signed(p.stream_bits), name=f"{n}_{t}") for n in ("start", "addend", "new"))
+            m.d.comb += [
+                start.eq(Mux(op.first | op.load, op.bias, total)),
+                addend.eq(Mux(op.steps[t] & ~op.load, Mux(op.identity, self.dots[t], plane), 0)),
+                current.eq(Mux(self.current_max, self.current, total + self.current)),
+            ]
+            with m.If(op.identity | op.plane | op.load):
+                m.d.sync += total.eq(start + addend)
+            with m.Elif(self.current_valid & (self.current_step == t)):
+                with m.If(~self.current_max | self.current_first | (self.current > total)):
+                    m.d.sync += total.eq(current)
+        return m

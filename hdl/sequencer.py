@@ -1,0 +1,195 @@
+"""Sequencer: runs a whole program from one start."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from golden.arch import Arch
+from golden.formats import (
+    FEATURES, FORMAT_MAJOR, HEADER, HEADER_BYTES, LAYER, PROGRAM_MAGIC, RECORD_BYTES, STATS, STATS_BYTES,
+)
+from hdl.block import Block
+from hdl.bus.crc import Crc32
+from hdl.bus.fetch import Fetch, ar_signature
+from hdl.descriptor import LAYER_LAYOUT, MAX_PASSES, capture, descriptor_bus, layout
+
+WORDS = RECORD_BYTES // 4
+
+
+class Sequencer(Block):
+    """Check the program, then run its layers one after the other.
+
+    Twin of `golden.run.run`. The whole program is read twice: once for its CRC32, once layer by layer, a word a
+    cycle. A layer begins when its descriptor words have been shown on the bus and ends when the tail is idle and
+    every write has its response; then, with ``stats_offset`` not 0, one 64-byte record of the layer's counters is
+    written. A check that fails or a bus error ends the run with a code of `golden.formats.ERRORS`.
+
+    Members
+    -------
+    start : In(1); busy : Out(1); done, error : Out(1), one cycle; code, layer_number : Out
+    descriptor : Out, descriptor bus; layer : Out, layer fields
+    begin : Out(1), a layer starts
+    layer_idle, store_idle, read_idle, read_error, write_error : In(1)
+    halt : Out(1), no new requests; abort : Out(1), one cycle, resets all blocks when the buses are quiet
+    stats : In, values of the counter record
+    store : Out(stream), counter records; one word a piece
+    """
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        super().__init__({
+            "start": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "layer_number": Out(16),
+            "base": In(p.address_bits), "program_offset": In(32), "stats_offset": In(32),
+            "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
+            "descriptor": Out(descriptor_bus()), "layer": Out(LAYER_LAYOUT), "begin": Out(1),
+            "layer_idle": In(1), "store_idle": In(1), "flush": Out(1), "read_error": In(1), "write_error": In(1),
+            "read_idle": In(1), "halt": Out(1), "abort": Out(1),
+            "stats": In(data.ArrayLayout(32, len(STATS))),
+            "store": Out(stream.Signature(data.StructLayout({"address": p.address_bits, "data": 32}))),
+        })
+
+    def build(self) -> Module:
+        m, p = Module(), self.params
+        m.submodules.fetch = fetch = Fetch(p.data_bits, p.address_bits, 4, 1, p.outstanding, p.burst_beats)
+        m.submodules.crc = crc = Crc32()
+        connect(m, fetch.ar, flipped(self.ar))
+        connect(m, flipped(self.r), fetch.r)
+        header = Signal(layout(HEADER))
+        word, left, position = Signal(32), Signal(32), Signal(p.address_bits)
+        count, record, record_word = Signal(16), Signal(range(MAX_PASSES + 2)), Signal(range(WORDS))
+        stat = Signal(range(STATS_BYTES // 4))
+        request, asking = Signal(32), Signal()
+        code = Signal(8)
+        supported = 1 << FEATURES["leak_1m2k"] if p.leak == "1-2^-k" else 0
+        piece = fetch.o
+        origin = Signal(p.address_bits)
+        fits = (
+            (header.chunk_bits == p.chunk_bits) & (header.chunks <= p.max_chunks)
+            & (header.row_lines <= p.row_value_lines) & (header.weight_bytes <= p.weight_bytes)
+            & (header.pool_channels <= p.pool_channels) & (header.t_max <= p.t_max)
+            & (header.weight_bits == p.weight_bits) & (header.layers != 0))
+        m.d.comb += [
+            origin.eq(self.base + self.program_offset),
+            fetch.i.valid.eq(asking), fetch.i.p.address.eq(position), fetch.i.p.bytes.eq(request),
+            crc.word.eq(piece.p.data),
+            self.descriptor.word.eq(record_word), self.descriptor.record.eq(record),
+            self.descriptor.data.eq(piece.p.data),
+        ]
+        with m.If(asking & fetch.i.ready):
+            m.d.sync += asking.eq(0)
+        m.d.comb += self.busy.eq(1)
+
+        def watch_bus() -> None:
+            for error, number in ((self.read_error, 6), (self.write_error, 7)):
+                with m.If(error):
+                    m.d.sync += code.eq(number)
+                    m.next = "HALT"
+
+        fetch.also_reset = self.abort
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.busy.eq(0)
+                with m.If(self.start):
+                    m.d.comb += [fetch.forget.eq(1), crc.start.eq(1)]
+                    m.d.sync += [position.eq(origin), request.eq(HEADER_BYTES), asking.eq(1), word.eq(0),
+                                 self.layer_number.eq(0), count.eq(0)]
+                    m.next = "HEADER"
+            with m.State("HEADER"):
+                m.d.comb += [piece.ready.eq(1), crc.valid.eq(piece.valid & (word >= 4))]
+                with m.If(piece.valid):
+                    m.d.sync += word.eq(word + 1)
+                    capture(m, HEADER, header, word=word[:4], value=piece.p.data)
+                    with m.If(word == HEADER_BYTES // 4 - 1):
+                        m.next = "CHECK"
+                watch_bus()
+            with m.State("CHECK"):
+                m.d.sync += [position.eq(origin + HEADER_BYTES), request.eq(header.length - HEADER_BYTES),
+                             left.eq(header.length - HEADER_BYTES)]
+                length_legal = ((header.length[:2] == 0) & (header.length > HEADER_BYTES)
+                                & (header.length < 1 << 20))
+                with m.If((header.magic != PROGRAM_MAGIC) | ~length_legal):
+                    m.d.sync += code.eq(1)
+                    m.next = "HALT"
+                with m.Elif(header.major != FORMAT_MAJOR):
+                    m.d.sync += code.eq(2)
+                    m.next = "HALT"
+                with m.Else():
+                    m.d.sync += asking.eq(1)
+                    m.next = "SUM"
+            with m.State("SUM"):
+                m.d.comb += [piece.ready.eq(1), crc.valid.eq(piece.valid)]
+                with m.If(piece.valid):
+                    m.d.sync += left.eq(left - 4)
+                with m.If(left == 0):
+                    m.d.sync += [position.eq(origin + HEADER_BYTES)]
+                    with m.If(crc.crc != header.crc):
+                        m.d.sync += code.eq(3)
+                        m.next = "HALT"
+                    with m.Elif(~fits):
+                        m.d.sync += code.eq(4)
+                        m.next = "HALT"
+                    with m.Elif((header.features & ~Const(supported, 32)) != 0):
+                        m.d.sync += code.eq(5)
+                        m.next = "HALT"
+                    with m.Else():
+                        m.next = "LAYER"
+                watch_bus()
+            with m.State("LAYER"):
+                m.d.sync += [request.eq(RECORD_BYTES), asking.eq(1), record.eq(0), record_word.eq(0)]
+                m.next = "RECORD"
+            with m.State("RECORD"):
+                m.d.comb += [piece.ready.eq(1), self.descriptor.valid.eq(piece.valid)]
+                with m.If(piece.valid):
+                    m.d.sync += record_word.eq(record_word + 1)
+                    with m.If(record == 0):
+                        capture(m, LAYER, self.layer, word=record_word, value=piece.p.data)
+                    with m.If(record_word == WORDS - 1):
+                        m.d.sync += [record.eq(record + 1), position.eq(position + RECORD_BYTES)]
+                        with m.If(record == self.layer.passes):
+                            m.next = "BEGIN"
+                        with m.Else():
+                            m.d.sync += asking.eq(1)
+                watch_bus()
+            with m.State("BEGIN"):
+                m.d.comb += self.begin.eq(1)
+                m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(self.layer_idle):
+                    m.next = "SETTLE"
+                watch_bus()
+            with m.State("SETTLE"):
+                m.d.comb += self.flush.eq(1)
+                with m.If(self.store_idle):
+                    m.d.sync += stat.eq(0)
+                    m.next = "STATS"
+                watch_bus()
+            with m.State("STATS"):
+                m.d.comb += self.store.valid.eq(self.stats_offset != 0)
+                with m.If(self.store.ready | (self.stats_offset == 0)):
+                    m.d.sync += stat.eq(stat + 1)
+                    with m.If((stat == len(STATS) - 1) | (self.stats_offset == 0)):
+                        m.next = "NEXT"
+            with m.State("NEXT"):
+                m.d.sync += self.layer_number.eq(self.layer_number + 1)
+                m.next = "LAYER"
+                with m.If(self.layer_number == header.layers - 1):
+                    m.next = "END"
+            with m.State("END"):
+                m.d.comb += self.flush.eq(1)
+                with m.If(self.store_idle & ~self.write_error & ~self.read_error):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+                watch_bus()
+            with m.State("HALT"):
+                m.d.comb += [self.halt.eq(1), self.flush.eq(1), piece.ready.eq(1)]
+                with m.If(self.read_idle & self.store_idle):
+                    m.next = "ABORT"
+            with m.State("ABORT"):
+                m.d.comb += [self.abort.eq(1), self.error.eq(1)]
+                m.next = "IDLE"
+        m.d.comb += self.code.eq(code)
+        m.d.comb += [
+            self.store.p.address.eq(self.base + self.stats_offset + self.layer_number * STATS_BYTES + (stat << 2)),
+            self.store.p.data.eq(self.stats.as_value().word_select(stat, 32)),
+        ]
+        return m

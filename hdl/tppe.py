@@ -1,0 +1,94 @@
+"""Temporal-parallel processing element: exact dot products of one row with one column, all word bits at once."""
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from golden.arch import Arch
+from hdl.block import Block
+from hdl.bus.fifo import Fifo
+from hdl.inner_join import InnerJoin
+from hdl.spike_buffer import row_chunk_layout
+
+
+class Tppe(Block):
+    """Pseudo-accumulator plus ``t_max`` correction accumulators behind an inner join.
+
+    Twin of `golden.tppe.tppe`. Every match is added to the pseudo-accumulator at once, as if the row's word
+    were all ones; its word is fetched behind it (latency 1) and the weight goes to the correction accumulator
+    of each bit that is 0. The dot of bit b is pseudo minus correction b, exact. Throughput one match a cycle;
+    the dots of an output leave 5 cycles after its last match when the FIFO is empty. A result that is not
+    taken fills the FIFO, and a full FIFO holds ``ready`` low.
+
+    Members
+    -------
+    row, mask_b, values, first, go, last, done, ready : as in `InnerJoin`
+    hit : Out(1), a match is taken
+    corrected : Out(1), a word with a zero among its low ``steps`` bits was fetched
+    word_log2, steps : In, log2 of the stored word width, timesteps
+    word_en, word_address, line : read port of the row's words
+    o : Out(stream), one signed dot per word bit
+    """
+
+    o: stream.Interface
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        super().__init__({
+            "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(p.chunk_bits * p.weight_bits),
+            "first": In(1), "go": In(1), "last": In(1), "done": Out(1), "ready": Out(1),
+            "hit": Out(1), "corrected": Out(1), "word_log2": In(3), "steps": In(5),
+            "word_en": Out(1), "word_address": Out(range(p.row_value_bits)), "line": In(p.chunk_bits),
+            "o": Out(stream.Signature(data.ArrayLayout(signed(p.acc_bits), p.t_max))),
+        })
+
+    def build(self) -> Module:
+        m, p, o = Module(), self.params, self.o
+        m.submodules.join = join = InnerJoin(p)
+        m.submodules.sums = sums = Fifo(p.acc_bits, p.fifo_depth)
+
+        pseudo, total = Signal(signed(p.acc_bits)), Signal(signed(p.acc_bits))
+        hit_weight = Signal(signed(p.weight_bits))
+        m.d.comb += [
+            join.row.eq(self.row), join.mask_b.eq(self.mask_b), join.values.eq(self.values),
+            join.first.eq(self.first), join.go.eq(self.go), join.last.eq(self.last),
+            self.done.eq(join.done), self.ready.eq(join.ready & sums.i.ready), self.hit.eq(join.hit),
+            hit_weight.eq(join.weight),
+            total.eq(pseudo + (join.hit.replicate(p.weight_bits) & hit_weight).as_signed()),
+            sums.i.valid.eq(self.go & self.last), sums.i.payload.eq(total),
+        ]
+        with m.If(self.go):
+            m.d.sync += pseudo.eq(total)
+            with m.If(self.last):
+                m.d.sync += pseudo.eq(0)
+
+        busy, match, last, shift = Signal(), Signal(), Signal(), Signal(range(p.chunk_bits))
+        weight = Signal(signed(p.weight_bits))
+        address = Signal(range(p.row_value_bits))
+        retire, word, kept = Signal(), Signal(p.t_max), Signal(16)
+        corrections = [Signal(signed(p.acc_bits), name=f"correction_{b}") for b in range(p.t_max)]
+        m.d.comb += [
+            address.eq(join.o.p.index << self.word_log2),
+            retire.eq(busy & (~last | ((~o.valid | o.ready) & sums.o.valid))),
+            join.o.ready.eq(~busy | retire),
+            self.word_en.eq(join.o.valid & join.o.ready), self.word_address.eq(address),
+            kept.eq((1 << (1 << self.word_log2)) - 1),
+            word.eq(self.line.bit_select(shift, p.t_max) & kept),
+            self.corrected.eq(retire & match & ((word | ((1 << p.t_max) - 1 << self.steps)[: p.t_max]) != (1 << p.t_max) - 1)),
+            sums.o.ready.eq(retire & last),
+        ]
+        with m.If(join.o.ready):
+            m.d.sync += [busy.eq(join.o.valid), match.eq(join.o.p.match), last.eq(join.o.p.last),
+                         weight.eq(join.o.p.weight), shift.eq(address[: len(shift)])]
+        with m.If(o.ready):
+            m.d.sync += o.valid.eq(0)
+        for b, correction in enumerate(corrections):
+            missing = Signal(signed(p.acc_bits), name=f"corrected_{b}")
+            m.d.comb += missing.eq(correction + ((match & ~word[b]).replicate(p.weight_bits) & weight).as_signed())
+            with m.If(retire):
+                m.d.sync += correction.eq(missing)
+                with m.If(last):
+                    m.d.sync += [correction.eq(0), o.payload[b].eq(sums.o.payload.as_signed() - missing)]
+        with m.If(retire & last):
+            m.d.sync += o.valid.eq(1)
+        return m

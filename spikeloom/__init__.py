@@ -1,0 +1,28 @@
+"""Trained spiking networks, bit-exact on generated Verilog.
+
+The functions of `HOMES` are public: ``spikeloom.capture(model, example, "net.safetensors")`` and so on. Each of them is
+imported when it is first used, so ``generate`` works where torch is not installed.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "capture": "golden.capture",
+    "lower": "golden.lower",
+    "compile": "verif.program",
+    "simulate": "verif.simulate",
+    "generate": "hdl.generate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'spikeloom' has no attribute {name!r}")
+    return getattr(importlib.import_module(HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *HOMES])

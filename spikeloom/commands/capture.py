@@ -1,0 +1,24 @@
+"""``spikeloom capture``."""
+
+from pathlib import Path
+
+import click
+
+from spikeloom.output import Output, common
+
+
+@click.command("capture", epilog="Example: spikeloom capture net.safetensors")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@common
+def command(output: Output, file: Path) -> None:
+    """Check a captured network and print its graph.
+
+    A network is captured in Python, where its code is: spikeloom.capture(model, example, "net.safetensors").
+    """
+    from golden.store import load
+
+    captured = load(file)
+    output.table(["node", "kind", "inputs"],
+                 [[node.name, node.kind, ", ".join(node.inputs)] for node in captured.nodes])
+    output.result({"file": str(file), "nodes": [
+        {"name": node.name, "kind": node.kind, "inputs": list(node.inputs)} for node in captured.nodes]})

@@ -1,0 +1,30 @@
+"""``spikeloom compile``."""
+
+from pathlib import Path
+
+import click
+
+from spikeloom.output import Output, common
+
+
+@click.command("compile", epilog="Example: spikeloom compile digits --preset tiny -o build/digits")
+@click.argument("workload", metavar="NAME|FILE")
+@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to compile for.")
+@click.option("--top", type=click.Choice(["ftp"]), default="ftp", show_default=True, help="Accelerator.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="First images of the data.")
+@click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
+@click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
+@click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
+              help="Take the nearest leak that the hardware has.")
+@click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
+@common
+def command(output: Output, workload: str, preset: str, top: str, out: Path, images: int, steps: int | None,
+            data: Path | None, leak: str, force: bool) -> None:
+    """Write the program, its inputs and expected outputs, a C header and a C driver."""
+    from verif.program import compile as compile_network
+
+    report = compile_network(workload, preset, out, images=images, steps=steps, data=data,
+                             leak_nearest=leak == "nearest", force=force)
+    output.say(f"{out}: {', '.join(report['files'])}")
+    output.result(report)

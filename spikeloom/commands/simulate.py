@@ -1,0 +1,42 @@
+"""``spikeloom simulate``."""
+
+from pathlib import Path
+
+import click
+
+from spikeloom.output import Output, common
+
+
+@click.command("simulate", epilog="Example: spikeloom simulate digits --preset tiny --images 20")
+@click.argument("workload", metavar="NAME|FILE")
+@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
+@click.option("--top", type=click.Choice(["ftp"]), default="ftp", show_default=True, help="Accelerator.")
+@click.option("--images", type=click.IntRange(min=1), default=20, show_default=True, help="First images of the data.")
+@click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
+@click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
+@click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
+@click.option("--trace", type=click.Path(path_type=Path), help="Waveform file to write.")
+@click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
+              help="Take the nearest leak that the hardware has.")
+@common
+def command(output: Output, workload: str, preset: str, top: str, images: int, steps: int | None, data: Path | None,
+            inject: str | None, trace: Path | None, leak: str) -> int:
+    """Run a network on the generated Verilog and compare every spike with PyTorch."""
+    from verif.simulate import simulate
+
+    with output.progress(f"simulate {workload}") as advance:
+        report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", advance)
+    output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
+               f"weight sparsity {report['weight_sparsity']:.2%}")
+    output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles"], [
+        [layer["name"], layer["neuron_steps"], layer["mismatches"], layer["spikes_changed"], layer["cycles"]]
+        for layer in report["layers"]])
+    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("float", "accuracy_float")):
+        if report[key] is not None:
+            output.say(f"accuracy {label:7}{report[key]:.2%}")
+    output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
+    output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
+    if report["first_mismatch"]:
+        output.say(f"first mismatch: {report['first_mismatch']}")
+    output.result(report)
+    return 1 if report["mismatches"] else 0

@@ -1,0 +1,23 @@
+"""``spikeloom train``."""
+
+from pathlib import Path
+
+import click
+
+from spikeloom.output import Output, common
+
+
+@click.command("train", epilog="Example: spikeloom train digits -o digits.safetensors")
+@click.argument("workload", metavar="NAME")
+@click.option("--out", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Captured file to write.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights and batches.")
+@common
+def command(output: Output, workload: str, out: Path | None, seed: int) -> None:
+    """Train a shipped network and capture it."""
+    from spikeloom.catalogue import train
+
+    with output.progress(f"train {workload}") as advance:
+        report = train(workload, out, seed, advance)
+    output.say(f"{workload}: accuracy {report['accuracy_float']:.2%} (float, test split), "
+               f"weight sparsity {report['weight_sparsity']:.2%}, written to {report['file']}")
+    output.result(report)

@@ -1,0 +1,102 @@
+"""What a command prints and writes: text for a person, JSON for a program, progress for a terminal."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from golden.arch import ParameterError
+
+Advance = Callable[[int, int], None]
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json`` and ``--quiet``, handed to the command as one `Output` called ``output``."""
+
+    def called(*, json_path: str | None, quiet: bool, **options: Any) -> Any:
+        return function(output=Output(json_path, quiet=quiet), **options)
+
+    called.__doc__ = function.__doc__
+    called.__name__ = function.__name__
+    called.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
+    quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+    path = click.option("--json", "json_path", metavar="FILE|-", help="Write the result as JSON; - prints only that.")
+    return path(quiet(called))
+
+
+class Output:
+    """Where results go.
+
+    json_path : file for the JSON result, ``"-"`` for standard output, or None
+    quiet : nothing but errors and JSON
+    """
+
+    def __init__(self, json_path: str | None = None, *, quiet: bool = False) -> None:
+        self._json_path, self.quiet = json_path, quiet
+        if json_path not in (None, "-"):
+            folder = Path(json_path or "").resolve().parent
+            if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(json_path or "").is_dir():
+                raise ParameterError(f"--json: a file in a writable folder, not {json_path!r}; legal: FILE or -")
+
+    def say(self, text: str = "") -> None:
+        """Print a line for a person: to standard output, or to standard error when that carries JSON."""
+        if not self.quiet:
+            print(text, file=sys.stderr if self._json_path == "-" else sys.stdout)
+
+    def table(self, head: list[str], rows: list[list[Any]]) -> None:
+        """Print rows in columns, numbers to the right."""
+        texts = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+        numeric = [bool(rows) and all(isinstance(row[column], int) for row in rows) for column in range(len(head))]
+        for row in texts:
+            cells = [cell.rjust(width) if right else cell.ljust(width)
+                     for cell, width, right in zip(row, widths, numeric, strict=True)]
+            self.say("  ".join(cells).rstrip())
+
+    def result(self, values: dict[str, Any]) -> None:
+        """Write the JSON result, under a temporary name first."""
+        if self._json_path is None:
+            return
+        text = json.dumps(values, indent=2) + "\n"
+        if self._json_path == "-":
+            sys.stdout.write(text)
+            return
+        path = Path(self._json_path).resolve()
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @contextlib.contextmanager
+    def progress(self, title: str) -> Iterator[Advance]:
+        """Yield ``advance(done, total)``, which draws a bar when standard error is a terminal."""
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(title, total=None)
+
+            def advance(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            yield advance
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,379 @@
+"""Lowering: exact where the weights are exactly representable, close elsewhere, every limit refused by name."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import snntorch
+import torch
+from spikingjelly.activation_based import neuron as spikingjelly
+from torch import Tensor, nn
+
+from golden.arch import PRESETS, Arch, ParameterError
+from golden.capture import load, trace
+from golden.lower import check, float_run, lower, quantise_input, to_torch
+from golden.network import Input, Network, input_words
+from golden.run import Trace, logits, predict, run, unpack
+from golden.store import Captured
+from models import digits
+
+ROOT = Path(__file__).resolve().parent.parent
+LOAS, TINY = PRESETS["loas"], PRESETS["tiny"]
+SLOW = Arch(name="slow", leak="1-2^-k", t_max=4)
+STEPS = 4
+
+
+class Body(nn.Module):
+    """Two blocks and a read-out around a function that tests vary."""
+
+    def __init__(self, make: Callable[[], nn.Module], join: str) -> None:
+        super().__init__()
+        self.join = join
+        self.conv1, self.n1 = nn.Conv2d(2, 5, 3, padding=1), make()
+        self.conv2, self.n2 = nn.Conv2d(5, 5, 3, padding=1), make()
+        self.conv3, self.n3 = nn.Conv2d(5, 5, 3, padding=1), make()
+        self.short, self.maximum, self.average = nn.Conv2d(5, 5, 1), nn.MaxPool2d(2), nn.AvgPool2d(2)
+        self.wide, self.strided = nn.MaxPool2d(3, 2, 1), nn.Conv2d(5, 5, 1, 2)
+        self.fc = nn.Linear(5 * (16 if join in (*POOLED, OVERLAP) else 64), 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.conv1(x)
+        a = self.n1(u)
+        if self.join == "chain":
+            b = self.n2(self.conv2(a))
+        elif self.join == "or-pool":
+            b = self.maximum(self.n2(self.conv2(a)))
+        elif self.join == "or-pool and spikes":
+            b = self.n3(self.conv3(self.maximum(a)) + self.strided(a))
+        elif self.join == "max-pool of currents":
+            b = self.n2(self.wide(self.conv2(a)))
+        elif self.join == "average of spikes":
+            b = self.n3(self.conv3(self.average(self.n2(self.conv2(a)))))
+        elif self.join == "average before linear":
+            b = self.average(self.n2(self.conv2(a)))
+        elif self.join == "average of currents":
+            b = self.n2(self.average(self.short(a)))
+        elif self.join == "average of overlapping currents":
+            b = self.n2(self.average(self.conv2(a)))
+        elif self.join == "two convolutions":
+            b = self.n2(self.conv2(a) + self.short(a))
+        elif self.join == "spikes added to currents":
+            b = self.n2(self.conv2(a) + a)
+        elif self.join == "spikes added to spikes":
+            b = self.n3(self.conv3(self.n2(self.conv2(a)) + a))
+        else:
+            u = u + self.conv2(a)
+            b = self.n3(u + self.conv3(self.n2(u)))
+        out: Tensor = self.fc(b.flatten(1))
+        return out
+
+
+POOLED = ("or-pool", "or-pool and spikes", "max-pool of currents", "average of spikes", "average before linear",
+          "average of currents")
+OVERLAP = "average of overlapping currents"
+JOINS = ("chain", *POOLED, "two convolutions", "spikes added to currents", "spikes added to spikes", "residual stream")
+
+VARIANTS: dict[str, tuple[Callable[[], nn.Module], Arch]] = {
+    "if": (lambda: spikingjelly.IFNode(), LOAS),
+    "if soft": (lambda: spikingjelly.IFNode(v_reset=None), LOAS),
+    "lif": (lambda: spikingjelly.LIFNode(tau=2.0), LOAS),
+    "lif soft": (lambda: spikingjelly.LIFNode(tau=2.0, v_reset=None), LOAS),
+    "lif reset": (lambda: spikingjelly.LIFNode(tau=2.0, v_reset=-0.5, v_threshold=0.5), LOAS),
+    "lif plain": (lambda: spikingjelly.LIFNode(tau=2.0, decay_input=False), LOAS),
+    "leaky": (lambda: snntorch.Leaky(beta=0.5, init_hidden=True), LOAS),
+    "leaky quarter": (lambda: snntorch.Leaky(beta=0.25, init_hidden=True), LOAS),
+    "leaky zero": (lambda: snntorch.Leaky(beta=0.5, init_hidden=True, reset_mechanism="zero"), LOAS),
+    "slow leaky": (lambda: snntorch.Leaky(beta=0.875, init_hidden=True), SLOW),
+    "slow lif": (lambda: spikingjelly.LIFNode(tau=4.0, decay_input=True), SLOW),
+}
+
+
+def exact(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Return ``model`` with weights and biases that are multiples of 1/64, the largest of a channel 127/64."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            weight = torch.randint(-40, 48, module.weight.shape, generator=generator).float()
+            weight *= torch.rand(weight.shape, generator=generator) < 0.5
+            weight.flatten(1)[:, 0] = 127
+            module.weight.data = weight / 64
+            if module.bias is not None:
+                module.bias.data = torch.randint(-20, 21, module.bias.shape, generator=generator) / 64
+    return model.eval()
+
+
+def frames(count: int, channels: int = 2, size: int = 8) -> Tensor:
+    """Return multiples of 1/4 in -1.5..1.5, exact in 4 bits."""
+    return torch.randint(-6, 7, (count, channels, size, size), generator=torch.Generator().manual_seed(3)) / 4
+
+
+def lowered(captured: Captured, arch: Arch = LOAS) -> Network:
+    return lower(captured, STEPS, arch, name="net", input_bits=4, input_scale=1.0)
+
+
+def execute(network: Network, x: Tensor) -> Trace:
+    return run(network, input_words(quantise_input(x, network.input), network.input, network.steps))
+
+
+def changed(captured: Captured, network: Network, x: Tensor) -> dict[str, int]:
+    """Return, per neuron layer, the spikes that differ from the float network's."""
+    reference = float_run(captured, x, network.steps)
+    counts = dict.fromkeys(reference.spikes, 0)
+    for i, image in enumerate(x):
+        trace_ = execute(network, image)
+        for name, spikes in reference.spikes.items():
+            words = trace_.layers[name].words
+            assert words is not None
+            counts[name] += int((unpack(words, network.steps).flatten(1) != spikes[:, i].flatten(1)).sum())
+    return counts
+
+
+def integral(x: Tensor) -> Tensor:
+    return (x * 2).round()
+
+
+def lower_exact(model: nn.Module, arch: Arch) -> tuple[Captured, Network, Tensor]:
+    captured = trace(model, frames(1))
+    return captured, lowered(captured, arch), integral(frames(4))
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("variant", ["if", "leaky"])
+def test_every_join_is_exact(variant: str, join: str) -> None:
+    make, arch = VARIANTS[variant]
+    captured, network, x = lower_exact(exact(Body(make, join)), arch)
+    differing = changed(captured, network, x)
+    assert len(differing) >= 2
+    assert set(differing.values()) == {0}
+    reference = float_run(captured, x, STEPS)
+    assert all(s.any() and not s.all() for s in reference.spikes.values())
+    scale = network.float_info[network.layers[-1].name]["scale_max"]
+    for i, image in enumerate(x):
+        assert torch.allclose(logits(execute(network, image)).double() * scale, reference.logits[i].double(), atol=1e-3)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_exact(variant: str) -> None:
+    make, arch = VARIANTS[variant]
+    captured, network, x = lower_exact(exact(Body(make, "two convolutions")), arch)
+    assert set(changed(captured, network, x).values()) == {0}
+
+
+def test_tau_four_thirds_folds_three_quarters() -> None:
+    body = exact(Body(lambda: spikingjelly.LIFNode(tau=4 / 3, v_threshold=0.75), "chain"))
+    captured, network, x = lower_exact(body, LOAS)
+    first = network.layers[0].neuron
+    assert first is not None
+    assert first.leak_shift == 2
+    assert not first.decay_input
+    assert set(changed(captured, network, x).values()) == {0}
+
+
+def test_a_wrong_threshold_is_seen() -> None:
+    """Control: one threshold off by 10 % changes spikes."""
+    captured, network, x = lower_exact(exact(Body(VARIANTS["if"][0], "chain")), LOAS)
+    first = network.layers[0]
+    assert first.neuron is not None
+    wrong = replace(first, neuron=replace(first.neuron, threshold=first.neuron.threshold * 11 // 10))
+    assert changed(captured, replace(network, layers=(wrong, *network.layers[1:])), x)["n1"] > 0
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("variant", ["lif", "if soft", "leaky zero"])
+def test_to_torch_spikes_equal(variant: str, join: str) -> None:
+    make, arch = VARIANTS[variant]
+    _, network, x = lower_exact(exact(Body(make, join)), arch)
+    module = to_torch(network)
+    out = module(torch.stack([quantise_input(image, network.input) for image in x]))
+    for i, image in enumerate(x):
+        trace_ = execute(network, image)
+        assert torch.equal(out[i].long(), logits(trace_))
+        for name, spikes in module.spikes.items():
+            words = trace_.layers[name].words
+            assert words is not None
+            assert torch.equal(unpack(words, STEPS), spikes[:, i].long())
+
+
+def test_to_torch_refuses_what_spikingjelly_lacks() -> None:
+    _, network, x = lower_exact(exact(Body(VARIANTS["leaky"][0], "chain")), LOAS)
+    with pytest.raises(ParameterError) as error:
+        to_torch(network)(quantise_input(x, network.input))
+    assert str(error.value) == ("to_torch: SpikingJelly has no neuron with reset 'soft_delayed', compare '>', "
+                                "leak 0.5; legal: hard, or soft with '>='; try: a neuron factory of your own")
+
+
+@pytest.mark.parametrize("join", ["two convolutions", OVERLAP])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_random_weights_stay_close(bits: int, join: str) -> None:
+    torch.manual_seed(5)
+    model = Body(VARIANTS["lif"][0], join).eval()
+    for name in ("conv1", "conv2", "short"):
+        model.get_submodule(name).get_parameter("weight").data *= 6
+    captured, x = trace(model, frames(1)), integral(frames(4))
+    network = lowered(captured, replace(LOAS, weight_bits=bits))
+    reference = float_run(captured, x, STEPS)
+    for name, count in changed(captured, network, x).items():
+        assert 0 < reference.spikes[name].float().mean() < 1
+        assert count / reference.spikes[name].numel() < (0.1 if bits == 4 else 0.02)
+    for p in (p for layer in network.layers for p in layer.passes):
+        assert int(p.weight.long().abs().max()) <= (7 if bits == 4 else 127)
+
+
+def test_groups_dilation_and_batchnorm() -> None:
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=2, dilation=2, groups=2), nn.BatchNorm2d(6),
+                          spikingjelly.IFNode(), nn.Flatten(), nn.Linear(384, 4)).eval()
+    norm = model.get_submodule("1")
+    norm.get_buffer("running_mean").normal_(0, 0.2)
+    norm.get_parameter("weight").data.uniform_(1, 3)
+    captured, x = trace(model, frames(1)), integral(frames(4))
+    network = lowered(captured)
+    assert network.layers[0].passes[0].weight.shape == (6, 2, 5, 5)
+    assert changed(captured, network, x)["layer2"] < 40
+
+
+def test_zero_weights_stay_zero() -> None:
+    model = exact(Body(VARIANTS["lif"][0], "chain"))
+    captured, network, _ = lower_exact(model, LOAS)
+    for name, layer in (("conv1", "n1"), ("conv2", "n2")):
+        assert torch.equal(captured.tensors[f"{name}.weight"] == 0, network.layer(layer).passes[0].weight == 0)
+
+
+def test_spiking_output_is_counted() -> None:
+    model = exact(nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), spikingjelly.IFNode(), nn.Flatten(), nn.Linear(192, 4),
+                                spikingjelly.IFNode()))
+    captured, x = trace(model, frames(1)), integral(frames(3))
+    network = lowered(captured)
+    reference = float_run(captured, x, STEPS)
+    assert set(changed(captured, network, x).values()) == {0}
+    for i, image in enumerate(x):
+        assert logits(execute(network, image)).tolist() == reference.logits[i].tolist()
+    assert network.layers[-1].name.endswith("_count")
+
+
+def test_steps_input() -> None:
+    model = exact(Body(VARIANTS["lif"][0], "chain"))
+    captured = trace(model, frames(1))
+    x = (torch.rand(2, STEPS, 2, 8, 8, generator=torch.Generator().manual_seed(4)) < 0.3).float()
+    network = lower(captured, STEPS, LOAS, name="net", input_kind="steps", input_bits=1)
+    assert len(network.layers[0].passes) == 1
+    assert set(changed(captured, network, x).values()) == {0}
+    wide = lower(captured, STEPS, LOAS, name="net", input_kind="steps", input_bits=3, input_scale=1.0)
+    assert len(wide.layers[0].passes) == STEPS
+    assert set(changed(captured, wide, x).values()) == {0}
+
+
+def test_quantise_input() -> None:
+    spec = Input(kind="static", channels=1, height=1, width=1, bits=4, scale=0.5, plane_bits=4)
+    x = torch.tensor([-9.0, -0.75, -0.25, 0.24, 0.25, 0.75, 9.0])
+    assert quantise_input(x, spec).tolist() == [-8, -1, 0, 0, 1, 2, 7]
+    assert quantise_input(x, replace(spec, bits=1)).tolist() == [0, 0, 0, 0, 1, 1, 1]
+
+
+def test_calibration_uses_the_whole_range() -> None:
+    captured, x = trace(exact(Body(VARIANTS["if"][0], "chain")), frames(1)), frames(4)
+    network = lower(captured, STEPS, LOAS, name="net", calibration=x)
+    assert int(quantise_input(x, network.input).abs().max()) == 127
+
+
+def wide_linear(features: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, features, 1), spikingjelly.IFNode(), nn.Flatten(), nn.Linear(features * 64, 2))
+
+
+def one(node: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 2, 1), node, nn.Flatten(), nn.Linear(128, 2))
+
+
+REFUSED: list[tuple[nn.Module, Arch, str]] = [
+    (one(spikingjelly.LIFNode(tau=3.0)), LOAS, ("1: LIFNode: tau 3 does not exist with leak 2^-k; "
+     "legal nearest: tau 2 and no leak (IFNode); try: --leak nearest")),
+    (one(snntorch.Leaky(beta=0.375, init_hidden=True)), LOAS, ("1: Leaky: beta 0.375 does not exist with leak 2^-k; "
+     "legal nearest: beta 0.25 and beta 0.5; try: --leak nearest")),
+    (one(spikingjelly.IFNode()), SLOW, ("1: IFNode: no leak does not exist with leak 1-2^-k; "
+     "legal nearest: tau 4 and tau 8; try: --leak nearest")),
+    (one(snntorch.Leaky(beta=0.5, init_hidden=True, reset_delay=False)), LOAS,
+     ("1: Leaky: reset_mechanism 'subtract' with reset_delay=False does not exist in hardware; legal: 'zero', or "
+     "'subtract' with reset_delay=True; try: train with reset_mechanism='zero'")),
+    (one(spikingjelly.IFNode(v_threshold=-1.0)), LOAS, ("1: IFNode: the threshold must be above the reset value, "
+     "not -1.0 from it")),
+    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), LOAS, ("1: Conv2d: reads multi-bit currents of 0; "
+     "legal: the input or spikes; try: a neuron between the two layers, or merge them")),
+    (wide_linear(17), TINY, ("layer3 (3): bits of one row's words: needs 4352; legal: at most 3072 on preset tiny; "
+     "try: a larger preset or a smaller layer")),
+    (nn.Sequential(nn.Conv2d(2, 33, 1), spikingjelly.IFNode(), nn.Conv2d(33, 2, 6)), TINY,
+     ("layer2 (2): chunks of one row: needs 72; legal: at most 64 on preset tiny; "
+     "try: a larger preset or a smaller layer")),
+    (nn.Sequential(nn.Conv2d(2, 49, 1), spikingjelly.IFNode(), nn.MaxPool2d(8), nn.Flatten(), nn.Linear(49, 2)), TINY,
+     ("layer1 (0): pooled channels: needs 49; legal: at most 48 on preset tiny; "
+     "try: a larger preset or a smaller layer")),
+    (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Flatten(), spikingjelly.IFNode(), nn.Linear(7, 2)), LOAS,
+     "3: Linear(in_features=7): needs a flat input of that size, not 2x8x8; legal: Flatten before Linear"),
+]
+
+
+@pytest.mark.parametrize(("model", "arch", "message"), REFUSED)
+def test_refusals(model: nn.Module, arch: Arch, message: str) -> None:
+    captured = trace(exact(model), frames(1))
+    with pytest.raises(ParameterError) as error:
+        lowered(captured, arch)
+    assert str(error.value) == message
+
+
+def test_leak_nearest_takes_one() -> None:
+    captured = trace(exact(one(spikingjelly.LIFNode(tau=3.0))), frames(1))
+    network = lower(captured, STEPS, LOAS, name="net", input_bits=4, input_scale=1.0, leak_nearest=True)
+    assert network.layers[0].neuron is not None
+    assert network.layers[0].neuron.leak_shift in (0, 1)
+
+
+def test_widths_are_proven() -> None:
+    """A network at the edge of ``acc_bits`` passes, one bit less refuses with the need."""
+    _, network, _ = lower_exact(exact(Body(VARIANTS["if"][0], "chain")), LOAS)
+    check(network, LOAS)
+    first = network.layers[0]
+    big = replace(first, bias=first.bias + (1 << 23))
+    with pytest.raises(ParameterError) as error:
+        check(replace(network, layers=(big, *network.layers[1:])), LOAS)
+    assert str(error.value) == ("n1 (conv1): currents in bits: needs 25; legal: at most 24 on preset loas; "
+                                "try: a larger preset or a smaller layer")
+    assert first.neuron is not None
+    slow = replace(first, neuron=replace(first.neuron, threshold=first.neuron.threshold + (1 << 31)))
+    with pytest.raises(ParameterError) as error:
+        check(replace(network, layers=(slow, *network.layers[1:])), LOAS)
+    assert str(error.value) == ("n1 (conv1): thresholds in bits: needs 33; legal: at most 32 on preset loas; "
+                                "try: a larger preset or a smaller layer")
+    with pytest.raises(ParameterError) as error:
+        check(network, replace(LOAS, acc_bits=16, t_max=3))
+    assert str(error.value) == "T: must be in 1..3 for preset loas, not 4"
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"input_kind": "video"}, "input: kind must be static or steps, not 'video'"),
+    ({"input_bits": 1}, "input: bits must be in 2..16, not 1"),
+    ({"input_bits": 17}, "input: bits must be in 2..16, not 17"),
+    ({"input_scale": 0.0}, "input: scale must be finite and above 0, not 0.0"),
+    ({}, "input: scale is not known; legal: a scale, or example inputs to take it from; try: --data x.npz"),
+])
+def test_input_refusals(changes: dict[str, object], message: str) -> None:
+    captured = trace(exact(Body(VARIANTS["if"][0], "chain")), frames(1))
+    with pytest.raises(ParameterError) as error:
+        lower(captured, STEPS, LOAS, name="net", **changes)  # type: ignore[arg-type]
+    assert str(error.value) == message
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Captured:
+    return load(ROOT / "models" / "digits.safetensors")
+
+
+@pytest.mark.parametrize("arch", [TINY, LOAS])
+def test_digits(shipped: Captured, arch: Arch) -> None:
+    _, _, x, y = digits.split()
+    assert len(x) == 360
+    network = lower(shipped, digits.STEPS, arch, name="digits", input_kind=digits.INPUT_KIND,
+                    input_bits=digits.INPUT_BITS, input_scale=digits.INPUT_SCALE)
+    right = sum(predict(execute(network, image)) == int(label) for image, label in zip(x, y, strict=True))
+    assert network.weight_sparsity >= 0.90
+    assert right / 360 >= 0.96
+    assert float((quantise_input(x, network.input) * digits.INPUT_SCALE - x).abs().max()) == 0

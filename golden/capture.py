@@ -5,7 +5,6 @@ Recognises neurons of SpikingJelly and snnTorch by class name and imports neithe
 """
 
 import inspect
-import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,7 +146,7 @@ class _Folder:
         channels, height, width = self.shape
         return Captured(nodes=tuple(self.nodes), tensors=self.tensors, example_shape=(channels, height, width))
 
-    def _emit(self, op: str, name: str, inputs: list[_Value], path: str = "", args: dict[str, Any] | None = None,
+    def _emit(self, op: str, name: str, inputs: list[_Value], path: str = "", *, args: dict[str, Any] | None = None,
               tensors: dict[str, Tensor | None] | None = None, step: int | None = None) -> _Value:
         steps = {v.step for v in inputs if v.step is not None}
         if len(steps) > 1:
@@ -186,13 +185,14 @@ class _Folder:
         if describe is None:
             raise _unsupported(path, module, "its type is not supported")
         op, arguments, tensors = describe(path, module)
-        return self._emit(op, path, [data], path, arguments, tensors)
+        return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
 
     def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
         arguments = _neuron_args(path, module)
         step = self.calls.get(path, 0)
         self.calls[path] = step + 1
-        value = self._emit("neuron", path, [data], path, arguments, step=data.step if data.step is not None else step)
+        value = self._emit("neuron", path, [data], path, args=arguments,
+                           step=data.step if data.step is not None else step)
         owners = [node for node in self.nodes if node.op == "neuron" and node.path == path]
         if len(owners) > 1:
             raise _unsupported(path, module, f"called on {len(owners)} different inputs, which would share a membrane")
@@ -209,21 +209,21 @@ class _Folder:
             return _Size()
         if name == "getitem" and isinstance(args[0], list) and isinstance(args[1], int):
             return args[0][args[1]]
-        if name == "getitem" and isinstance(args[0], _Value) and isinstance(args[1], int):
-            if args[0].name == "input" and args[0].step is None:
-                return _Value("input", args[1])
-        elif name in ("add", "iadd", "add_"):
+        if name == "getitem" and args[0] == _Value("input") and isinstance(args[1], int):
+            return _Value("input", args[1])
+        if name in ("add", "iadd", "add_"):
             return self._add(arguments, node)
         elif name == "stack" and isinstance(args[0], list):
             return args[0]
         elif name in ("sum", "mean") and arguments[1:] == [0]:
             return self._reduce(args[0], node)
-        elif name in ("truediv", "div") and isinstance(args[0], _Value) and isinstance(args[1], (int, float)):
-            if args[0].reduced:
-                return args[0]
-        elif name == "flatten" and arguments[1:] in ([1], [2], [1, -1], [2, -1]) or name in ("view", "reshape") and isinstance(args[0], _Value) and arguments[-1:] == [-1] and len(args) == 3:
+        elif name in ("truediv", "div") and isinstance(args[0], _Value) and args[0].reduced:
+            return args[0]
+        elif name == "flatten" and arguments[1:] in ([1], [2], [1, -1], [2, -1]):
             return self._emit("flatten", "flatten", [args[0]])
-        elif name in ("detach", "contiguous", "float", "clone", "squeeze") and isinstance(args[0], _State) or name in ("contiguous", "detach") and isinstance(args[0], _Value):
+        if name in ("view", "reshape") and isinstance(args[0], _Value) and arguments[2:] == [-1]:
+            return self._emit("flatten", "flatten", [args[0]])
+        if name in ("contiguous", "detach") and isinstance(args[0], (_Value, _State)):
             return args[0]
         shown = ", ".join("tensor" if isinstance(a, (_Value, _State)) else repr(a) for a in arguments)
         raise ParameterError(f"{node.name}: {name}({shown}) is not supported; legal: {SUPPORTED}; "
@@ -257,8 +257,8 @@ class _Folder:
         while isinstance(data, list) and data:
             data = data[0]
         if not isinstance(data, _Value):
-            raise ParameterError("output: the first thing that forward returns must be spikes or logits, not a membrane; "
-                                 "legal: logits, spikes, (spikes, membrane) or lists of them per step")
+            raise ParameterError("output: the first thing that forward returns must be spikes or logits, "
+                                 "not a membrane; legal: logits, spikes, (spikes, membrane) or lists of them per step")
         self.nodes.append(Node(name="output", op="output", inputs=(data.name,)))
 
 

@@ -113,8 +113,10 @@ def lower(captured: Captured, steps: int, arch: Arch, *, name: str, input_kind: 
     Raises `ParameterError` naming the layer, the need and the limit.
     """
     if not 1 <= steps <= arch.t_max:
-        raise ParameterError(f"T: must be in 1..{arch.t_max} for preset {arch.name}, not {steps}; try: --T {arch.t_max}")
-    spec = _input_spec(captured, steps, arch, input_kind, input_bits, input_scale, calibration)
+        raise ParameterError(f"T: must be in 1..{arch.t_max} for preset {arch.name}, not {steps}; "
+                             f"try: --T {arch.t_max}")
+    spec = _input_spec(captured, steps, arch, kind=input_kind, bits=input_bits, scale=input_scale,
+                       calibration=calibration)
     builder = _Builder(captured, arch, leak_nearest)
     drafts = builder.build()
     network = _quantise(name, drafts, spec, steps, arch)
@@ -150,7 +152,7 @@ def dynamics(node: Node) -> Dynamics:
     return found
 
 
-def _input_spec(captured: Captured, steps: int, arch: Arch, kind: str, bits: int, scale: float | None,
+def _input_spec(captured: Captured, steps: int, arch: Arch, *, kind: str, bits: int, scale: float | None,
                 calibration: Tensor | None) -> Input:
     if kind not in ("static", "steps"):
         raise ParameterError(f"input: kind must be static or steps, not {kind!r}")
@@ -322,8 +324,9 @@ class _Builder:
     def _words(self, node: Node, value: _Linear | _Words) -> _Words:
         if isinstance(value, _Linear):
             kind = {"conv": "Conv2d", "linear": "Linear"}[node.op]
-            raise ParameterError(f"{node.path}: {kind}: reads multi-bit currents of {value.origin or 'a residual stream'}; "
-                                 "legal: the input or spikes; try: a neuron between the two layers, or merge them")
+            raise ParameterError(f"{node.path}: {kind}: reads multi-bit currents of "
+                                 f"{value.origin or 'a residual stream'}; legal: the input or spikes; "
+                                 "try: a neuron between the two layers, or merge them")
         return value
 
     def _currents(self, value: _Linear | _Words) -> _Linear:
@@ -349,8 +352,8 @@ class _Builder:
         key = "beta" if "beta" in node.args else "tau"
         given = f"{key} {node.args[key]:g}" if key in node.args else "no leak"
         shown = " and ".join(_leak_text(leak, key) for leak in sorted(nearest))
-        raise ParameterError(f"{node.path}: {node.args['class']}: {given} does not exist with leak {self.arch.leak}; "
-                             f"legal nearest: {shown}; try: --leak nearest")
+        raise ParameterError(f"{node.path}: {node.args['class']}: {given} does not exist with leak "
+                             f"{self.arch.leak}; legal nearest: {shown}; try: --leak nearest")
 
 
 def _leak_text(leak: float, key: str) -> str:
@@ -368,7 +371,8 @@ def _leaks(arch: Arch) -> dict[float, int]:
 
 def _need(tensor: Tensor | None) -> Tensor:
     if tensor is None:
-        raise ParameterError("captured file: a tensor is missing; legal: a .safetensors file written by spikeloom.capture")
+        raise ParameterError("captured file: a tensor is missing; "
+                             "legal: a .safetensors file written by spikeloom.capture")
     return tensor
 
 
@@ -541,18 +545,20 @@ def check(network: Network, arch: Arch) -> None:
                 _refuse(layer, "weights", int(p.weight.to(torch.int64).abs().max()), f"at most {top}", arch)
         _check_row(layer, network, arch)
         low, high = _sum_bounds(layer, network.steps)
-        _check_width(layer, "sums", low, high, arch.acc_bits, arch)
+        _check_width(layer, "sums", low, high, bits=arch.acc_bits, arch=arch)
         low, high = low + layer.bias, high + layer.bias
         if layer.residual is not None:
             low, high = low + currents[layer.residual][0], high + currents[layer.residual][1]
-        _check_width(layer, "currents", low, high, arch.stream_bits, arch)
+        _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
         currents[layer.name] = (low, high)
         if layer.readout:
-            _check_width(layer, "read-out", low.clamp(max=0).sum(0), high.clamp(min=0).sum(0), arch.membrane_bits, arch)
+            _check_width(layer, "read-out", low.clamp(max=0).sum(0), high.clamp(min=0).sum(0),
+                         bits=arch.membrane_bits, arch=arch)
         if layer.neuron is not None:
-            _check_width(layer, "thresholds", -layer.neuron.threshold, layer.neuron.threshold, arch.membrane_bits, arch)
+            _check_width(layer, "thresholds", -layer.neuron.threshold, layer.neuron.threshold,
+                         bits=arch.membrane_bits, arch=arch)
             floor, ceiling = _membrane_bounds(layer.neuron, low, high)
-            _check_width(layer, "membranes", floor, ceiling, arch.membrane_bits, arch)
+            _check_width(layer, "membranes", floor, ceiling, bits=arch.membrane_bits, arch=arch)
         if layer.or_pool is not None and len(layer.bias) > arch.pool_channels:
             _refuse(layer, "pooled channels", len(layer.bias), f"at most {arch.pool_channels}", arch)
 
@@ -563,7 +569,7 @@ def _refuse(layer: Layer, what: str, need: int, legal: str, arch: Arch) -> None:
                          "try: a larger preset or a smaller layer")
 
 
-def _check_width(layer: Layer, what: str, low: Tensor, high: Tensor, bits: int, arch: Arch) -> None:
+def _check_width(layer: Layer, what: str, low: Tensor, high: Tensor, *, bits: int, arch: Arch) -> None:
     need = max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
     if need > bits:
         _refuse(layer, f"{what} in bits", need, f"at most {bits}", arch)

@@ -11,7 +11,7 @@ from golden.neuron import neuron
 RESETS = ("hard", "soft", "soft_delayed")
 
 
-def parallel_lif(x: Sequence[int], threshold: int, leak_shift: int, decay_input: bool, strict: bool, reset: int,
+def parallel_lif(x: Sequence[int], *, threshold: int, leak_shift: int, decay_input: bool, strict: bool, reset: int,
                  steps: int, params: LifParams) -> int:
     """Return the spike word of one neuron that starts at rest: bit t is the spike of timestep t.
 

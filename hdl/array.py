@@ -75,7 +75,7 @@ class LockstepArray(Block):
         running, ready, go, advance, last_chunk, last_column = (
             Signal(name=n) for n in ("running", "ready", "go", "advance", "last_chunk", "last_column"))
         fetch_row, have_params, in_half, column_index = Signal(), Signal(), Signal(), Signal(16)
-        tile, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
+        left, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
         lanes_ready, lanes_done = Signal(p.lanes), Signal(p.lanes)
         hits, corrected, idles, results = Signal(p.lanes), Signal(p.lanes), Signal(p.lanes), Signal(p.lanes)
         weights_ready, no_chunks = Signal(), Signal()
@@ -119,8 +119,8 @@ class LockstepArray(Block):
             m.d.sync += chunk.eq(next_chunk)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.idle.eq(tile == self.tiles)
-                with m.If((tile != self.tiles) & ~self.begin):
+                m.d.comb += self.idle.eq(~self.begin & (left == 0))
+                with m.If((left != 0) & ~self.begin):
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.comb += self.stall_rows.eq(~self.row_full & ~no_chunks)
@@ -137,7 +137,7 @@ class LockstepArray(Block):
                         m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]
                         m.next = "WAIT"
                         with m.If(last_tile_of_columns):
-                            m.d.sync += [column_tile.eq(0), tile.eq(tile + 1)]
+                            m.d.sync += [column_tile.eq(0), left.eq(left - 1)]
                             m.next = "DRAIN"
             with m.State("DRAIN"):
                 quiet = Signal()
@@ -147,7 +147,7 @@ class LockstepArray(Block):
                     m.d.sync += in_half.eq(~in_half)
                     m.next = "IDLE"
         with m.If(self.begin):
-            m.d.sync += [tile.eq(0), column_tile.eq(0), in_half.eq(0)]
+            m.d.sync += [left.eq(self.tiles), column_tile.eq(0), in_half.eq(0)]
 
         for lane in range(p.lanes):
             buffer = SpikeBuffer(p)

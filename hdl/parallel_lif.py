@@ -86,7 +86,8 @@ class ParallelLif(Block):
         m.d.comb += word_next.eq(Cat(
             Mux(group == index, Cat(fires), word[index * unrolled:(index + 1) * unrolled]) for index in range(groups)))
 
-        last, advance = Signal(), Signal()
+        last = Signal()
+        advance = Signal()
         m.d.comb += [
             last.eq(left <= unrolled),
             advance.eq(busy & (~last | ~o.valid | o.ready)),

@@ -80,14 +80,13 @@ class Tail(Block):
         present, inside = Signal(lanes), Signal(lanes)
         y0, x0, y, x = (Signal(16, name=n) for n in ("y0", "x0", "y", "x"))
         at_y, at_x = Signal(signed(26)), Signal(signed(26))
-        member_y, member_x, tile = Signal(8), Signal(8), Signal(32)
+        member_y, member_x, tile, left = Signal(8), Signal(8), Signal(32), Signal(32)
         lane, last_lane, last_member = Signal(range(max(2, lanes))), Signal(), Signal()
         m.d.comb += [
             at_y.eq((y * layer.pool_stride).as_signed() - layer.pool_padding + member_y),
             at_x.eq((x * layer.pool_stride).as_signed() - layer.pool_padding + member_x),
             last_lane.eq(lane == lanes - 1),
             last_member.eq(~layer.or_pool | ((member_y == layer.pool_kernel - 1) & (member_x == layer.pool_kernel - 1))),
-            self.idle.eq(0),
         ]
         here = Signal()
         m.d.comb += here.eq(
@@ -136,8 +135,8 @@ class Tail(Block):
         column = Signal(16)
         with m.FSM(name="columns"):
             with m.State("IDLE"):
-                m.d.comb += self.idle.eq(tile == layer.row_tiles)
-                with m.If((tile != layer.row_tiles) & ~self.begin):
+                m.d.comb += self.idle.eq(~self.begin & (left == 0))
+                with m.If((left != 0) & ~self.begin):
                     m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0)]
                     m.next = "SETUP"
             with m.State("SETUP"):
@@ -214,10 +213,10 @@ class Tail(Block):
                     with m.If(member_x == layer.pool_kernel - 1):
                         m.d.sync += [member_x.eq(0), member_y.eq(member_y + 1)]
                     with m.If(last_member):
-                        m.d.sync += [member_x.eq(0), member_y.eq(0), tile.eq(tile + 1), y0.eq(y), x0.eq(x)]
+                        m.d.sync += [member_x.eq(0), member_y.eq(0), tile.eq(tile + 1), left.eq(left - 1), y0.eq(y), x0.eq(x)]
                     m.next = "IDLE"
         with m.If(self.begin):
-            m.d.sync += [tile.eq(0), y0.eq(0), x0.eq(0), member_y.eq(0), member_x.eq(0)]
+            m.d.sync += [tile.eq(0), left.eq(layer.row_tiles), y0.eq(0), x0.eq(0), member_y.eq(0), member_x.eq(0)]
         m.d.comb += current_address.eq(
             self.base + layer.currents + pixel * layer.current_stride
             + Mux(layer.readout, column * CURRENT_BYTES, (column * layer.steps + lane_t) * CURRENT_BYTES))

@@ -1,6 +1,6 @@
 """Temporal-parallel processing element: exact dot products of one row with one column, all word bits at once."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -54,7 +54,7 @@ class Tppe(Block):
             join.first.eq(self.first), join.go.eq(self.go), join.last.eq(self.last),
             self.done.eq(join.done), self.ready.eq(join.ready & sums.i.ready), self.hit.eq(join.hit),
             hit_weight.eq(join.weight),
-            total.eq(pseudo + (join.hit.replicate(p.weight_bits) & hit_weight).as_signed()),
+            total.eq(pseudo + Mux(join.hit, hit_weight, 0)),
             sums.i.valid.eq(self.go & self.last), sums.i.payload.eq(total),
         ]
         with m.If(self.go):
@@ -84,7 +84,7 @@ class Tppe(Block):
             m.d.sync += o.valid.eq(0)
         for b, correction in enumerate(corrections):
             missing = Signal(signed(p.acc_bits), name=f"corrected_{b}")
-            m.d.comb += missing.eq(correction + ((match & ~word[b]).replicate(p.weight_bits) & weight).as_signed())
+            m.d.comb += missing.eq(correction + Mux(match & ~word[b], weight, 0))
             with m.If(retire):
                 m.d.sync += correction.eq(missing)
                 with m.If(last):

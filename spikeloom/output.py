@@ -1,6 +1,7 @@
 """What a command prints and writes: text for a person, JSON for a program, progress for a terminal."""
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -19,12 +20,10 @@ Advance = Callable[[int, int], None]
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json`` and ``--quiet``, handed to the command as one `Output` called ``output``."""
 
+    @functools.wraps(function)
     def called(*, json_path: str | None, quiet: bool, **options: Any) -> Any:
         return function(output=Output(json_path, quiet=quiet), **options)
 
-    called.__doc__ = function.__doc__
-    called.__name__ = function.__name__
-    called.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     quiet = click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
     path = click.option("--json", "json_path", metavar="FILE|-", help="Write the result as JSON; - prints only that.")
     return path(quiet(called))

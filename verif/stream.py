@@ -90,7 +90,8 @@ async def get(dut: Any, name: str, count: int, pauses: Iterable[bool] = NEVER,
     at : takes the cycle in which each word was accepted
     """
     valid, ready, payload = _signals(dut, name)
-    pause, words = itertools.cycle(pauses), []
+    pause = itertools.cycle(pauses)
+    words: list[int] = []
     while len(words) < count:
         takes = not next(pause)
         ready.value = int(takes)

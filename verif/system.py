@@ -30,6 +30,7 @@ PRINTED = 100
 WAIVERS = {
     "BLKSEQ": "memory and monitors of the harness are programs, in which one statement follows the other",
     "WIDTHTRUNC": "the harness counts in 64 bits and indexes its memory with them",
+    "CASEOVERLAP": "Yosys writes a choice with priorities as a casez in which the first pattern that fits wins",
     "UNUSEDPARAM": "LANES and T_MAX matter to the neuron monitor only",
 }
 
@@ -283,8 +284,8 @@ class System:
             file.flush()
             result = subprocess.run(
                 [str(program), f"+image={file.name}", f"+cycles={cycles}", f"+base={base}",
-                 f"+program={program_offset}", f"+input={input_offset}", f"+stats={stats_offset}", f"+latency={latency}",
-                 f"+bandwidth={bandwidth}"],
+                 f"+program={program_offset}", f"+input={input_offset}", f"+stats={stats_offset}",
+                 f"+latency={latency}", f"+bandwidth={bandwidth}"],
                 check=False, capture_output=True, text=True)
         if result.returncode:
             raise SystemFailure(f"bare loop: exit {result.returncode}: {(result.stdout + result.stderr)[-2000:]}")
@@ -317,7 +318,7 @@ def _words(data: bytes, arch: Arch, starts: int) -> list[Words]:
     table = np.frombuffer(data, dtype=kind)
 
     def bits(field: str) -> NDArray[np.uint8]:
-        raw = np.ascontiguousarray(table[field]).view(np.uint8).reshape(len(table), -1)
+        raw = np.ascontiguousarray(table[field]).view(np.uint8).reshape(len(table), 4 * table[field].shape[1])
         return np.unpackbits(raw, axis=1, bitorder="little")
 
     lanes = bits("lanes")[:, : arch.lanes].astype(bool)

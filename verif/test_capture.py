@@ -91,8 +91,9 @@ class Hidden(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), snntorch.Leaky(beta=0.5, init_hidden=True), nn.Flatten(),
-                                 nn.Linear(256, 5), snntorch.Leaky(beta=0.5, init_hidden=True, output=True))
+        self.net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), snntorch.Leaky(beta=0.5, init_hidden=True),
+                                 nn.Flatten(), nn.Linear(256, 5),
+                                 snntorch.Leaky(beta=0.5, init_hidden=True, output=True))
 
     def forward(self, x: Tensor) -> Any:
         return self.net(x)
@@ -107,7 +108,8 @@ def seeded(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(11)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            module.weight.data = 3 * torch.randn(module.weight.shape, generator=generator) / module.weight[0].numel() ** 0.5
+            gain = 3 / module.weight[0].numel() ** 0.5
+            module.weight.data = gain * torch.randn(module.weight.shape, generator=generator)
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.normal_(0, 0.1, generator=generator)
     return model.eval()
@@ -198,7 +200,8 @@ REFUSED = [
      "body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 1), padding=same): padding must be numbers, with zeros"),
     (nn.Conv2d(2, 4, 3, stride=(1, 2)), ("body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 2)): "
      "stride and padding must be the same both ways")),
-    (nn.BatchNorm2d(2, track_running_stats=False), ("body.0: BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, bias=True, "
+    (nn.BatchNorm2d(2, track_running_stats=False), ("body.0: BatchNorm2d(2, eps=1e-05, momentum=0.1, affine=True, "
+     "bias=True, "
      "track_running_stats=False): it has no running statistics")),
     (nn.MaxPool2d(2, ceil_mode=True), ("body.0: MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, "
      "ceil_mode=True): ceil_mode must be False")),

@@ -75,7 +75,7 @@ OVERLAP = "average of overlapping currents"
 JOINS = ("chain", *POOLED, "two convolutions", "spikes added to currents", "spikes added to spikes", "residual stream")
 
 VARIANTS: dict[str, tuple[Callable[[], nn.Module], Arch]] = {
-    "if": (lambda: spikingjelly.IFNode(), LOAS),
+    "if": (spikingjelly.IFNode, LOAS),
     "if soft": (lambda: spikingjelly.IFNode(v_reset=None), LOAS),
     "lif": (lambda: spikingjelly.LIFNode(tau=2.0), LOAS),
     "lif soft": (lambda: spikingjelly.LIFNode(tau=2.0, v_reset=None), LOAS),

@@ -48,11 +48,12 @@ def test_mutants_are_caught(broken: tuple[str, str]) -> None:
 
 def test_rejected_values() -> None:
     """Steps and leaks that the build does not have are refused with their legal set."""
+    legal: Case = {"x": [0] * 16, "threshold": 1, "decay_input": False, "strict": False, "reset": 0, "params": LifParams()}
     with pytest.raises(ParameterError) as error:
-        parallel_lif([0] * 16, 1, 0, False, False, 0, 17, LifParams())
+        parallel_lif(**legal, leak_shift=0, steps=17)
     assert str(error.value) == "steps must be in 1..16, not 17"
     with pytest.raises(ParameterError) as error:
-        parallel_lif([0] * 16, 1, 3, False, False, 0, 16, LifParams())
+        parallel_lif(**legal, leak_shift=3, steps=16)
     assert str(error.value) == "leak_shift must be in 0..2, not 3"
 
 

@@ -18,7 +18,7 @@ def command(output: Output, file: Path) -> None:
     from golden.store import load
 
     captured = load(file)
-    output.table(["node", "kind", "inputs"],
-                 [[node.name, node.kind, ", ".join(node.inputs)] for node in captured.nodes])
+    output.table(["node", "operation", "inputs"],
+                 [[node.name, node.op, ", ".join(node.inputs)] for node in captured.nodes])
     output.result({"file": str(file), "nodes": [
-        {"name": node.name, "kind": node.kind, "inputs": list(node.inputs)} for node in captured.nodes]})
+        {"name": node.name, "op": node.op, "inputs": list(node.inputs)} for node in captured.nodes]})

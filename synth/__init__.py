@@ -1,0 +1,1 @@
+"""Yosys flows and their reports."""

@@ -1,0 +1,180 @@
+"""The generated folder: stable bytes, complete manifest, lint by FuseSoC, refusals that change nothing."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import In, Out
+
+from golden.arch import PRESETS, ParameterError
+from hdl.block import Block
+from hdl.bus.fifo import Fifo
+from hdl.folder import write_folder
+from hdl.generate import LICENCE, WAIVERS, files, generate, modules, ports, rams, totals
+from verif import sim
+
+ARCH = PRESETS["tiny"]
+MANIFEST_KEYS = {"license", "version", "preset", "config_hash", "top", "parameters", "ports", "modules", "rams",
+                 "files", "tools"}
+
+
+class TwoQueues(Block):
+    """Two equal queues and a third one, for counting."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(8), "b": Out(8)})
+
+    def build(self) -> Module:
+        """Return the queues, unconnected but for the output."""
+        m = Module()
+        m.submodules.x, m.submodules.y, m.submodules.z = x, _, _ = Fifo(8, 4), Fifo(8, 4), Fifo(8, 16)
+        m.d.comb += [self.b.eq(x.o.payload), x.i.payload.eq(self.a)]
+        return m
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the accelerator of ``tiny``."""
+    out = tmp_path_factory.mktemp("generated") / "tiny"
+    generate(ARCH, out)
+    return out
+
+
+def lint(folder: Path, work: Path) -> subprocess.CompletedProcess[str]:
+    """Run the lint target of the core file in ``folder``."""
+    fusesoc = Path(sys.executable).parent / "fusesoc"
+    core = next(folder.glob("*.core")).stem
+    environ = {**sim.environment(), "XDG_CONFIG_HOME": str(work), "XDG_DATA_HOME": str(work), "XDG_CACHE_HOME": str(work)}
+    return subprocess.run([fusesoc, "--cores-root", folder, "run", "--target", "lint", core], cwd=work,
+                          capture_output=True, text=True, env=environ)
+
+
+def test_manifest(folder: Path) -> None:
+    """The manifest names every file with its SHA-256, the top with its ports, and the parameters."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert set(manifest) == MANIFEST_KEYS
+    assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in os.listdir(folder) if name != "manifest.json"} == manifest["files"]
+    assert manifest["top"] == "spikeloom_ftp"
+    names = {port["name"]: port["width"] for port in manifest["ports"]}
+    assert {"aclk", "aresetn", "irq", "s_axi_ctrl_awaddr", "m_axi_araddr"} <= set(names)
+    assert names["m_axi_rdata"] == ARCH.data_bits
+    assert manifest["parameters"]["lanes"] == ARCH.lanes and manifest["config_hash"] == ARCH.hash
+    assert set(manifest["modules"]) == {path.stem for path in folder.glob("*.v")} - {"spikeloom_ram_1r1w"}
+
+
+def test_one_module_per_file(folder: Path) -> None:
+    """Each Verilog file has the licence, one module of its own name, and no path or source line."""
+    for path in folder.glob("*.v"):
+        text = path.read_text()
+        assert text.startswith(f"// SPDX-License-Identifier: {LICENCE}\n// spikeloom ")
+        assert re.findall(r"^module (\w+)", text, re.M) == [path.stem]
+        assert "src =" not in text and str(Path.home()) not in text and ".py" not in text
+
+
+def test_same_bytes_in_another_process(folder: Path, tmp_path: Path) -> None:
+    """A second process with another hash seed writes the same bytes."""
+    script = "import sys; from spikeloom.cli import run; sys.exit(run(sys.argv[1:]))"
+    subprocess.run([sys.executable, "-c", script, "generate", "--preset", "tiny", "-o", tmp_path / "again", "--quiet"],
+                   check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, cwd=Path(__file__).parents[1])
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+
+
+def test_prefix_reaches_every_module() -> None:
+    """Another prefix renames modules, instances, RAMs, header and core."""
+    written = files(TwoQueues(), ARCH, "mine")
+    assert not any(b"spikeloom_" in content for content in written.values())
+    assert b"#define MINE_MAGIC " in written["registers.h"] and "mine_two_queues.core" in written
+
+
+def test_lint_target(folder: Path, tmp_path: Path) -> None:
+    """FuseSoC runs Verilator -Wall on the core without a warning that is not waived."""
+    done = lint(folder, tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_lint_target_can_fail(folder: Path, tmp_path: Path) -> None:
+    """A wire that nothing drives fails the lint target."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in folder.iterdir():
+        text = path.read_text()
+        (broken / path.name).write_text(text.replace("endmodule", "wire loose; assign irq = loose;\nendmodule")
+                                        if path.name == "spikeloom_ftp.v" else text)
+    assert lint(broken, tmp_path).returncode != 0
+
+
+def test_waivers_are_those_of_the_benches() -> None:
+    """Each lint waiver of the folder is one of the central list, word for word."""
+    assert {rule: sim.WAIVERS.get(rule) for rule in WAIVERS} == WAIVERS
+
+
+def test_totals() -> None:
+    """Modules and RAMs count through the hierarchy."""
+    _, instances, top = modules(TwoQueues(), "p")
+    assert dict(totals(instances, top)) == {
+        "p_two_queues": 1, "p_fifo": 2, "p_fifo_2": 1, "p_ram_1r1w:4x8": 2, "p_ram_1r1w:16x8": 1}
+    assert rams(instances, top) == [{"depth": 4, "width": 8, "count": 2}, {"depth": 16, "width": 8, "count": 1}]
+    deep = {"top": {"a": 2}, "a": {"b": 3, "r_ram_1r1w:2x4": 1}, "b": {"r_ram_1r1w:2x4": 5}}
+    assert rams(deep, "top") == [{"depth": 2, "width": 4, "count": 2 * (1 + 3 * 5)}]
+
+
+def test_ports() -> None:
+    """Names, directions and widths come from the Verilog, keywords included."""
+    text = "module x(a, \\program , b);\n  input a;\n  wire a;\n  output [7:0] \\program ;\n  input [0:0] b;\nendmodule\n"
+    assert [(p["name"], p["direction"], p["width"]) for p in ports(text)] == [
+        ("a", "input", 1), ("program", "output", 8), ("b", "input", 1)]
+
+
+def test_again_into_the_same_folder(tmp_path: Path) -> None:
+    """A generated folder is replaced; files that the second manifest does not name are gone."""
+    write_folder(tmp_path / "out", {"old.v": b"1", "manifest.json": b'{"files": {"old.v": ""}}'})
+    write_folder(tmp_path / "out", {"new.v": b"2", "manifest.json": b'{"files": {"new.v": ""}}'})
+    assert sorted(os.listdir(tmp_path / "out")) == ["manifest.json", "new.v"]
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    """A folder with a file that is not ours is refused untouched; with force the file stays."""
+    (tmp_path / "thesis.tex").write_text("important")
+    content = {"new.v": b"2", "manifest.json": b'{"files": {"new.v": ""}}'}
+    with pytest.raises(ParameterError) as error:
+        write_folder(tmp_path, content)
+    assert str(error.value) == (f"{tmp_path}: holds files that are not ours, not an empty folder (thesis.tex); "
+                                "legal: an empty or generated folder; try: --force")
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+    write_folder(tmp_path, content, force=True)
+    assert sorted(os.listdir(tmp_path)) == ["manifest.json", "new.v", "thesis.tex"]
+
+
+def test_foreign_manifest(tmp_path: Path) -> None:
+    """A manifest of another program is a file like any other."""
+    (tmp_path / "manifest.json").write_text('{"name": "some web page"}')
+    with pytest.raises(ParameterError, match="holds files that are not ours"):
+        write_folder(tmp_path, {"manifest.json": b"{}"})
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    """A folder below a file is refused."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ParameterError) as error:
+        write_folder(tmp_path / "file" / "out", {"manifest.json": b"{}"})
+    assert str(error.value) == f"{tmp_path}/file/out: cannot be written (Not a directory); legal: a writable folder"
+
+
+def test_bad_names(tmp_path: Path) -> None:
+    """An unknown top and a prefix that is no identifier are refused before anything is written."""
+    with pytest.raises(ParameterError) as error:
+        generate(ARCH, tmp_path / "out", top="gpu")
+    assert str(error.value) == "top: unknown name, not 'gpu'; legal: ftp; try: --top ftp"
+    with pytest.raises(ParameterError) as error:
+        generate(ARCH, tmp_path / "out", prefix="9 lives")
+    assert str(error.value) == ("prefix: a Verilog identifier, not '9 lives'; legal: letters, digits and _; "
+                                "try: --prefix spikeloom")
+    assert not (tmp_path / "out").exists()

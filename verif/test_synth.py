@@ -1,0 +1,113 @@
+"""Synthesis reports: known sizes, totals through the hierarchy, cache, refusals."""
+
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib.wiring import In, Out
+
+from golden.arch import PRESETS, ParameterError
+from hdl.block import Block
+from hdl.bus.fifo import Fifo
+from synth import synthesise as flow
+from synth.synthesise import FLOWS, report, size, synthesise
+
+
+class Inverter(Block):
+    """Eight flip-flops behind eight exclusive-ors."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(8), "b": In(8), "y": Out(8)})
+
+    def build(self) -> Module:
+        """Return the register."""
+        m = Module()
+        m.d.sync += self.y.eq(self.a ^ self.b)
+        return m
+
+
+class Pair(Block):
+    """Three `Inverter` in a row, then two queues of 4 words of 8 bits."""
+
+    def __init__(self) -> None:
+        super().__init__({"a": In(8), "b": In(8), "y": Out(8), "take": In(1)})
+
+    def build(self) -> Module:
+        """Return the chain."""
+        m = Module()
+        value = self.a
+        for index in range(3):
+            m.submodules[f"stage_{index}"] = stage = Inverter()
+            m.d.comb += [stage.a.eq(value), stage.b.eq(self.b)]
+            value = stage.y
+        for index in range(2):
+            m.submodules[f"queue_{index}"] = queue = Fifo(8, 4)
+            m.d.comb += [queue.i.payload.eq(value), queue.i.valid.eq(1), queue.o.ready.eq(self.take)]
+            value = queue.o.payload
+        m.d.comb += self.y.eq(value)
+        return m
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test without stored results."""
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path))
+
+
+@pytest.mark.parametrize("target", FLOWS)
+def test_known_size(target: str) -> None:
+    """Eight registered exclusive-ors take eight flip-flops and, where there are LUTs, eight of them."""
+    found = report(Inverter(), target)
+    assert found["top"] == {"cells": 16, "luts": None if target == "generic" else 8, "ffs": 8, "memory_bits": 0}
+    assert found["blocks"] == {"spikeloom_inverter": {"count": 1, **found["top"]}}
+
+
+def test_totals() -> None:
+    """The top is the sum of count x size; a RAM counts in bits, not in cells; nothing is optimised across blocks."""
+    found = report(Pair(), "ice40")
+    blocks = found["blocks"]
+    assert {name: block["count"] for name, block in blocks.items()} == {
+        "spikeloom_fifo": 2, "spikeloom_inverter": 3, "spikeloom_pair": 1}
+    assert blocks["spikeloom_inverter"]["ffs"] == 8 and blocks["spikeloom_pair"]["ffs"] == 0
+    assert blocks["spikeloom_fifo"]["memory_bits"] == 32
+    for key in ("cells", "luts", "ffs", "memory_bits"):
+        assert found["top"][key] == sum(block["count"] * block[key] for block in blocks.values())
+    assert found["top"]["memory_bits"] == 64
+
+
+def test_size_counts_by_kind() -> None:
+    """Carry cells count as two LUTs on ECP5; black boxes, scopes and multiplexers do not count as LUTs."""
+    cells = {"LUT4": 5, "CCU2C": 2, "PFUMX": 3, "TRELLIS_FF": 4, "x_ram_1r1w": 2, "child": 1, "$scopeinfo": 9}
+    below = {"x_ram_1r1w:16x8": 2, "child": 1}
+    assert size(cells, below, "ecp5") == {"cells": 14, "luts": 9, "ffs": 4, "memory_bits": 256}
+    assert size({"$_SDFFE_PP0P_": 3, "$_AND_": 2, "$_DFF_P_": 1}, {}, "generic") == {
+        "cells": 6, "luts": None, "ffs": 4, "memory_bits": 0}
+    assert size({"LUT6": 2, "LUT2": 1, "FDRE": 3, "FDSE": 1, "CARRY4": 1}, {}, "xilinx") == {
+        "cells": 8, "luts": 3, "ffs": 4, "memory_bits": 0}
+
+
+def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An equal module is not synthesised twice; another target is."""
+    first = report(Inverter(), "generic")
+
+    def refuse(*arguments: object) -> dict[str, int]:
+        raise RuntimeError("Yosys was called")
+
+    monkeypatch.setattr(flow, "_yosys", refuse)
+    assert report(Inverter(), "generic") == first
+    with pytest.raises(RuntimeError, match="Yosys was called"):
+        report(Inverter(), "ice40")
+
+
+def test_yosys_error_is_not_a_result() -> None:
+    """A script that fails raises and names the module."""
+    with pytest.raises(RuntimeError, match="Yosys failed on x"):
+        flow._yosys("x", "module x(a); input a; endmodule\n", "", "no_such_command")
+
+
+def test_unknown_target() -> None:
+    """A target that does not exist is refused with the legal ones."""
+    with pytest.raises(ParameterError) as error:
+        synthesise(PRESETS["tiny"], "asic")
+    assert str(error.value) == ("target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; "
+                                "try: --target generic")

@@ -48,7 +48,8 @@ def test_mutants_are_caught(broken: tuple[str, str]) -> None:
 
 def test_rejected_values() -> None:
     """Steps and leaks that the build does not have are refused with their legal set."""
-    legal: Case = {"x": [0] * 16, "threshold": 1, "decay_input": False, "strict": False, "reset": 0, "params": LifParams()}
+    legal: Case = {"x": [0] * 16, "threshold": 1, "decay_input": False, "strict": False, "reset": 0,
+                   "params": LifParams()}
     with pytest.raises(ParameterError) as error:
         parallel_lif(**legal, leak_shift=0, steps=17)
     assert str(error.value) == "steps must be in 1..16, not 17"

@@ -125,8 +125,8 @@ def test_seed_repeats_the_stimulus() -> None:
     """The same seed gives the same log of random numbers, another seed another one."""
     text, top = design(Stage())
     program = build([text], top)
-    drawn = [[line for line in run(program, __name__, test_filter="draws", seed=seed)[1].splitlines()
-              if "drawn" in line][0].rsplit(" ", 1)[1] for seed in (1, 1, 2)]
+    logs = [run(program, __name__, test_filter="draws", seed=seed)[1] for seed in (1, 1, 2)]
+    drawn = [next(line.split()[-1] for line in log.splitlines() if "drawn" in line) for log in logs]
     assert drawn[0] == drawn[1] != drawn[2]
 
 

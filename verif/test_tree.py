@@ -18,13 +18,13 @@ ROOMS = ("golden", "hdl", "models", "perf", "spikeloom", "synth", "verif")
 MAY_IMPORT = {
     "models": ("models", "golden.arch"),
     "golden": ("golden",),
-    "hdl": ("hdl", "golden.arch", "golden.formats"),
+    "hdl": ("hdl", "golden.arch", "golden.formats", "golden.fiber"),
     "synth": ("synth", "hdl", "golden.arch"),
     "perf": ("perf", "golden"),
 }
 NEVER = {"golden": ("amaranth", "cocotb", "sklearn"), "hdl": ("torch", "cocotb"), "models": ("amaranth", "cocotb"),
          "synth": ("torch", "cocotb"), "perf": ("amaranth", "cocotb")}
-PLAIN = {"golden/arch.py": ("torch", "amaranth"), "golden/formats.py": ("torch", "amaranth")}
+PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber")}
 MODELS_READERS = {"spikeloom/catalogue.py"}
 
 # A block whose golden function has another name, with the file that holds it.
@@ -33,9 +33,9 @@ TWINS = {
     "core": "run",
     "ftp": "run",
 }
-BLOCK_LINES = 160
+BLOCK_LINES = 170
 COMMAND_LINES = 60
-FUNCTION_LINES = 90
+FUNCTION_LINES = 60
 
 
 def python_files(*rooms: str) -> list[Path]:
@@ -179,8 +179,8 @@ def test_code_lines() -> None:
 
 
 def test_function_lines() -> None:
-    """No function outside the benches is longer than two screens."""
-    long = [f"{path}:{node.name}" for path in python_files("golden", "hdl", "spikeloom", "synth")
+    """No function of the golden model or the tools is longer than a screen; blocks have a budget of their own."""
+    long = [f"{path}:{node.name}" for path in python_files("golden", "spikeloom", "synth")
             for node in ast.walk(ast.parse((ROOT / path).read_text()))
             if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > FUNCTION_LINES]
     assert long == []

@@ -1,0 +1,129 @@
+"""Complete comparison of one simulated image with the golden trace."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.fiber import unpack
+from golden.formats import STATS, STATS_BYTES
+from golden.network import Layer, Network
+from golden.run import Trace
+from hdl.image import Image
+from verif.system import Run, Words
+
+
+@dataclass
+class LayerResult:
+    """What the comparison of one layer found.
+
+    neuron_steps : neurons times T that were compared at the neuron stage
+    mismatches : differing spikes at the neuron stage, plus differing fibers, currents and read-outs in memory
+    first : the first difference, or None
+    """
+
+    name: str
+    neuron_steps: int = 0
+    mismatches: int = 0
+    first: dict[str, Any] | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+def neuron_words(words: Words, number: int, layer: Layer, image: Image, lanes: int
+                 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return (words [N, H, W], times recorded [N, H, W], cycle [N, H, W]) that left the neurons of one layer."""
+    plan = image.plans[number]
+    shape = (plan.columns, plan.height, plan.width)
+    got, seen, cycle = (np.zeros(shape, np.int64) for _ in range(3))
+    rows = words.layer == number
+    pool = layer.or_pool
+    kernel, stride, padding = (pool.kernel, pool.stride, pool.padding) if pool else (1, 1, 0)
+    for lane in range(lanes):
+        use = rows & words.lanes[:, lane]
+        pixel = words.tile[use] * lanes + lane
+        member = words.member[use]
+        y = pixel // plan.out_width * stride - padding + member // kernel
+        x = pixel % plan.out_width * stride - padding + member % kernel
+        place = (words.column[use], y, x)
+        got[place] = words.data[use, lane]
+        cycle[place] = words.cycle[use]
+        np.add.at(seen, place, 1)
+    return got, seen, cycle
+
+
+def covered(layer: Layer, image: Image, number: int) -> NDArray[np.bool_]:
+    """Return which pixels [H, W] of a layer's map some OR-pool window reads; all without a pool."""
+    plan = image.plans[number]
+    mask = np.ones((plan.height, plan.width), bool)
+    if layer.or_pool:
+        pool = layer.or_pool
+        for axis, (size, windows) in enumerate(((plan.height, plan.out_height), (plan.width, plan.out_width))):
+            reach = np.zeros(size, bool)
+            for window in range(windows):
+                start = window * pool.stride - pool.padding
+                reach[max(0, start) : start + pool.kernel] = True
+            mask &= reach[:, None] if axis == 0 else reach[None, :]
+    return mask
+
+
+def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) -> list[LayerResult]:
+    """Compare every neuron word, every fiber, every current and read-out of one image.
+
+    Pixels of a convolution that no pooling window reads are not computed by the accelerator and not counted.
+    Raises AssertionError when a neuron stage was not recorded completely, which is a fault of the bench.
+    """
+    assert run.words is not None
+    memory = np.frombuffer(run.dump, np.uint8)
+    results = []
+    records = memory[image.stats : image.stats + STATS_BYTES * len(network.layers)].view("<u4").reshape(-1, STATS_BYTES // 4)
+    before = dict.fromkeys(STATS, 0)
+    for number, layer in enumerate(network.layers):
+        result = LayerResult(layer.name)
+        expected = trace.layers[layer.name]
+        if expected.words is not None:
+            golden = expected.words.numpy()
+            got, seen, cycle = neuron_words(run.words, number, layer, image, lanes)
+            wanted = np.broadcast_to(covered(layer, image, number), golden.shape)
+            assert (seen[wanted] > 0).all(), f"layer {layer.name}: neuron words are missing in the record"
+            differing = np.where(wanted, got ^ golden, 0)
+            result.neuron_steps = int(wanted.sum()) * network.steps
+            result.mismatches += int(np.bitwise_count(differing).sum())
+            if differing.any():
+                place = min(zip(*np.nonzero(differing), strict=True), key=lambda p: (cycle[p], p))
+                step = int(differing[place] & -differing[place]).bit_length() - 1
+                channel, y, x = map(int, place)
+                result.first = {"layer": layer.name, "channel": channel, "y": y, "x": x, "t": step,
+                                "golden": int(golden[place] >> step & 1), "rtl": int(got[place] >> step & 1),
+                                "cycle": int(cycle[place])}
+        if layer.name in image.tensors and expected.output is not None:
+            tensor = image.tensors[layer.name]
+            masks = memory[tensor.masks :][: tensor.pixels * tensor.mask_stride].reshape(tensor.pixels, -1)
+            slots = memory[tensor.values :][: tensor.pixels * tensor.slot_stride].reshape(tensor.pixels, -1)
+            stored = unpack(masks, slots, tensor.channels, tensor.word_log2, tensor.height, tensor.width)
+            _add(result, expected.output.numpy(), stored, "fiber")
+        if layer.name in image.currents:
+            region = image.currents[layer.name]
+            raw = memory[region.base :][: region.size].view("<i4")
+            stored = raw.reshape(region.height, region.width, region.channels, region.depth).astype(np.int64)
+            golden = (expected.currents.permute(2, 3, 1, 0) if layer.store_currents
+                      else _readout(expected)[..., None]).numpy()
+            _add(result, golden, stored, "current" if layer.store_currents else "readout")
+        after = dict(zip(STATS, map(int, records[number]), strict=False))
+        result.counters = {name: after[name] - before[name] for name in STATS[:-1]}
+        before = after
+        results.append(result)
+    return results
+
+
+def _readout(expected: Any) -> Any:
+    return expected.readout.permute(1, 2, 0)
+
+
+def _add(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], what: str) -> None:
+    differing = golden != rtl
+    result.mismatches += int(differing.sum())
+    if result.first is None and differing.any():
+        place = tuple(int(i) for i in np.argwhere(differing)[0])
+        result.first = {"layer": result.name, "in": what, "index": list(place), "golden": int(golden[place]),
+                        "rtl": int(rtl[place])}

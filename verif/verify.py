@@ -1,0 +1,253 @@
+"""``spikeloom verify``: the benches of all blocks, and random networks on one tiny build."""
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden.arch import PRESETS, Arch, ParameterError
+from golden.lower import check
+from golden.network import Input, Layer, Network, Neuron, Pass, Pool, input_planes, input_words, spike_planes
+from golden.run import run
+from hdl.image import build_image
+from verif.compare import compare
+from verif.simulate import memory_of
+from verif.system import Start, System, SystemFailure
+
+HERE = Path(__file__).parent
+Progress = Callable[[int, int], None]
+SHRINKS = 12
+
+
+def blocks(seed: int, progress: Progress = lambda done, of: None) -> dict[str, Any]:
+    """Run the bench of every block and return ``{"blocks": [{name, tests, passed, failed, seconds}]}``."""
+    stems = sorted({p.stem for folder in ("hdl", "hdl/bus") for p in (HERE.parent / folder).glob("*.py")})
+    benches = [path for path in (HERE / f"test_{stem}.py" for stem in stems) if path.exists()]
+    report = []
+    for number, bench in enumerate(benches):
+        progress(number, len(benches))
+        with tempfile.TemporaryDirectory() as folder:
+            results = Path(folder) / "results.xml"
+            subprocess.run([sys.executable, "-m", "pytest", "-q", "--seed", str(seed), f"--junitxml={results}", str(bench)],
+                           cwd=HERE.parent, check=False, capture_output=True, env=os.environ)
+            suite = ElementTree.parse(results).getroot()[0].attrib if results.exists() else {}
+        tests = int(suite.get("tests", 0))
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0)) if tests else 1
+        report.append({"name": bench.stem.removeprefix("test_"), "tests": tests, "passed": tests - failed if tests else 0,
+                       "failed": failed, "seconds": float(suite.get("time", 0.0))})
+    progress(len(benches), len(benches))
+    return {"blocks": report, "seed": seed}
+
+
+class Maker:
+    """Draws random networks that fit a build.
+
+    Maps up to 9 pixels wide and not square, 1 to 19 channels, kernels 1 to 5, strides 1 to 3, padding 0 to 2,
+    pools, residual currents and shortcuts, all neuron variants, T from 1 to ``t_max``, weight densities 0 to 1.
+    """
+
+    def __init__(self, arch: Arch, seed: int) -> None:
+        self.arch, self.random = arch, random.Random(seed)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def network(self, name: str) -> Network:
+        """Return one network that `golden.lower.check` accepts and that fits the weight buffer."""
+        while True:
+            try:
+                network = self._draw(name)
+                check(network, self.arch)
+                build_image(network, self.arch)
+            except ParameterError:
+                continue
+            return network
+
+    def image(self, spec: Input, steps: int) -> Tensor:
+        """Return one random quantised image."""
+        shape = (spec.channels, spec.height, spec.width)
+        low, high = (0, 2) if spec.bits == 1 else (-(1 << spec.bits - 1), 1 << spec.bits - 1)
+        x = torch.randint(low, high, (steps, *shape) if spec.kind == "steps" else shape, generator=self.generator)
+        return torch.where(torch.rand(x.shape, generator=self.generator) < self.random.choice((0.1, 0.5, 1.0)), x, 0)
+
+    def _weight(self, *shape: int) -> Tensor:
+        bits = self.arch.weight_bits
+        limit = (1 << bits - 1) - 1
+        weight = torch.randint(-limit, limit + 1, shape, generator=self.generator)
+        density = self.random.choice((0.0, 0.02, 0.1, 0.3, 0.5, 1.0, 1.0))
+        keep = torch.rand(shape, generator=self.generator) < density
+        if self.random.random() < 0.3:
+            keep[self.random.randrange(shape[0])] = False
+        return torch.where(keep, weight, 0).to(torch.int8)
+
+    def _neuron(self, currents: Tensor) -> Neuron:
+        choose = self.random.choice
+        shift = choose((0, 1, 2))
+        spread = currents.abs().amax().item() or 1
+        threshold = torch.randint(1, max(2, int(spread * choose((0.2, 0.6, 1.0)))), (currents.shape[1],),
+                                  generator=self.generator)
+        return Neuron(threshold=threshold, leak_shift=shift, decay_input=shift < 2 and choose((False, True)),
+                      compare=choose((">=", ">")), reset=choose(("hard", "soft", "soft_delayed")))
+
+    def _draw(self, name: str) -> Network:
+        choose, draw = self.random.choice, self.random.randint
+        steps = choose((1, 2, 3, 4, 4, 5, 8, 11, 16))
+        steps = min(steps, self.arch.t_max)
+        kind, bits = choose((("static", 8), ("static", 4), ("static", 6), ("steps", 1), ("steps", 3)))
+        spec = Input(kind=kind, channels=draw(1, 5), height=draw(2, 9), width=draw(2, 9), bits=bits, scale=1.0,
+                     plane_bits=min(self.arch.t_max, max(steps, 4)))
+        layers: list[Layer] = []
+        x = self.image(spec, steps)
+        probe = input_words(x, spec, steps)
+        shapes: dict[str, tuple[int, int, int]] = {"input": (spec.channels, spec.height, spec.width)}
+        source, count = "input", draw(2, 6)
+        for number in range(count):
+            last = number == count - 1
+            channels, height, width = shapes[source]
+            columns = draw(1, 10) if last else draw(1, 19)
+            kernel = draw(1, min(5, height + 2, width + 2))
+            stride, padding = draw(1, 3), draw(0, 2)
+            if min(height, width) + 2 * padding < kernel:
+                padding = 2
+            if min(height, width) + 2 * padding < kernel:
+                raise ParameterError("kernel larger than the map")
+            out = tuple((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
+            weight = self._weight(columns, channels, kernel, kernel)
+            sources = input_planes(spec, steps) if source == "input" else [(source, spike_planes(steps))]
+            passes = tuple(Pass(source=n, weight=weight, stride=stride, padding=padding, planes=p) for n, p in sources)
+            if source != "input" and stride == 1 and choose((True, False)) and out[0] <= height and out[1] <= width:
+                shortcut = self._weight(columns, channels, 1, 1)
+                if kernel == 2 * padding + 1:
+                    passes += (Pass(source=source, weight=shortcut, planes=spike_planes(steps)),)
+            layer = Layer(name=f"layer{number}", passes=passes, readout=last,
+                          bias=torch.randint(-200, 200, (columns,), generator=self.generator))
+            stored = [n for n in layers if n.store_currents and len(n.bias) == columns and shapes[f"{n.name}.map"][1:] == out]
+            if stored and choose((True, False)):
+                layer = replace(layer, residual=stored[-1].name)
+            split = not last and min(out) >= 2 and choose((True, False, False, False))
+            if split:
+                layer = replace(layer, store_currents=True)
+                layers.append(layer)
+                shapes[f"{layer.name}.map"] = (columns, *out)
+                pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
+                out = tuple((size + 2 * pool.padding - pool.kernel) // pool.stride + 1 for size in out)
+                layer = Layer(name=f"layer{number}pool", passes=(), bias=torch.zeros(columns, dtype=torch.int64),
+                              residual=layer.name, max_pool=pool)
+            layers.append(layer)
+            if last:
+                break
+            partial = run(Network(name=name, steps=steps, input=spec, layers=tuple(layers)), probe)
+            neuron = self._neuron(partial.layers[layer.name].currents)
+            keep = not split and choose((True, False, False, False))
+            pool = None
+            if not split and min(out) >= 2 and columns <= self.arch.pool_channels and choose((True, False, False)):
+                pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
+            layer = replace(layer, neuron=neuron, min_spikes=choose((1, 1, 2)), store_currents=keep and pool is None)
+            layers[-1] = replace(layer, or_pool=pool)
+            shapes[f"{layer.name}.map"] = (columns, *out)
+            if pool:
+                out = tuple((size + 2 * pool.padding - pool.kernel) // pool.stride + 1 for size in out)
+            shapes[layer.name] = (columns, *out)
+            source = layer.name
+        return Network(name=name, steps=steps, input=spec, layers=tuple(layers))
+
+
+def run_network(network: Network, x: Tensor, system: System, stall_seed: int = 0) -> dict[str, Any] | None:
+    """Run one image of a network; return None when everything is equal, else what differs."""
+    image = build_image(network, system.arch)
+    words = input_words(x, network.input, network.steps)
+    memory, offsets = memory_of(image, [image.input_block({k: v.numpy() for k, v in words.items()})])
+    expected = run(network, words)
+    try:
+        result = system.run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats,
+                            dump=(0, image.size), stall_seed=stall_seed, max_cycles=5_000_000).check()
+    except SystemFailure as error:
+        return {"layer": None, "what": str(error)}
+    for layer in compare(network, image, expected, result.runs[0], system.arch.lanes):
+        if layer.mismatches:
+            return {"layer": layer.name, "mismatches": layer.mismatches, **(layer.first or {})}
+    return None
+
+
+def smaller(network: Network) -> Iterator[Network]:
+    """Yield simpler networks: fewer layers first, then sparser weights and no bias."""
+    for keep in range(1, len(network.layers)):
+        head = network.layers[:keep]
+        yield replace(network, layers=(*head[:-1], replace(head[-1], readout=head[-1].neuron is None)))
+    for number, layer in enumerate(network.layers):
+        if layer.bias.any():
+            yield _with(network, number, replace(layer, bias=torch.zeros_like(layer.bias)))
+        for index, sweep in enumerate(layer.passes):
+            half = sweep.weight.clone()
+            half.view(-1)[::2] = 0
+            if not torch.equal(half, sweep.weight):
+                passes = (*layer.passes[:index], replace(sweep, weight=half), *layer.passes[index + 1 :])
+                yield _with(network, number, replace(layer, passes=passes))
+
+
+def _with(network: Network, number: int, layer: Layer) -> Network:
+    return replace(network, layers=(*network.layers[:number], layer, *network.layers[number + 1 :]))
+
+
+def shrink(network: Network, x: Tensor, system: System) -> tuple[Network, dict[str, Any] | None]:
+    """Return a small network that still fails on ``x``, after at most `SHRINKS` runs, and how it fails."""
+    found: dict[str, Any] | None = None
+    runs, going = 0, True
+    while going and runs < SHRINKS:
+        going = False
+        for candidate in smaller(network):
+            runs += 1
+            failure = run_network(candidate, x, system)
+            if failure is not None:
+                network, found, going = candidate, failure, True
+                break
+            if runs >= SHRINKS:
+                break
+    return network, found
+
+
+def describe(network: Network) -> list[str]:
+    """Return one line per layer."""
+    lines = [f"T={network.steps} {network.input}"]
+    for layer in network.layers:
+        sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} s{p.stride} p{p.padding} "
+                           f"nnz {int(p.weight.count_nonzero())}" for p in layer.passes)
+        lines.append(f"{layer.name}: [{sweeps}] residual={layer.residual} max_pool={layer.max_pool} "
+                     f"or_pool={layer.or_pool} min_spikes={layer.min_spikes} currents={layer.store_currents} "
+                     f"neuron={_neuron_text(layer.neuron)}")
+    return lines
+
+
+def _neuron_text(neuron: Neuron | None) -> str:
+    if neuron is None:
+        return "none"
+    return f"k={neuron.leak_shift} decay_input={neuron.decay_input} {neuron.compare} {neuron.reset}"
+
+
+def random_networks(count: int, seed: int, progress: Progress = lambda done, of: None,
+                    system: System | None = None) -> dict[str, Any]:
+    """Run ``count`` random networks; network i is drawn from ``seed + i``, so one failure repeats alone."""
+    system = system or System(PRESETS["tiny"])
+    started, failures, steps = time.monotonic(), [], 0
+    for number in range(count):
+        progress(number, count)
+        maker = Maker(system.arch, seed + number)
+        network = maker.network(f"random-{seed + number}")
+        x = maker.image(network.input, network.steps)
+        failure = run_network(network, x, system, stall_seed=(seed + number) % 4 and seed + number)
+        steps += network.steps
+        if failure is not None:
+            small, why = shrink(network, x, system)
+            failures.append({"seed": seed + number, "failure": failure, "small": describe(small), "small_failure": why,
+                             "command": f"spikeloom verify --random 1 --seed {seed + number}"})
+    progress(count, count)
+    return {"blocks": [{"name": "random", "tests": count, "passed": count - len(failures), "failed": len(failures),
+                        "seconds": time.monotonic() - started}], "seed": seed, "failures": failures}

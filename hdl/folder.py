@@ -18,7 +18,8 @@ def owned(folder: Path, manifest: str) -> set[str]:
         return set()
 
 
-def write_folder(folder: Path, files: dict[str, bytes], manifest: str = "manifest.json", *, force: bool = False) -> None:
+def write_folder(folder: Path, files: dict[str, bytes], manifest: str = "manifest.json", *,
+                 force: bool = False) -> None:
     """Replace the contents of ``folder`` by ``files``.
 
     manifest : the file among ``files`` whose JSON key ``files`` names all others; it is moved into place last
@@ -29,8 +30,9 @@ def write_folder(folder: Path, files: dict[str, bytes], manifest: str = "manifes
     ours = owned(folder, manifest)
     if there - ours and not force:
         foreign = sorted(there - ours)
-        raise ParameterError(f"{folder}: holds files that are not ours, not an empty folder ({', '.join(foreign[:3])}"
-                             f"{', ...' if len(foreign) > 3 else ''}); legal: an empty or generated folder; try: --force")
+        names = ", ".join([*foreign[:3], *(["..."] if len(foreign) > 3 else [])])
+        raise ParameterError(f"{folder}: holds files that are not ours, not an empty folder ({names}); "
+                             "legal: an empty or generated folder; try: --force")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))

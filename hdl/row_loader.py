@@ -71,7 +71,7 @@ class RowLoader(Block):
             self.chunk_en.eq(walker.chunk_en), self.chunk.eq(walker.chunk),
             self.chunk_bytes.eq(walker.chunk_bytes), self.chunk_last.eq(walker.chunk_last),
             self.full.eq(filled != 0),
-            walker.start.eq((left != 0) & ~busy & (filled != 2) & ~self.begin & (self.layer.passes != 0)),
+            walker.start.eq((left != 0) & ~busy & (filled != 2) & ~self.begin),
         ]
         with m.If(walker.start):
             m.d.sync += [busy.eq(1), left.eq(left - 1)]
@@ -79,7 +79,7 @@ class RowLoader(Block):
             m.d.sync += [busy.eq(0), self.half.eq(~self.half)]
         m.d.sync += filled.eq(filled + done - self.release)
         with m.If(self.begin):
-            m.d.sync += [left.eq(self.tiles), self.half.eq(0), filled.eq(0)]
+            m.d.sync += [left.eq(Mux(self.layer.passes == 0, 0, self.tiles)), self.half.eq(0), filled.eq(0)]
 
         walked_user = Signal(mask_user)
         step = walker.o

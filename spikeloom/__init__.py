@@ -10,18 +10,19 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOMES = {
-    "capture": "golden.capture",
-    "lower": "golden.lower",
-    "compile": "verif.program",
-    "simulate": "verif.simulate",
-    "generate": "hdl.generate",
+    "capture": ("golden.capture", "capture"),
+    "lower": ("golden.lower", "lower"),
+    "compile": ("spikeloom.program", "compile_workload"),
+    "simulate": ("verif.simulate", "simulate"),
+    "generate": ("hdl.generate", "generate"),
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in HOMES:
         raise AttributeError(f"module 'spikeloom' has no attribute {name!r}")
-    return getattr(importlib.import_module(HOMES[name]), name)
+    module, function = HOMES[name]
+    return getattr(importlib.import_module(module), function)
 
 
 def __dir__() -> list[str]:

@@ -72,7 +72,10 @@ def _fail(message: str, code: int) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code."""
+    """Run one command line and return its exit code.
+
+    A bench or a simulated run that failed is a subclass of AssertionError; its text is printed as it is.
+    """
     try:
         code = cli.main(arguments, prog_name="spikeloom", standalone_mode=False)
         sys.stdout.flush()
@@ -94,6 +97,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if missing not in EXTRAS:
             raise
         return _fail(f"{missing}: not installed; try: pip install 'spikeloom[{EXTRAS[missing]}]'", FAILURE)
+    except AssertionError as error:
+        if type(error) is AssertionError:
+            raise
+        print(f"spikeloom: {error}", file=sys.stderr)
+        return FAILURE
     return code if isinstance(code, int) else SUCCESS
 
 

@@ -52,7 +52,7 @@ class Output:
         """Print rows in columns, numbers to the right."""
         texts = [head, *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
         widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
-        numeric = [bool(rows) and all(isinstance(row[column], int) for row in rows) for column in range(len(head))]
+        numeric = [any(isinstance(row[column], int) for row in rows) for column in range(len(head))]
         for row in texts:
             cells = [cell.rjust(width) if right else cell.ljust(width)
                      for cell, width, right in zip(row, widths, numeric, strict=True)]

@@ -30,7 +30,8 @@ class Program:
         program = os.environ.get(self.variable) or self.program
         path = shutil.which(program)
         apt, dnf, brew = self.packages
-        install = {"apt": f"sudo apt-get install {apt}", "dnf": f"sudo dnf install {dnf}", "brew": f"brew install {brew}"}
+        install = {"apt": f"sudo apt-get install {apt}", "dnf": f"sudo dnf install {dnf}",
+                   "brew": f"brew install {brew}"}
         problem, version = f"no program {program!r} on the path", ""
         if path:
             try:
@@ -91,6 +92,6 @@ def check() -> list[dict[str, Any]]:
     good = sys.version_info >= (3, 11)
     python = {"name": "Python", "ok": good, "version": version, "purpose": "everything",
               "problem": "" if good else f"3.11 or newer is needed, not {version}",
-              "install": {"apt": "sudo apt-get install python3.11 python3.11-venv", "dnf": "sudo dnf install python3.11",
-                          "brew": "brew install python@3.12"}}
+              "install": {"apt": "sudo apt-get install python3.11 python3.11-venv",
+                          "dnf": "sudo dnf install python3.11", "brew": "brew install python@3.12"}}
     return [python, *(tool.check() for tool in TOOLS)]

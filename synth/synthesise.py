@@ -63,7 +63,8 @@ def synthesise(arch: Arch, target: str, *, top: str = "ftp",
     return {"preset": arch.name, "target": target, **report(top_block(arch, top), target, progress)}
 
 
-def report(block: Block, target: str, progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+def report(block: Block, target: str,
+           progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
     """Return ``{counted, top, blocks}`` of one block and everything below it."""
     texts, instances, top = modules(block, "spikeloom")
     counts = totals(instances, top)

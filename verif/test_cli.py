@@ -23,6 +23,7 @@ from golden.store import load
 from models import digits
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
+from verif.system import SystemFailure
 from verif.test_tree import ROOT
 
 LINE = re.compile(r"spikeloom: [^\n]+\n")
@@ -231,7 +232,7 @@ def test_json_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_capture_shows_the_graph(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """A captured file is listed node by node; a file that is none is refused."""
     assert run(["capture", str(ROOT / "models" / "digits.safetensors"), "--json", "-"]) == 0
-    assert [node["op"] for node in json.loads(capsys.readouterr().out)["nodes"]][0] == "input"
+    assert json.loads(capsys.readouterr().out)["nodes"][0] == {"name": "input", "op": "input", "inputs": []}
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
     assert run(["capture", str(tmp_path / "x.safetensors")]) == 2
     assert LINE.fullmatch(capsys.readouterr().err)
@@ -250,7 +251,9 @@ def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 def test_public_functions() -> None:
     """The package hands out its public functions and nothing else."""
-    assert spikeloom.generate.__module__ == "hdl.generate" and spikeloom.capture.__module__ == "golden.capture"
+    for name, (module, function) in spikeloom.HOMES.items():
+        found = getattr(spikeloom, name)
+        assert (found.__module__, found.__name__) == (module, function)
     assert set(spikeloom.HOMES) <= set(dir(spikeloom))
     with pytest.raises(AttributeError, match="module 'spikeloom' has no attribute 'fly'"):
         assert spikeloom.fly
@@ -285,6 +288,24 @@ def test_closed_pipe_is_quiet() -> None:
     done = subprocess.run(["sh", "-c", f"'{sys.executable}' -m spikeloom list | true"], cwd=ROOT, capture_output=True,
                           text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_failed_run_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run that hangs or breaks a protocol prints its message and exits with 1; our own bugs keep their traceback."""
+    def hang(*arguments: object) -> None:
+        raise SystemFailure("the run did not end in 100 cycles")
+
+    def slip(*arguments: object) -> None:
+        raise AssertionError("bug")
+
+    module = types.ModuleType("verif.simulate")
+    monkeypatch.setitem(sys.modules, "verif.simulate", module)
+    monkeypatch.setattr(module, "simulate", hang, raising=False)
+    assert run(["simulate", "digits"]) == 1
+    assert capsys.readouterr() == ("", "spikeloom: the run did not end in 100 cycles\n")
+    monkeypatch.setattr(module, "simulate", slip, raising=False)
+    with pytest.raises(AssertionError, match="bug"):
+        run(["simulate", "digits"])
 
 
 def test_message_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

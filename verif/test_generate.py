@@ -50,7 +50,7 @@ def lint(folder: Path, work: Path) -> subprocess.CompletedProcess[str]:
     """Run the lint target of the core file in ``folder``."""
     fusesoc = Path(sys.executable).parent / "fusesoc"
     core = next(folder.glob("*.core")).stem
-    environ = {**sim.environment(), "XDG_CONFIG_HOME": str(work), "XDG_DATA_HOME": str(work), "XDG_CACHE_HOME": str(work)}
+    environ = {**sim.environment(), **dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"), str(work))}
     return subprocess.run([fusesoc, "--cores-root", folder, "run", "--target", "lint", core], cwd=work,
                           capture_output=True, text=True, env=environ)
 
@@ -128,7 +128,8 @@ def test_totals() -> None:
 
 def test_ports() -> None:
     """Names, directions and widths come from the Verilog, keywords included."""
-    text = "module x(a, \\program , b);\n  input a;\n  wire a;\n  output [7:0] \\program ;\n  input [0:0] b;\nendmodule\n"
+    text = ("module x(a, \\program , b);\n  input a;\n  wire a;\n  output [7:0] \\program ;\n  input [0:0] b;\n"
+            "endmodule\n")
     assert [(p["name"], p["direction"], p["width"]) for p in ports(text)] == [
         ("a", "input", 1), ("program", "output", 8), ("b", "input", 1)]
 

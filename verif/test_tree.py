@@ -175,7 +175,8 @@ def test_command_lines() -> None:
 
 def test_code_lines() -> None:
     """Comments, blanks and docstrings do not count, the lines of a long statement do."""
-    assert code_lines('"""Title.\n\nMore.\n"""\n\n# why\nx = (1,\n     2)\n\n\ndef f():\n    """Do."""\n    return x\n') == 4
+    text = '"""Title.\n\nMore.\n"""\n\n# why\nx = (1,\n     2)\n\n\ndef f():\n    """Do."""\n    return x\n'
+    assert code_lines(text) == 4
 
 
 def test_function_lines() -> None:

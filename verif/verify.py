@@ -168,7 +168,7 @@ def run_network(network: Network, x: Tensor, system: System, stall_seed: int = 0
     expected = run(network, words)
     try:
         result = system.run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats,
-                            dump=(0, image.size), stall_seed=stall_seed, max_cycles=5_000_000).check()
+                            dump=(0, image.size), stall_seed=stall_seed, max_cycles=500_000).check()
     except SystemFailure as error:
         return {"layer": None, "what": str(error)}
     for layer in compare(network, image, expected, result.runs[0], system.arch.lanes):
@@ -181,7 +181,7 @@ def smaller(network: Network) -> Iterator[Network]:
     """Yield simpler networks: fewer layers first, then sparser weights and no bias."""
     for keep in range(1, len(network.layers)):
         head = network.layers[:keep]
-        yield replace(network, layers=(*head[:-1], replace(head[-1], readout=head[-1].neuron is None)))
+        yield replace(network, layers=(*head[:-1], replace(head[-1], readout=head[-1].neuron is None and not head[-1].store_currents)))
     for number, layer in enumerate(network.layers):
         if layer.bias.any():
             yield _with(network, number, replace(layer, bias=torch.zeros_like(layer.bias)))

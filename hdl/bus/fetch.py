@@ -21,7 +21,7 @@ class Fetch(Block):
     A run that starts in the beat in which the run before it ended does not request that beat again, so runs
     that neighbour in memory cost one read. A run of 0 bytes gives one piece of 0 bytes and no request.
     Requests are made only when their beats fit the queue, so responses are always taken. Throughput one piece
-    a cycle; bursts never cross 4 KB and have at most ``burst_beats`` beats.
+    a cycle inside a run, one run in two cycles; bursts never cross 4 KB and have at most ``burst_beats`` beats.
 
     Members
     -------
@@ -121,7 +121,8 @@ class Fetch(Block):
                 m.d.comb += beats.o.ready.eq(1)
                 m.d.sync += [current.eq(beats.o.payload), offset.eq(end - beat)]
             with m.Elif((end == beat) & (left != size)):
-                m.d.sync += [have.eq(0), offset.eq(0)]
+                m.d.comb += beats.o.ready.eq(1)
+                m.d.sync += [current.eq(beats.o.payload), have.eq(beats.o.valid), offset.eq(0)]
             with m.Else():
                 m.d.sync += offset.eq(end)
         with m.If(running & ~have & (left != 0)):

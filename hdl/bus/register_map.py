@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from xml.sax.saxutils import escape
 
 from golden.arch import Arch
 from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS
@@ -119,15 +120,17 @@ def resets(arch: Arch) -> dict[str, int]:
     return {register.name: values.get(register.name, 0) for register in REGISTERS}
 
 
-def markdown(arch: Arch) -> str:
-    """Return the register map as Markdown."""
-    values = resets(arch)
-    lines = [f"# Registers of `{arch.name}`", "",
+def markdown(arch: Arch | None = None) -> str:
+    """Return the register map as Markdown, of one build or (None) of all of them."""
+    values = {name: f"0x{value:08X}" for name, value in resets(arch or Arch()).items()}
+    if arch is None:
+        values |= {name: "of the build" for name in values if name.startswith("LIMITS_") or name == "CONFIG_HASH"}
+    lines = [f"# Registers of `{arch.name}`" if arch else "# Registers", "",
              "AXI4-Lite, 32-bit words. Unmapped addresses read 0, writes to read-only registers are ignored, every "
              "response is OKAY.", "",
              "| offset | register | access | reset | bits | field | meaning |", "|---|---|---|---|---|---|---|"]
     for register in REGISTERS:
-        head = f"| 0x{register.offset:03X} | {register.name} | {register.access} | 0x{values[register.name]:08X} |"
+        head = f"| 0x{register.offset:03X} | {register.name} | {register.access} | {values[register.name]} |"
         for field in register.fields:
             lines.append(f"{head} {field.lsb + field.width - 1}:{field.lsb} | {field.name} | {field.meaning} |")
             head = "| | | | |"
@@ -139,7 +142,8 @@ def c_header(arch: Arch, prefix: str = "spikeloom") -> str:
     up, values = prefix.upper(), resets(arch)
     lines = [f"#ifndef {up}_REGISTERS_H", f"#define {up}_REGISTERS_H", ""]
     for register in REGISTERS:
-        lines.append(f"#define {up}_{register.name} 0x{register.offset:03X}u /* {register.access}: {register.meaning} */")
+        comment = f"/* {register.access}: {register.meaning} */"
+        lines.append(f"#define {up}_{register.name} 0x{register.offset:03X}u {comment}")
         if values[register.name]:
             lines.append(f"#define {up}_{register.name}_RESET 0x{values[register.name]:08X}u")
         for field in register.fields:
@@ -178,15 +182,16 @@ def svd(arch: Arch, prefix: str = "spikeloom") -> str:
     for register in REGISTERS:
         lines += [
             "        <register>", f"          <name>{register.name}</name>",
-            f"          <description>{register.meaning}</description>",
+            f"          <description>{escape(register.meaning)}</description>",
             f"          <addressOffset>0x{register.offset:03X}</addressOffset>", "          <size>32</size>",
             f"          <access>{access[register.access]}</access>",
             f"          <resetValue>0x{values[register.name]:08X}</resetValue>", "          <fields>"]
         for field in register.fields:
             lines += [
                 "            <field>", f"              <name>{field.name}</name>",
-                f"              <description>{field.meaning.replace('&', 'and').replace('<', 'below')}</description>",
-                f"              <bitOffset>{field.lsb}</bitOffset>", f"              <bitWidth>{field.width}</bitWidth>",
+                f"              <description>{escape(field.meaning)}</description>",
+                f"              <bitOffset>{field.lsb}</bitOffset>",
+                f"              <bitWidth>{field.width}</bitWidth>",
                 *(["              <modifiedWriteValues>oneToClear</modifiedWriteValues>"]
                   if register.access == "w1c" and field.name != "busy" else []),
                 "            </field>"]

@@ -40,7 +40,8 @@ class Registers(Block):
             "araddr": In(ADDRESS_BITS), "arvalid": In(1), "arready": Out(1),
             "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
             "irq": Out(1), "start": Out(1), "base": Out(64), "program_offset": Out(32), "input_offset": Out(32),
-            "stats_offset": Out(32), "busy": In(1), "done": In(1), "error": In(1), "error_code": In(8), "error_layer": In(16),
+            "stats_offset": Out(32), "busy": In(1), "done": In(1), "error": In(1), "error_code": In(8),
+            "error_layer": In(16),
             "counters": In(self.counters_layout()),
         })
 
@@ -105,7 +106,8 @@ class Registers(Block):
             **held,
         }
         for name in COUNTERS:
-            values[f"{name.upper()}_LO"], values[f"{name.upper()}_HI"] = self.counters[name][:32], self.counters[name][32:]
+            values[f"{name.upper()}_LO"] = self.counters[name][:32]
+            values[f"{name.upper()}_HI"] = self.counters[name][32:]
         with m.If(self.arvalid & self.arready):
             m.d.sync += [self.rvalid.eq(1), self.rdata.eq(0)]
             with m.Switch(self.araddr[2:]):

@@ -22,9 +22,9 @@ from spikeloom.output import Output, common
 def command(output: Output, workload: str, preset: str, top: str, out: Path, images: int, steps: int | None,
             data: Path | None, leak: str, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver."""
-    from verif.program import compile as compile_network
+    from spikeloom.program import compile_workload
 
-    report = compile_network(workload, preset, out, images=images, steps=steps, data=data,
-                             leak_nearest=leak == "nearest", force=force)
+    report = compile_workload(workload, preset, out, images=images, steps=steps, data=data,
+                              leak_nearest=leak == "nearest", force=force)
     output.say(f"{out}: {', '.join(report['files'])}")
     output.result(report)

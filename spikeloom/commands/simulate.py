@@ -28,8 +28,9 @@ def command(output: Output, workload: str, preset: str, top: str, images: int, s
         report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", advance)
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
-    output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles"], [
-        [layer["name"], layer["neuron_steps"], layer["mismatches"], layer["spikes_changed"], layer["cycles"]]
+    output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
+        [layer["name"], layer["neuron_steps"], layer["mismatches"],
+         "-" if layer["spikes_changed"] is None else layer["spikes_changed"], round(layer["cycles"])]
         for layer in report["layers"]])
     for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("float", "accuracy_float")):
         if report[key] is not None:

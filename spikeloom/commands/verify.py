@@ -21,5 +21,7 @@ def command(output: Output, networks: int | None, seed: int | None) -> int:
         report = blocks(seed, advance) if networks is None else random_networks(networks, seed, advance)
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
+    for failure in report.get("failures", []):
+        output.say(f"\n{failure['failure']}\nsmallest: {'; '.join(failure['small'])}\ntry: {failure['command']}")
     output.result(report)
     return 1 if any(block["failed"] for block in report["blocks"]) else 0

@@ -1,0 +1,147 @@
+"""The files of a compiled program: binary and hex image, description, C header, C driver."""
+
+import hashlib
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from golden.arch import Arch
+from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS, STATS_BYTES
+from hdl.bus.register_map import RTL_VERSION, c_header
+from hdl.image import Image, LayerPlan, Tensor
+
+VERSION = ".".join(map(str, RTL_VERSION))
+LICENCE = "Apache-2.0 OR 0BSD"
+DESCRIPTION = "program.json"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def hex_image(data: bytes, data_bits: int) -> str:
+    """Return ``data`` for ``$readmemh``: one word of ``data_bits`` a line, the last one filled up with zeros."""
+    step = data_bits // 8
+    padded = data.ljust(-(-len(data) // step) * step, b"\0")
+    return "".join(padded[at:at + step][::-1].hex() + "\n" for at in range(0, len(padded), step))
+
+
+def readout(image: Image) -> dict[str, int]:
+    """Return offset, channels, height and width of the last layer's read-out, int32 ``[y][x][c]``."""
+    region = image.currents[image.plans[-1].name]
+    return {"offset": region.base, "channels": region.channels, "height": region.height, "width": region.width}
+
+
+def memory_map(image: Image) -> list[dict[str, Any]]:
+    """Return every region by offset: name, offset, bytes, who writes it."""
+    regions = [("program", 0, image.program_bytes, "host"),
+               *((f"{plan.name}.weights", *plan.weights, "host") for plan in image.plans),
+               ("input", image.inputs, image.input_bytes, "host"),
+               ("stats", image.stats, STATS_BYTES * len(image.plans), "accelerator")]
+    for name, tensor in image.tensors.items():
+        regions += [(f"{name}.masks", tensor.masks, tensor.pixels * tensor.mask_stride, "accelerator"),
+                    (f"{name}.values", tensor.values, tensor.pixels * tensor.slot_stride, "accelerator")]
+    for name, region in image.currents.items():
+        kind = "readout" if region.depth == 1 and name == image.plans[-1].name else "currents"
+        regions.append((f"{name}.{kind}", region.base, region.size, "accelerator"))
+    return [{"name": name, "offset": offset, "bytes": size, "written_by": writer}
+            for name, offset, size, writer in sorted(regions, key=lambda region: region[1:3])]
+
+
+def describe(network: Any, arch: Arch, image: Image, *, images: int) -> dict[str, Any]:
+    """Return what ``program.json`` says of a network (`golden.network.Network`) and its image, files excepted."""
+    spec = network.input
+    result = readout(image)
+    logits = result["channels"] * result["height"] * result["width"]
+    return {
+        "license": LICENCE, "version": VERSION, "workload": network.name, "preset": arch.name,
+        "config_hash": arch.hash, "format": f"{FORMAT_MAJOR}.{FORMAT_MINOR}", "steps": network.steps,
+        "data_bits": arch.data_bits, "weight_sparsity": network.weight_sparsity,
+        "program_bytes": len(image.data), "memory_bytes": image.size,
+        "memory_map": memory_map(image),
+        "input": {
+            "kind": spec.kind, "shape": [spec.channels, spec.height, spec.width], "bits": spec.bits,
+            "scale": spec.scale, "plane_bits": spec.plane_bits, "offset": image.inputs, "block_bytes": image.input_bytes,
+            "tensors": {name: _tensor(tensor) for name, tensor in image.input_tensors.items()}},
+        "inputs": {"images": images, "block_bytes": image.input_bytes},
+        "expected": {"images": images, "record_bytes": 4 * logits + 4, "logits": logits,
+                     "record": "int32 logits[channel][y][x], then int32 class, little-endian"},
+        "readout": {**result, "layout": "int32 [y][x][channel], summed over the timesteps"},
+        "stats": {"offset": image.stats, "record_bytes": STATS_BYTES, "words": list(STATS)},
+        "layers": [_layer(layer, plan, image) for layer, plan in zip(network.layers, image.plans, strict=True)],
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": [tensor.channels, tensor.height, tensor.width], "word_bits": 1 << tensor.word_log2,
+            "masks": tensor.masks, "mask_stride": tensor.mask_stride,
+            "values": tensor.values, "slot_stride": tensor.slot_stride}
+
+
+def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
+    offset, size = plan.weights
+    found: dict[str, Any] = {
+        "name": layer.name, "origin": layer.origin,
+        "shape": [plan.columns, plan.height, plan.width], "out_shape": [plan.columns, plan.out_height, plan.out_width],
+        "row_tiles": plan.row_tiles, "column_tiles": plan.column_tiles, "order": plan.order,
+        "weights": {"offset": offset, "bytes": size},
+        "passes": [{
+            "source": sweep.source, "weight_shape": list(sweep.weight.shape),
+            "nonzero_weights": int((sweep.weight != 0).sum()), "weights": prod(sweep.weight.shape),
+            "stride": sweep.stride, "padding": sweep.padding} for sweep in layer.passes],
+        "residual": layer.residual,
+    }
+    for name in ("max_pool", "or_pool"):
+        pool = getattr(layer, name)
+        found[name] = pool and {"kernel": pool.kernel, "stride": pool.stride, "padding": pool.padding}
+    found["neuron"] = layer.neuron and {
+        "leak": layer.neuron.leak, "leak_shift": layer.neuron.leak_shift, "decay_input": layer.neuron.decay_input,
+        "compare": layer.neuron.compare, "reset": layer.neuron.reset}
+    found["spikes"] = _tensor(image.tensors[layer.name]) if layer.name in image.tensors else None
+    region = image.currents.get(layer.name)
+    found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,
+                                    "depth": region.depth}
+    return found
+
+
+def program_header(arch: Arch, image: Image) -> str:
+    """Return ``spikeloom_program.h``: register map, error texts, sizes and offsets of one network."""
+    result = readout(image)
+    values = {
+        "PROGRAM_BYTES": len(image.data), "INPUTS": image.inputs, "INPUT_BYTES": image.input_bytes,
+        "STATS": image.stats, "LAYERS": len(image.plans), "READOUT": result["offset"],
+        "CHANNELS": result["channels"], "HEIGHT": result["height"], "WIDTH": result["width"],
+        "MEMORY_BYTES": image.size,
+    }
+    texts = ", \\\n    ".join(json.dumps(ERRORS[code]) for code in sorted(ERRORS))
+    lines = [
+        "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(arch).rstrip(), "",
+        "/* Meanings of the register ERROR, by code. */", f"#define SPIKELOOM_ERROR_TEXTS {{ \\\n    {texts} }}", "",
+        "/* Counter record of a layer: 32-bit words. */", f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
+        *(f"#define SPIKELOOM_STATS_{name.upper()} {index}u" for index, name in enumerate(STATS)), "",
+        "/* This network: byte offsets from the base, sizes in bytes. */",
+        *(f"#define SPIKELOOM_NETWORK_{name} {value}u" for name, value in values.items()),
+        f"#define SPIKELOOM_NETWORK_LOGITS {result['channels'] * result['height'] * result['width']}u",
+        *(f"#define SPIKELOOM_NETWORK_LAYER_{index} \"{plan.name}\"" for index, plan in enumerate(image.plans)), "",
+        "/* Initialiser of a spikeloom_network of spikeloom_driver.h. */",
+        "#define SPIKELOOM_NETWORK { \\\n    "
+        + ", \\\n    ".join(f"SPIKELOOM_NETWORK_{name}" for name in values) + " }",
+        "", "#endif", ""]
+    return "\n".join(lines)
+
+
+def program_files(network: Any, arch: Arch, image: Image, *, inputs: bytes, expected: bytes,
+                  images: int) -> dict[str, bytes]:
+    """Return every file of the folder of a compiled program; the same bytes from run to run.
+
+    inputs : input blocks of the first ``images`` images
+    expected : per image the logits and the class, int32 little-endian
+    """
+    mark, origin = f"SPDX-License-Identifier: {LICENCE}", f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
+    texts = {name: (TEMPLATES / name).read_text() for name in ("spikeloom_driver.h", "spikeloom_driver.c")}
+    texts["spikeloom_program.h"] = program_header(arch, image)
+    files = {name: f"/* {mark} */\n/* {origin} */\n\n{text}".encode() for name, text in texts.items()}
+    files["program.hex"] = f"// {mark}\n// {origin}\n{hex_image(image.data, arch.data_bits)}".encode()
+    files |= {"program.bin": image.data, "inputs.bin": inputs, "expected.bin": expected}
+    description = describe(network, arch, image, images=images)
+    description["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    files[DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
+    return files

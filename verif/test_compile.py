@@ -1,0 +1,265 @@
+"""``spikeloom compile``: the files agree with the image, and the C driver gets the expected result from the RTL."""
+
+import hashlib
+import json
+import re
+import shutil
+import struct
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from golden.arch import PRESETS, ParameterError
+from golden.fiber import unpack
+from golden.formats import ERRORS, HEADER_BYTES, TILE
+from golden.formats import unpack as unpack_record
+from golden.run import logits, predict, run
+from hdl.image import build_image
+from hdl.program_files import LICENCE, hex_image
+from spikeloom.cli import cli
+from spikeloom.program import compile_workload
+from verif import sim
+from verif.system import HARNESS, WAIVERS, accelerator
+from verif.workload import load_workload
+
+HERE = Path(__file__).parent
+GUIDE = (HERE.parent / "docs" / "integrate.md").read_text()
+ARCH = PRESETS["tiny"]
+IMAGES = 3
+MEMORY_BYTES = 1 << 16
+BASE = 0x1_2345_6000
+FILES = {"program.bin", "program.hex", "inputs.bin", "expected.bin", "program.json", "spikeloom_program.h",
+         "spikeloom_driver.h", "spikeloom_driver.c"}
+LANGUAGES = {"c": ("-x", "c", "-std=c99"), "c++": ("-x", "c++", "-std=c++17")}
+C_FLAGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the compiled digits network."""
+    out = tmp_path_factory.mktemp("compiled") / "digits"
+    compile_workload("digits", "tiny", out, images=IMAGES)
+    return out
+
+
+def c_blocks() -> list[str]:
+    """Return the C blocks of the integration guide."""
+    return re.findall(r"^```c\n(.*?)^```", GUIDE, re.M | re.S)
+
+
+@cache
+def model() -> Path:
+    """Return the simulator that carries a C driver."""
+    parameters = {"DATA_BITS": ARCH.data_bits, "ADDRESS_BITS": ARCH.address_bits,
+                  "MEM_WORDS": MEMORY_BYTES * 8 // ARCH.data_bits, "OUTSTANDING": ARCH.outstanding,
+                  "BURST_BEATS": ARCH.burst_beats}
+    flags = [f"-Wno-{name}" for name in WAIVERS] + [f"-G{name}={value}" for name, value in parameters.items()]
+    return sim.build([accelerator(ARCH), HARNESS.read_text()], "harness", optimise="-O3", public_ports=False,
+                     vlt=['public_flat_rw -module "harness_memory" -var "mem"'], main=HERE / "driver.cpp",
+                     flags=[*flags, "-LDFLAGS", "-ldl"])
+
+
+def library(folder: Path, work: Path, language: tuple[str, ...] = LANGUAGES["c"]) -> Path:
+    """Compile the driver of ``folder``, the guide's example and what runs them, into a library in ``work``."""
+    example = work / "example.c"
+    example.write_text(c_blocks()[0])
+    objects = [compiled(source, folder, work, language) for source in (
+        folder / "spikeloom_driver.c", example, HERE / "driver_run.c")]
+    out = work / "driver.so"
+    subprocess.run([sim.compiler(), "-shared", "-o", str(out), *map(str, objects)], check=True)
+    return out
+
+
+def compiled(source: Path, include: Path, work: Path, language: tuple[str, ...]) -> Path:
+    """Compile one C file without a warning and return the object."""
+    out = work / f"{source.stem}.o"
+    done = subprocess.run([sim.compiler(), *C_FLAGS, *language, "-fPIC", "-I", str(include), "-c", "-o", str(out),
+                           str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def drive(program: Path, shared: Path, work: Path, *, mode: str = "coherent") -> tuple[int, bytes, str]:
+    """Run the C driver on the files in ``program``; return its exit code, results and messages."""
+    results = work / "results.bin"
+    results.unlink(missing_ok=True)
+    done = subprocess.run(
+        [str(model()), f"+library={shared}", f"+base={BASE}", "+latency=20", str(program / "program.bin"),
+         str(program / "inputs.bin"), str(results), str(IMAGES), mode],
+        capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, results.read_bytes() if results.exists() else b"", done.stdout + done.stderr
+
+
+def test_files(folder: Path) -> None:
+    """Every file is there, is named with its SHA-256, and says licence, version and configuration."""
+    description = json.loads((folder / "program.json").read_text())
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            for name in FILES - {"program.json"}} == description["files"]
+    assert description["license"] == LICENCE and description["config_hash"] == ARCH.hash
+    for name in FILES - {"program.bin", "inputs.bin", "expected.bin", "program.json"}:
+        first, second = (folder / name).read_text().splitlines()[:2]
+        assert f"SPDX-License-Identifier: {LICENCE}" in first
+        assert f"configuration {ARCH.hash} (tiny)" in second
+
+
+def test_repeatable(folder: Path, tmp_path: Path) -> None:
+    """A second run into a folder of ours writes the same bytes."""
+    compile_workload("digits", "loas", tmp_path / "again")
+    assert (tmp_path / "again" / "program.bin").read_bytes() != (folder / "program.bin").read_bytes()
+    compile_workload("digits", "tiny", tmp_path / "again", images=IMAGES)
+    assert {name: (tmp_path / "again" / name).read_bytes() for name in FILES} == {
+        name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_contents(folder: Path) -> None:
+    """Program, inputs and expected results are those of the image and of golden."""
+    workload = load_workload("digits", ARCH)
+    image = build_image(workload.network, ARCH)
+    description = json.loads((folder / "program.json").read_text())
+    assert (folder / "program.bin").read_bytes() == image.data
+    inputs, expected = (folder / "inputs.bin").read_bytes(), (folder / "expected.bin").read_bytes()
+    size, record = description["inputs"]["block_bytes"], description["expected"]["record_bytes"]
+    assert len(inputs) == IMAGES * size and len(expected) == IMAGES * record
+    for index in range(IMAGES):
+        words = workload.words(index)
+        trace = run(workload.network, words)
+        assert struct.unpack("<11i", expected[index * record:(index + 1) * record]) == (
+            *logits(trace).tolist(), predict(trace))
+        for name, tensor in description["input"]["tensors"].items():
+            channels, height, width = tensor["shape"]
+            start = index * size - description["input"]["offset"]
+            pixels = height * width
+            parts = [np.frombuffer(inputs, np.uint8, pixels * tensor[stride], start + tensor[at]).reshape(pixels, -1)
+                     for at, stride in (("masks", "mask_stride"), ("values", "slot_stride"))]
+            found = unpack(parts[0], parts[1], channels, tensor["word_bits"].bit_length() - 1, height, width)
+            assert np.array_equal(found, words[name].numpy())
+
+
+def test_hex(folder: Path) -> None:
+    """The hex image read as ``$readmemh`` does gives the binary image."""
+    lines = [line for line in (folder / "program.hex").read_text().splitlines() if not line.startswith("//")]
+    assert {len(line) for line in lines} == {ARCH.data_bits // 4}
+    assert b"".join(bytes.fromhex(line)[::-1] for line in lines) == (folder / "program.bin").read_bytes()
+    assert hex_image(bytes(range(9)), 64) == "0706050403020100\n0000000000000008\n"
+
+
+def test_memory_map(folder: Path) -> None:
+    """Regions follow each other without overlap, aligned, up to the end; layers lie where the map says."""
+    description = json.loads((folder / "program.json").read_text())
+    regions = description["memory_map"]
+    ends = [region["offset"] + region["bytes"] for region in regions]
+    assert regions[0]["offset"] == 0 and ends[-1] <= description["memory_bytes"]
+    assert all(region["offset"] % 64 == 0 for region in regions)
+    assert all(end <= after["offset"] < end + 64 for end, after in zip(ends, regions[1:], strict=False))
+    host = [region for region in regions if region["written_by"] == "host"]
+    assert host == regions[:len(host)]
+    offsets = {region["name"]: region["offset"] for region in regions}
+    for layer in description["layers"]:
+        assert layer["weights"]["offset"] == offsets[f"{layer['name']}.weights"]
+        if layer["spikes"]:
+            assert layer["spikes"]["masks"] == offsets[f"{layer['name']}.masks"]
+    assert description["readout"]["offset"] == offsets["fc.readout"]
+    assert [layer["out_shape"] for layer in description["layers"]] == [[16, 8, 8], [32, 4, 4], [10, 1, 1]]
+
+
+@pytest.mark.parametrize("mode", ["coherent", "cached"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_driver(folder: Path, tmp_path: Path, mode: str, language: str) -> None:
+    """The C driver reads from the RTL, image after image, what expected.bin holds."""
+    code, results, text = drive(folder, library(folder, tmp_path, LANGUAGES[language]), tmp_path, mode=mode)
+    assert code == 0, text
+    assert results == (folder / "expected.bin").read_bytes()
+
+
+def broken(folder: Path, work: Path, at: int, bits: int) -> Path:
+    """Return a copy of ``folder`` with ``bits`` of byte ``at`` of the program flipped."""
+    copy = Path(shutil.copytree(folder, work / "broken"))
+    data = bytearray((copy / "program.bin").read_bytes())
+    data[at] ^= bits
+    (copy / "program.bin").write_bytes(data)
+    return copy
+
+
+def test_flipped_weight_is_seen(folder: Path, tmp_path: Path) -> None:
+    """A flipped bit of one weight of the last layer changes the results, and nothing else complains."""
+    layer = json.loads((folder / "program.json").read_text())["layers"][-1]
+    start = layer["weights"]["offset"]
+    tile = unpack_record(TILE, (folder / "program.bin").read_bytes()[start:start + HEADER_BYTES])
+    copy = broken(folder, tmp_path, start + tile["values"], 0x40)
+    code, results, text = drive(copy, library(folder, tmp_path), tmp_path)
+    assert code == 0, text
+    assert len(results) == len((folder / "expected.bin").read_bytes())
+    assert results != (folder / "expected.bin").read_bytes()
+
+
+@pytest.mark.parametrize(("at", "code"), [(0, 1), (6, 2), (HEADER_BYTES + 8, 3)])
+def test_flipped_program_is_refused(folder: Path, tmp_path: Path, at: int, code: int) -> None:
+    """A flipped bit of header or descriptor ends the run with the code that the guide lists."""
+    copy = broken(folder, tmp_path, at, 1)
+    assert drive(copy, library(folder, tmp_path), tmp_path)[::2] == (2, f"{code}: {ERRORS[code]} (layer 0)\n")
+
+
+@pytest.mark.parametrize(("old", "new", "codes"), [
+    ("best = index", "best = 0", {0}),
+    ("pixel * network->channels + channel", "pixel * network->channels", {0}),
+    ("if (device->sync)", "if (0)", {2}),
+    ("to_device);\n}", "1);\n}", {0, 4}),
+    ("slot == 0 ?", "slot != 3 ?", {0}),
+    ("status & SPIKELOOM_STATUS_ERROR_MASK ?", "1 ?", {0}),
+    ("interrupt ?", "!interrupt ?", {3}),
+])
+def test_broken_driver_is_seen(folder: Path, tmp_path: Path, old: str, new: str, codes: set[int]) -> None:
+    """Breaking the driver breaks the comparison."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    text = (copy / "spikeloom_driver.c").read_text()
+    assert text.count(old) >= 1
+    (copy / "spikeloom_driver.c").write_text(text.replace(old, new))
+    code, results, _ = drive(folder, library(copy, tmp_path), tmp_path, mode="cached")
+    assert code in codes
+    assert code != 0 or results != (folder / "expected.bin").read_bytes()
+
+
+def test_guide(folder: Path, tmp_path: Path) -> None:
+    """Every C block of the guide compiles, and its table of errors is the format's."""
+    assert len(c_blocks()) == 2
+    for block in c_blocks():
+        (tmp_path / "block.c").write_text(block)
+        for language in LANGUAGES.values():
+            compiled(tmp_path / "block.c", folder, tmp_path, language)
+    assert re.findall(r"^\| (\d+) \| (.+) \|$", GUIDE, re.M)[-len(ERRORS):] == [
+        (str(code), text) for code, text in ERRORS.items()]
+
+
+def test_command(tmp_path: Path) -> None:
+    """The guide's commands run as printed."""
+    lines = re.search(r"^```\n(spikeloom .*?)^```", GUIDE, re.M | re.S)
+    assert lines
+    with CliRunner().isolated_filesystem(tmp_path):
+        for line in lines[1].splitlines():
+            result = CliRunner().invoke(cli, line.split()[1:], catch_exceptions=False)
+            assert result.exit_code in (0, None), result.output
+        assert (Path("rtl") / "spikeloom_ram_1r1w.v").exists()
+        assert {path.name for path in Path("program").iterdir()} == FILES
+
+
+@pytest.mark.parametrize("images", [0, 361])
+def test_images_out_of_range(tmp_path: Path, images: int) -> None:
+    """An image count that the data do not have is refused before anything is written."""
+    with pytest.raises(ParameterError) as error:
+        compile_workload("digits", "tiny", tmp_path / "out", images=images)
+    assert str(error.value) == f"images: must be in 1..360, the images of digits, not {images}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_foreign_folder(tmp_path: Path) -> None:
+    """A folder that holds other files stays as it is."""
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ParameterError) as error:
+        compile_workload("digits", "tiny", tmp_path)
+    assert "holds files that are not ours" in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

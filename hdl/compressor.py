@@ -11,13 +11,13 @@ class Compressor(Block):
     """Build one output fiber, channel after channel.
 
     Twin of `golden.compressor.compress`. One word a cycle while no piece waits; a piece of ``chunk_bits`` bits
-    waits until it is acknowledged. ``end`` closes the fiber: the last pieces are shown with their bytes, and
+    waits until it is acknowledged. ``close`` ends the fiber: the last pieces are shown with their bytes, and
     the next fiber starts after both are acknowledged.
 
     Members
     -------
     put, word : In, the next channel's word (0: silent, not stored)
-    end : In(1)
+    close : In(1)
     word_log2 : In, log2 of the stored width of a word
     mask_valid, mask, mask_bytes, mask_ack : piece of the bitmask
     value_valid, value, value_bytes, value_ack : piece of the packed words
@@ -28,7 +28,7 @@ class Compressor(Block):
         self.params = p
         size = range(p.chunk_bits // 8 + 1)
         super().__init__({
-            "put": In(1), "word": In(p.t_max), "end": In(1), "word_log2": In(3),
+            "put": In(1), "word": In(p.t_max), "close": In(1), "word_log2": In(3),
             "mask_valid": Out(1), "mask": Out(p.chunk_bits), "mask_bytes": Out(size), "mask_ack": In(1),
             "value_valid": Out(1), "value": Out(p.chunk_bits), "value_bytes": Out(size), "value_ack": In(1),
             "mask_index": Out(16), "value_index": Out(16),
@@ -50,7 +50,7 @@ class Compressor(Block):
                     self.mask.eq(self.mask | (1 << channels[: bits.bit_length() - 1])),
                     self.value.eq(self.value | (self.word << fill[: bits.bit_length() - 1])),
                     fill.eq(value_end), self.value_valid.eq(value_end == bits)]
-        with m.If(self.end):
+        with m.If(self.close):
             m.d.sync += [ended.eq(1), self.mask_valid.eq(channels != 0), self.value_valid.eq(fill != 0)]
         with m.If(self.mask_ack):
             m.d.sync += [self.mask_valid.eq(0), self.mask.eq(0), channels.eq(0), self.mask_index.eq(self.mask_index + 1)]

@@ -12,7 +12,8 @@ from hdl.bus.store import Store
 from hdl.residual import Residual
 from hdl.row_loader import RowLoader
 from hdl.sequencer import Sequencer
-from hdl.tail import Tail, piece_bytes
+from hdl.fiber_writer import piece_bytes
+from hdl.tail import Tail
 from hdl.weight_buffer import WeightBuffer
 
 COUNTERS = STATS[:-1]

@@ -23,8 +23,8 @@ class InnerJoin(Block):
     Twin of `golden.inner_join.inner_join`. While ``go`` is high one match of ``mask_b & row.mask`` is taken in
     position order; the fast prefix sum gives the weight in the same cycle, the row's laggy group bases the
     place of the word. ``done`` says that at most one match is left, so a chunk of n matches takes
-    ``max(1, n)`` cycles. The match leaves through the position FIFO and the weight FIFO, ``fifo_depth`` deep;
-    ``ready`` is low while they are full.
+    ``max(1, n)`` cycles. The match leaves 2 cycles later through the position FIFO and the weight FIFO, ``fifo_depth``
+    deep; ``ready`` is low while they are full. The last cycle of an output leaves an entry without a match too.
 
     Members
     -------

@@ -115,7 +115,7 @@ def program_header(arch: Arch, image: Image) -> str:
     lines = [
         "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(arch).rstrip(), "",
         "/* Meanings of the register ERROR, by code. */", f"#define SPIKELOOM_ERROR_TEXTS {{ \\\n    {texts} }}", "",
-        "/* Counter record of a layer: 32-bit words. */", f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
+        "/* Counter record at the end of a layer: 32-bit words, totals since the start. */", f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
         *(f"#define SPIKELOOM_STATS_{name.upper()} {index}u" for index, name in enumerate(STATS)), "",
         "/* This network: byte offsets from the base, sizes in bytes. */",
         *(f"#define SPIKELOOM_NETWORK_{name} {value}u" for name, value in values.items()),

@@ -19,6 +19,11 @@ def row_chunk_layout(p: Arch) -> data.StructLayout:
         "bases": data.ArrayLayout(p.count_bits, p.laggy_cycles - 1)})
 
 
+def piece_layout(p: Arch) -> data.StructLayout:
+    """Return one piece of packed words: ``bits`` of ``data`` are valid, the rest is 0; ``flush`` ends the row."""
+    return data.StructLayout({"data": p.chunk_bits, "bits": range(p.chunk_bits + 1), "flush": 1})
+
+
 class SpikeBuffer(Block):
     """Row store of one lane, double-buffered: one half is filled while the other is read.
 
@@ -46,8 +51,7 @@ class SpikeBuffer(Block):
         self.params = p
         super().__init__({
             "i_mask": In(stream.Signature(p.chunk_bits)),
-            "i_value": In(stream.Signature(data.StructLayout({
-                "data": p.chunk_bits, "bits": range(p.chunk_bits + 1), "flush": 1}))),
+            "i_value": In(stream.Signature(piece_layout(p))),
             "fill_half": In(1), "read_half": In(1), "idle": Out(1),
             "chunk_en": In(1), "chunk": In(range(p.max_chunks)), "row": Out(row_chunk_layout(p)),
             "word_en": In(1), "word_address": In(range(p.row_value_bits)), "line": Out(p.chunk_bits),

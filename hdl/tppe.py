@@ -17,8 +17,8 @@ class Tppe(Block):
     Twin of `golden.tppe.tppe`. Every match is added to the pseudo-accumulator at once, as if the row's word
     were all ones; its word is fetched behind it (latency 1) and the weight goes to the correction accumulator
     of each bit that is 0. The dot of bit b is pseudo minus correction b, exact. Throughput one match a cycle;
-    the dots of an output leave 5 cycles after its last match when the FIFO is empty. A result that is not
-    taken fills the FIFO, and a full FIFO holds ``ready`` low.
+    the dots of an output leave 4 cycles after its last match when ``o`` is free. While results are not taken the
+    FIFOs fill: behind the result that waits ``fifo_depth`` outputs are taken, then ``ready`` is low.
 
     Members
     -------

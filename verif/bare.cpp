@@ -74,6 +74,7 @@ int main(int argc, char** argv) {
     top->aresetn = 0;
     for (int i = 0; i < 8; ++i) clock_cycle();
     top->aresetn = 1;
+    clock_cycle();
     write_register(REG_BASE_LO, static_cast<uint32_t>(base));
     write_register(REG_BASE_HI, static_cast<uint32_t>(base >> 32));
     write_register(REG_PROGRAM, option("program"));

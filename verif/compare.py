@@ -70,7 +70,8 @@ def covered(layer: Layer, image: Image, number: int) -> NDArray[np.bool_]:
 def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) -> list[LayerResult]:
     """Compare every neuron word, every fiber, every current and read-out of one image.
 
-    Pixels of a convolution that no pooling window reads are not computed by the accelerator and not counted.
+    The counters of a layer run from the completion of the layer before it to its own, the last one's to the end of
+    the run, so they sum to the run's. Pixels of a convolution that no pooling window reads are not computed by the accelerator and not counted.
     Raises AssertionError when a neuron stage was not recorded completely, which is a fault of the bench.
     """
     assert run.words is not None
@@ -109,7 +110,8 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
             golden = (expected.currents.permute(2, 3, 1, 0) if layer.store_currents
                       else _readout(expected)[..., None]).numpy()
             _add(result, golden, stored, "current" if layer.store_currents else "readout")
-        after = dict(zip(STATS, map(int, records[number]), strict=False))
+        last = number == len(network.layers) - 1
+        after = run.counters if last else dict(zip(STATS, map(int, records[number]), strict=False))
         result.counters = {name: after[name] - before[name] for name in STATS[:-1]}
         before = after
         results.append(result)

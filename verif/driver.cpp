@@ -101,6 +101,7 @@ int main(int argc, char** argv) {
     top->aresetn = 0;
     for (int i = 0; i < 8; ++i) clock_cycle();
     top->aresetn = 1;
+    clock_cycle();
     uint8_t* memory = reinterpret_cast<uint8_t*>(&top->rootp->harness__DOT__memory__DOT__mem);
     const int result = run(write_register, read_register, irq, memory, base, argc, argv);
     if (top->violations) return 99;

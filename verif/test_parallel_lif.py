@@ -78,7 +78,7 @@ def cases(rng: random.Random, p: LifParams, count: int) -> list[Case]:
     A membrane moves by at most ``|x| + |threshold|`` a step, so both stay below what ``t_max`` steps can hold, in
     the block and in golden's 64 bits.
     """
-    room = max(1, (1 << min(p.membrane_bits - 1, 62 - p.fraction_bits)) // (2 * p.t_max) - 1)
+    room = max(1, (1 << (p.membrane_bits - 1)) // (2 * p.t_max) - 1)
     most = min((1 << (p.stream_bits - 1)) - 1, room)
     every = list(itertools.islice(itertools.cycle(variants(p)), count))
     out = []

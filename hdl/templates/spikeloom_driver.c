@@ -92,9 +92,9 @@ uint64_t spikeloom_counter(const spikeloom_device *device, uint32_t offset) {
 
 uint32_t spikeloom_layer_counter(const spikeloom_device *device, const spikeloom_network *network, uint32_t layer,
                                  uint32_t index) {
-    const uint32_t offset = network->stats + SPIKELOOM_STATS_BYTES * layer;
-    sync(device, offset, SPIKELOOM_STATS_BYTES, 0);
-    return word(device, offset + 4 * index);
+    const uint32_t offset = network->stats + SPIKELOOM_STATS_BYTES * layer + 4 * index;
+    sync(device, network->stats, SPIKELOOM_STATS_BYTES * network->layers, 0);
+    return layer == 0 ? word(device, offset) : word(device, offset) - word(device, offset - SPIKELOOM_STATS_BYTES);
 }
 
 uint32_t spikeloom_error_layer(const spikeloom_device *device) {

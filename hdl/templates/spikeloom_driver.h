@@ -74,7 +74,8 @@ uint32_t spikeloom_class(const int32_t *logits, uint32_t count);
 /* Return a counter of the last run, by the offset of its low word, such as SPIKELOOM_CYCLES_LO. */
 uint64_t spikeloom_counter(const spikeloom_device *device, uint32_t offset);
 
-/* Return counter `index` (such as SPIKELOOM_STATS_CYCLES) of one layer of the last run. */
+/* Return what one layer of the last run added to counter `index`, such as SPIKELOOM_STATS_CYCLES: the difference of
+ * two records, which hold running totals. */
 uint32_t spikeloom_layer_counter(const spikeloom_device *device, const spikeloom_network *network, uint32_t layer,
                                  uint32_t index);
 

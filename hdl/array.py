@@ -27,7 +27,7 @@ class LockstepArray(Block):
 
     Members
     -------
-    begin : In(1), a layer starts
+    layer_start : In(1), a layer starts
     tiles : In(32), row tiles times pooling members
     o : Out(stream), the dots of all lanes, lane 0 first
     column : Out(stream), `column_layout`, one per column
@@ -46,7 +46,7 @@ class LockstepArray(Block):
             "lane_value_valid": In(p.lanes), "lanes_idle": Out(1), "fill_half": In(1),
         }
         super().__init__({
-            "layer": In(LAYER_LAYOUT), "begin": In(1), "tiles": In(32), "idle": Out(1),
+            "layer": In(LAYER_LAYOUT), "layer_start": In(1), "tiles": In(32), "idle": Out(1),
             "row_full": In(1), "row_release": Out(1), **row_ports,
             "weight_full": In(1), "weight_open": Out(1), "weight_close": Out(1), "columns": In(16),
             "param_fill": In(16), "param_window": In(64), "param_take": Out(1),
@@ -55,7 +55,7 @@ class LockstepArray(Block):
             "value_take": Out(range(p.chunk_bits + 1)),
             "column": Out(stream.Signature(column_layout(p))),
             "o": Out(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
-            "matches": Out(range(p.lanes + 1)), "corrections": Out(range(p.lanes + 1)), "chunk_done": Out(1),
+            "match_count": Out(range(p.lanes + 1)), "corrections": Out(range(p.lanes + 1)), "chunk_done": Out(1),
             "stall_fifo": Out(1), "stall_weights": Out(1), "stall_rows": Out(1),
         })
 
@@ -95,7 +95,7 @@ class LockstepArray(Block):
             self.mask_take.eq(Mux(advance, bytes_b, 0)), self.value_take.eq(Mux(advance, ones, 0)),
             next_chunk.eq(Mux(last_chunk, 0, chunk + 1)),
             table.r_en.eq(fetch_row | advance), table.r_addr.eq(Mux(advance, next_chunk, 0)),
-            self.chunk_done.eq(advance), self.matches.eq(_count(hits)), self.corrections.eq(_count(corrected)),
+            self.chunk_done.eq(advance), self.match_count.eq(_count(hits)), self.corrections.eq(_count(corrected)),
             self.stall_fifo.eq(ready & ~lanes_ready.all()),
             self.stall_weights.eq(running & ~weights_ready & have_params & ~no_chunks),
             self.lanes_idle.eq(idles.all()),
@@ -119,8 +119,8 @@ class LockstepArray(Block):
             m.d.sync += chunk.eq(next_chunk)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.idle.eq(~self.begin & (left == 0))
-                with m.If((left != 0) & ~self.begin):
+                m.d.comb += self.idle.eq(~self.layer_start & (left == 0))
+                with m.If((left != 0) & ~self.layer_start):
                     m.next = "WAIT"
             with m.State("WAIT"):
                 m.d.comb += self.stall_rows.eq(~self.row_full & ~no_chunks)
@@ -146,7 +146,7 @@ class LockstepArray(Block):
                     m.d.comb += self.row_release.eq(~no_chunks)
                     m.d.sync += in_half.eq(~in_half)
                     m.next = "IDLE"
-        with m.If(self.begin):
+        with m.If(self.layer_start):
             m.d.sync += [left.eq(self.tiles), column_tile.eq(0), in_half.eq(0)]
 
         for lane in range(p.lanes):

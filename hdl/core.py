@@ -89,7 +89,7 @@ class Core(Block):
             store.halt.eq(sequencer.halt), store.flush.eq(sequencer.flush),
         ]
         for block in (rows, weights, array, residual, tail):
-            m.d.comb += [block.layer.eq(layer), block.begin.eq(sequencer.begin)]
+            m.d.comb += [block.layer.eq(layer), block.layer_start.eq(sequencer.layer_start)]
         for block in (rows, weights, residual, tail):
             m.d.comb += block.base.eq(self.base)
         for block in (rows, tail):
@@ -98,7 +98,7 @@ class Core(Block):
         m.d.comb += [
             rows.input_offset.eq(self.input_offset), rows.tiles.eq(visits), weights.rounds.eq(visits),
             array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number),
-            array.row_full.eq(rows.full), rows.release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
+            array.row_full.eq(rows.full), rows.row_release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
             array.fill_half.eq(rows.half),
             array.weight_full.eq(weights.full), weights.open.eq(array.weight_open),
             weights.close.eq(array.weight_close), array.columns.eq(weights.columns),
@@ -124,7 +124,7 @@ class Core(Block):
                          tail.store.ready.eq(store.i.ready)]
 
         events = {
-            "cycles": sequencer.busy, "matches": array.matches, "corrections": array.corrections,
+            "cycles": sequencer.busy, "matches": array.match_count, "corrections": array.corrections,
             "chunks": array.chunk_done, "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
             "stall_rows": array.stall_rows, "stall_tail": tail.stall,
             "bytes_read": Mux(read_port.beats, p.data_bits // 8, 0),

@@ -22,7 +22,7 @@ class NeuronStage(Block):
     layer : In, layer fields
     fire : In(1), start a neuron of every lane; ready : Out(1)
     sums, threshold : In, currents of every lane, threshold of the column
-    inside : In, lanes whose pixel lies in the map; the others give silent words
+    in_map : In, lanes whose pixel lies in the map; the others give silent words
     first_member, last_member : In(1), place in the OR-pool's window
     word_valid, words, column : Out, what leaves the neurons in this cycle
     hold : In(1); put, kept : Out, words after mask and OR-pool
@@ -35,7 +35,7 @@ class NeuronStage(Block):
         super().__init__({
             "layer": In(LAYER_LAYOUT), "fire": In(1), "ready": Out(1),
             "sums": In(data.ArrayLayout(data.ArrayLayout(signed(p.stream_bits), p.t_max), p.lanes)),
-            "threshold": In(signed(32)), "inside": In(p.lanes), "first_member": In(1), "last_member": In(1),
+            "threshold": In(signed(32)), "in_map": In(p.lanes), "first_member": In(1), "last_member": In(1),
             "word_valid": Out(1), "words": Out(words), "column": Out(16),
             "hold": In(1), "put": Out(1), "kept": Out(words), "idle": Out(1),
         })
@@ -65,7 +65,7 @@ class NeuronStage(Block):
                 lif.i.p.leak_shift.eq(layer.leak_shift), lif.i.p.decay_input.eq(layer.decay_input),
                 lif.i.p.strict.eq(layer.strict), lif.i.p.reset.eq(layer.reset), lif.i.p.steps.eq(layer.steps),
                 lif.o.ready.eq(self.word_valid), word.eq(lif.o.p.word),
-                kept.eq(Mux(self.inside[lane] & (sum(word[t] for t in range(p.t_max)) >= layer.min_spikes), word, 0)),
+                kept.eq(Mux(self.in_map[lane] & (sum(word[t] for t in range(p.t_max)) >= layer.min_spikes), word, 0)),
                 pool.i.valid.eq(lif.o.valid & ~self.hold & layer.or_pool),
                 pool.i.p.word.eq(kept), pool.i.p.channel.eq(self.column),
                 pool.i.p.first.eq(self.first_member), pool.i.p.last.eq(self.last_member),

@@ -8,11 +8,10 @@ from typing import Any
 
 from golden.arch import Arch
 from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS, STATS_BYTES
-from hdl.bus.register_map import RTL_VERSION, c_header
+from hdl.bus.register_map import c_header
+from hdl.generate import LICENCE, VERSION
 from hdl.image import Image, LayerPlan, Tensor
 
-VERSION = ".".join(map(str, RTL_VERSION))
-LICENCE = "Apache-2.0 OR 0BSD"
 DESCRIPTION = "program.json"
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -59,7 +58,8 @@ def describe(network: Any, arch: Arch, image: Image, *, images: int) -> dict[str
         "memory_map": memory_map(image),
         "input": {
             "kind": spec.kind, "shape": [spec.channels, spec.height, spec.width], "bits": spec.bits,
-            "scale": spec.scale, "plane_bits": spec.plane_bits, "offset": image.inputs, "block_bytes": image.input_bytes,
+            "scale": spec.scale, "plane_bits": spec.plane_bits, "offset": image.inputs,
+            "block_bytes": image.input_bytes,
             "tensors": {name: _tensor(tensor) for name, tensor in image.input_tensors.items()}},
         "inputs": {"images": images, "block_bytes": image.input_bytes},
         "expected": {"images": images, "record_bytes": 4 * logits + 4, "logits": logits,
@@ -102,7 +102,27 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
     return found
 
 
-def program_header(arch: Arch, image: Image) -> str:
+def _input_macros(network: Any, image: Image) -> list[str]:
+    spec = network.input
+    spikes = spec.kind == "steps" and spec.bits == 1
+    groups = 1 if spikes else -(-spec.bits // spec.plane_bits)
+    tensors = []
+    for name, tensor in image.input_tensors.items():
+        frame, group = divmod(int(name.removeprefix("input.")), groups)
+        shift = group * spec.plane_bits
+        values = [tensor.masks - image.inputs, tensor.values - image.inputs, frame, shift,
+                  min(spec.plane_bits, spec.bits - shift)]
+        tensors.append(f"{{ {', '.join(f'{value}u' for value in values)} }}")
+    form = [spec.channels, spec.height, spec.width, network.steps, int(spikes),
+            1 << next(iter(image.input_tensors.values())).word_log2, len(tensors), image.input_bytes]
+    return [
+        "/* A real value x becomes floor(x / SCALE + 1/2), clipped to BITS signed bits (to 0 and 1 for one bit). */",
+        f"#define SPIKELOOM_NETWORK_INPUT_SCALE {spec.scale!r}", f"#define SPIKELOOM_NETWORK_INPUT_BITS {spec.bits}u",
+        f"#define SPIKELOOM_NETWORK_INPUT {{ {', '.join(f'{value}u' for value in form)} }}",
+        "#define SPIKELOOM_NETWORK_TENSORS { \\\n    " + ", \\\n    ".join(tensors) + " }"]
+
+
+def program_header(network: Any, arch: Arch, image: Image) -> str:
     """Return ``spikeloom_program.h``: register map, error texts, sizes and offsets of one network."""
     result = readout(image)
     values = {
@@ -115,12 +135,14 @@ def program_header(arch: Arch, image: Image) -> str:
     lines = [
         "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(arch).rstrip(), "",
         "/* Meanings of the register ERROR, by code. */", f"#define SPIKELOOM_ERROR_TEXTS {{ \\\n    {texts} }}", "",
-        "/* Counter record at the end of a layer: 32-bit words, totals since the start. */", f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
+        "/* Counter record at the end of a layer: 32-bit words, totals since the start. */",
+        f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
         *(f"#define SPIKELOOM_STATS_{name.upper()} {index}u" for index, name in enumerate(STATS)), "",
         "/* This network: byte offsets from the base, sizes in bytes. */",
         *(f"#define SPIKELOOM_NETWORK_{name} {value}u" for name, value in values.items()),
         f"#define SPIKELOOM_NETWORK_LOGITS {result['channels'] * result['height'] * result['width']}u",
         *(f"#define SPIKELOOM_NETWORK_LAYER_{index} \"{plan.name}\"" for index, plan in enumerate(image.plans)), "",
+        *_input_macros(network, image), "",
         "/* Initialiser of a spikeloom_network of spikeloom_driver.h. */",
         "#define SPIKELOOM_NETWORK { \\\n    "
         + ", \\\n    ".join(f"SPIKELOOM_NETWORK_{name}" for name in values) + " }",
@@ -135,9 +157,10 @@ def program_files(network: Any, arch: Arch, image: Image, *, inputs: bytes, expe
     inputs : input blocks of the first ``images`` images
     expected : per image the logits and the class, int32 little-endian
     """
-    mark, origin = f"SPDX-License-Identifier: {LICENCE}", f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
+    mark = f"SPDX-License-Identifier: {LICENCE}"
+    origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
     texts = {name: (TEMPLATES / name).read_text() for name in ("spikeloom_driver.h", "spikeloom_driver.c")}
-    texts["spikeloom_program.h"] = program_header(arch, image)
+    texts["spikeloom_program.h"] = program_header(network, arch, image)
     files = {name: f"/* {mark} */\n/* {origin} */\n\n{text}".encode() for name, text in texts.items()}
     files["program.hex"] = f"// {mark}\n// {origin}\n{hex_image(image.data, arch.data_bits)}".encode()
     files |= {"program.bin": image.data, "inputs.bin": inputs, "expected.bin": expected}

@@ -26,7 +26,7 @@ class Residual(Block):
 
     Members
     -------
-    begin : In(1), a layer starts
+    layer_start : In(1), a layer starts
     o : Out(stream), {value, lane, step, first, keep, end}
         ``end`` marks the last entry of a column; entries without ``keep`` carry no current.
     """
@@ -37,7 +37,7 @@ class Residual(Block):
         self.params = p
         self.lane_width = max(1, (p.lanes - 1).bit_length())
         super().__init__({
-            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "begin": In(1),
+            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "layer_start": In(1),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
             "o": Out(stream.Signature(current_layout(p))),
         })
@@ -52,30 +52,30 @@ class Residual(Block):
         y0, x0, y, x, column = (Signal(16, name=n) for n in ("y0", "x0", "y", "x", "column"))
         member_y, member_x, lane = Signal(8), Signal(8), Signal(range(max(2, p.lanes)))
         at_y, at_x, pixel = Signal(signed(26)), Signal(signed(26)), Signal(32)
-        inside, started, last_member, last_lane, last_column = (
-            Signal(name=n) for n in ("inside", "started", "last_member", "last_lane", "last_column"))
+        in_map, started, last_member, last_lane, last_column = (
+            Signal(name=n) for n in ("in_map", "started", "last_member", "last_lane", "last_column"))
         active, user, present = Signal(), Signal(user_layout), Signal()
         step_bytes = Signal(8)
         m.d.comb += [
             at_y.eq(Mux(layer.max_pool, (y * layer.pool_stride).as_signed() - layer.pool_padding + member_y, y)),
             at_x.eq(Mux(layer.max_pool, (x * layer.pool_stride).as_signed() - layer.pool_padding + member_x, x)),
             present.eq(y < layer.out_height),
-            inside.eq(present & (at_y >= 0) & (at_y < Cat(layer.residual_height, Const(0, 1)).as_signed())
+            in_map.eq(present & (at_y >= 0) & (at_y < Cat(layer.residual_height, Const(0, 1)).as_signed())
                       & (at_x >= 0) & (at_x < Cat(layer.residual_width, Const(0, 1)).as_signed())),
             pixel.eq(at_y[:16] * layer.residual_width + at_x[:16]),
             last_member.eq(~layer.max_pool | ((member_y == layer.pool_kernel - 1) & (member_x == layer.pool_kernel - 1))),
             last_lane.eq(lane == p.lanes - 1), last_column.eq(column == layer.columns - 1),
             step_bytes.eq(layer.steps * CURRENT_BYTES),
-            user.lane.eq(lane), user.first.eq(~started), user.end.eq(last_lane & last_member), user.skip.eq(~inside),
-            fetch.i.valid.eq(active & (inside | user.end)),
+            user.lane.eq(lane), user.first.eq(~started), user.end.eq(last_lane & last_member), user.skip.eq(~in_map),
+            fetch.i.valid.eq(active & (in_map | user.end)),
             fetch.i.p.user.eq(user),
-            fetch.i.p.bytes.eq(Mux(inside, step_bytes, 0)),
+            fetch.i.p.bytes.eq(Mux(in_map, step_bytes, 0)),
             fetch.i.p.address.eq(self.base + layer.residual_base + pixel * layer.residual_stride
                                  + column * step_bytes),
-            fetch.forget.eq(self.begin),
+            fetch.forget.eq(self.layer_start),
         ]
         with m.If(active & (~fetch.i.valid | fetch.i.ready)):
-            m.d.sync += [started.eq(started | inside), member_x.eq(member_x + 1)]
+            m.d.sync += [started.eq(started | in_map), member_x.eq(member_x + 1)]
             with m.If(member_x == layer.pool_kernel - 1):
                 m.d.sync += [member_x.eq(0), member_y.eq(member_y + 1)]
             with m.If(last_member):
@@ -90,7 +90,7 @@ class Residual(Block):
                             m.d.sync += [x0.eq(0), x.eq(0), y0.eq(y + 1), y.eq(y + 1), active.eq(y + 1 < layer.out_height)]
                         with m.Else():
                             m.d.sync += [x0.eq(x + 1), x.eq(x + 1), y0.eq(y), y.eq(y), active.eq(y < layer.out_height)]
-        with m.If(self.begin):
+        with m.If(self.layer_start):
             m.d.sync += [
                 active.eq(layer.residual), column.eq(0), lane.eq(0), started.eq(0), member_y.eq(0), member_x.eq(0),
                 y0.eq(0), x0.eq(0), y.eq(0), x.eq(0)]

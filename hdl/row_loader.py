@@ -21,9 +21,9 @@ class RowLoader(Block):
 
     Members
     -------
-    begin : In(1), a layer starts: restart at its first tile
+    layer_start : In(1), a layer starts: restart at its first tile
     tiles : In(32), tiles times pooling members to load
-    release : In(1), the array is done with the oldest half
+    row_release : In(1), the array is done with the oldest half
     full : Out(1), the oldest half is ready
     half : Out(1), half being filled
     lane_mask, lane_mask_valid, lane_mask_ready : mask pieces, one valid bit per lane
@@ -36,7 +36,7 @@ class RowLoader(Block):
         super().__init__({
             "descriptor": In(descriptor_bus()), "layer": In(LAYER_LAYOUT),
             "base": In(p.address_bits), "input_offset": In(32),
-            "begin": In(1), "tiles": In(32), "release": In(1), "full": Out(1), "half": Out(1),
+            "layer_start": In(1), "tiles": In(32), "row_release": In(1), "full": Out(1), "half": Out(1),
             "chunk_en": Out(1), "chunk": Out(range(p.max_chunks)), "chunk_bytes": Out(8), "chunk_last": Out(1),
             "mask_ar": Out(ar_signature(p.address_bits)), "mask_r": In(fetch),
             "value_ar": Out(ar_signature(p.address_bits)), "value_r": In(fetch),
@@ -67,18 +67,18 @@ class RowLoader(Block):
         done = Signal()
         m.d.comb += [
             walker.layer.eq(self.layer), walker.base.eq(self.base), walker.input_offset.eq(self.input_offset),
-            walker.restart.eq(self.begin), masks.forget.eq(self.begin), values.forget.eq(self.begin),
+            walker.restart.eq(self.layer_start), masks.forget.eq(self.layer_start), values.forget.eq(self.layer_start),
             self.chunk_en.eq(walker.chunk_en), self.chunk.eq(walker.chunk),
             self.chunk_bytes.eq(walker.chunk_bytes), self.chunk_last.eq(walker.chunk_last),
             self.full.eq(filled != 0),
-            walker.start.eq((left != 0) & ~busy & (filled != 2) & ~self.begin),
+            walker.start.eq((left != 0) & ~busy & (filled != 2) & ~self.layer_start),
         ]
         with m.If(walker.start):
             m.d.sync += [busy.eq(1), left.eq(left - 1)]
         with m.If(done):
             m.d.sync += [busy.eq(0), self.half.eq(~self.half)]
-        m.d.sync += filled.eq(filled + done - self.release)
-        with m.If(self.begin):
+        m.d.sync += filled.eq(filled + done - self.row_release)
+        with m.If(self.layer_start):
             m.d.sync += [left.eq(Mux(self.layer.passes == 0, 0, self.tiles)), self.half.eq(0), filled.eq(0)]
 
         walked_user = Signal(mask_user)

@@ -28,7 +28,7 @@ class Sequencer(Block):
     -------
     start : In(1); busy : Out(1); done, error : Out(1), one cycle; code, layer_number : Out
     descriptor : Out, descriptor bus; layer : Out, layer fields
-    begin : Out(1), a layer starts
+    layer_start : Out(1), a layer starts
     layer_idle, store_idle, read_idle, read_error, write_error : In(1)
     halt : Out(1), no new requests; abort : Out(1), one cycle, resets all blocks when the buses are quiet
     stats : In, values of the counter record
@@ -41,7 +41,7 @@ class Sequencer(Block):
             "start": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "layer_number": Out(16),
             "base": In(p.address_bits), "program_offset": In(32), "stats_offset": In(32),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
-            "descriptor": Out(descriptor_bus()), "layer": Out(LAYER_LAYOUT), "begin": Out(1),
+            "descriptor": Out(descriptor_bus()), "layer": Out(LAYER_LAYOUT), "layer_start": Out(1),
             "layer_idle": In(1), "store_idle": In(1), "flush": Out(1), "read_error": In(1), "write_error": In(1),
             "read_idle": In(1), "halt": Out(1), "abort": Out(1),
             "stats": In(data.ArrayLayout(32, len(STATS))),
@@ -151,7 +151,7 @@ class Sequencer(Block):
                             m.d.sync += asking.eq(1)
                 watch_bus()
             with m.State("BEGIN"):
-                m.d.comb += self.begin.eq(1)
+                m.d.comb += self.layer_start.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self.layer_idle):

@@ -83,15 +83,15 @@ class SpikeBuffer(Block):
             m.d.sync += [chunk.eq(chunk + 1), base.eq(base + laggy.o.p.count)]
 
         line, partial, fill = Signal(range(p.row_value_lines + 1)), Signal(p.chunk_bits), Signal(range(p.chunk_bits))
-        joined, end = Signal(2 * p.chunk_bits), Signal(range(2 * p.chunk_bits))
+        joined, stop = Signal(2 * p.chunk_bits), Signal(range(2 * p.chunk_bits))
         full = Signal()
         m.d.comb += [
             joined.eq(partial | (value.p.data << fill)),
-            end.eq(fill + value.p.bits),
-            full.eq(end >= p.chunk_bits),
+            stop.eq(fill + value.p.bits),
+            full.eq(stop >= p.chunk_bits),
             value.ready.eq(1),
             words.w_addr.eq(_half(self.fill_half, p.row_value_lines) + line), words.w_data.eq(joined[: p.chunk_bits]),
-            words.w_en.eq(value.valid & (full | (value.p.flush & (end != 0)))),
+            words.w_en.eq(value.valid & (full | (value.p.flush & (stop != 0)))),
             words.r_en.eq(self.word_en),
             words.r_addr.eq(_half(self.read_half, p.row_value_lines) + (self.word_address >> _log2(p.chunk_bits))),
             self.line.eq(words.r_data),
@@ -101,7 +101,7 @@ class SpikeBuffer(Block):
         with m.Elif(value.valid):
             m.d.sync += [
                 partial.eq(Mux(full, joined[p.chunk_bits :], joined[: p.chunk_bits])),
-                fill.eq(end[: len(fill)]), line.eq(line + full)]
+                fill.eq(stop[: len(fill)]), line.eq(line + full)]
         return m
 
 

@@ -27,7 +27,7 @@ class Tail(Block):
 
     Members
     -------
-    begin : In(1), a layer starts
+    layer_start : In(1), a layer starts
     i : In(stream), dots of all lanes
     column : In(stream), `column_layout`
     residual : In(stream), `current_layout`
@@ -40,7 +40,7 @@ class Tail(Block):
         self.params = p
         super().__init__({
             "descriptor": In(descriptor_bus()), "layer": In(LAYER_LAYOUT), "layer_number": In(16),
-            "base": In(p.address_bits), "begin": In(1), "idle": Out(1),
+            "base": In(p.address_bits), "layer_start": In(1), "idle": Out(1),
             "i": In(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
             "column": In(stream.Signature(column_layout(p))),
             "residual": In(stream.Signature(current_layout(p))),
@@ -143,13 +143,13 @@ class Tail(Block):
                 *(getattr(unit.op, name).eq(getattr(op, name)) for name in op.signature.members),
             ]
         m.d.comb += [
-            walk.layer.eq(layer), walk.begin.eq(self.begin),
-            neurons.layer.eq(layer), neurons.threshold.eq(self.column.p.threshold), neurons.inside.eq(walk.inside),
+            walk.layer.eq(layer), walk.layer_start.eq(self.layer_start),
+            neurons.layer.eq(layer), neurons.threshold.eq(self.column.p.threshold), neurons.in_map.eq(walk.in_map),
             neurons.first_member.eq(walk.first_member), neurons.last_member.eq(walk.last_member),
             neurons.hold.eq(fibers.waiting),
             fibers.layer.eq(layer), fibers.base.eq(self.base), fibers.tile.eq(walk.tile),
             fibers.present.eq(walk.present), fibers.put.eq(neurons.put), fibers.words.eq(neurons.kept),
-            self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(walk.inside),
+            self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(walk.in_map),
             self.word_layer.eq(self.layer_number), self.word_tile.eq(walk.tile), self.word_member.eq(walk.member),
             self.word_column.eq(neurons.column),
             fibers.o.ready.eq(store.ready),

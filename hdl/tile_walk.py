@@ -12,24 +12,24 @@ class TileWalk(Block):
     """Place of the lanes in the output map.
 
     Twin of `golden.tile_walk.tile_walk`. Lane i of tile n holds output pixel ``n * lanes + i`` in raster order; with
-    an OR-pool a tile is visited once per member of the window. After ``begin`` and after ``next`` the flags of the
+    an OR-pool a tile is visited once per member of the window. After ``layer_start`` and after ``next`` the flags of the
     next visit are ready ``lanes + 2`` cycles later.
 
     Members
     -------
-    begin : In(1), a layer starts; next : In(1), the visit is over
+    layer_start : In(1), a layer starts; next : In(1), the visit is over
     ready : Out(1), the outputs below describe the visit
     tile, member, first_member, last_member : Out
-    present, inside : Out, lanes with an output pixel; lanes whose member lies in the map
+    present, in_map : Out, lanes with an output pixel; lanes whose member lies in the map
     idle : Out(1), no visit is left
     """
 
     def __init__(self, p: Arch) -> None:
         self.params = p
         super().__init__({
-            "layer": In(LAYER_LAYOUT), "begin": In(1), "next": In(1), "ready": Out(1), "idle": Out(1),
+            "layer": In(LAYER_LAYOUT), "layer_start": In(1), "next": In(1), "ready": Out(1), "idle": Out(1),
             "tile": Out(32), "member": Out(16), "first_member": Out(1), "last_member": Out(1),
-            "present": Out(p.lanes), "inside": Out(p.lanes),
+            "present": Out(p.lanes), "in_map": Out(p.lanes),
         })
 
     def build(self) -> Module:
@@ -51,16 +51,16 @@ class TileWalk(Block):
             last_y.eq(~layer.or_pool | (member_y == layer.pool_kernel - 1)),
             self.last_member.eq(last_x & last_y), self.first_member.eq((member_x == 0) & (member_y == 0)),
             self.member.eq(member_y * layer.pool_kernel + member_x),
-            self.idle.eq(~self.begin & (left == 0)),
+            self.idle.eq(~self.layer_start & (left == 0)),
         ]
         with m.FSM():
             with m.State("IDLE"):
-                with m.If((left != 0) & ~self.begin):
+                with m.If((left != 0) & ~self.layer_start):
                     m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0)]
                     m.next = "LANES"
             with m.State("LANES"):
                 m.d.sync += [self.present.bit_select(lane, 1).eq(y < layer.out_height),
-                             self.inside.bit_select(lane, 1).eq(here), lane.eq(lane + 1), x.eq(x + 1)]
+                             self.in_map.bit_select(lane, 1).eq(here), lane.eq(lane + 1), x.eq(x + 1)]
                 with m.If(x == layer.out_width - 1):
                     m.d.sync += [x.eq(0), y.eq(y + 1)]
                 with m.If(lane == p.lanes - 1):
@@ -74,6 +74,6 @@ class TileWalk(Block):
                     with m.If(self.last_member):
                         m.d.sync += [member_y.eq(0), self.tile.eq(self.tile + 1), left.eq(left - 1), y0.eq(y), x0.eq(x)]
                     m.next = "IDLE"
-        with m.If(self.begin):
+        with m.If(self.layer_start):
             m.d.sync += [self.tile.eq(0), left.eq(layer.row_tiles), y0.eq(0), x0.eq(0), member_y.eq(0), member_x.eq(0)]
         return m

@@ -23,7 +23,7 @@ def chunk_run_layout(p: Arch) -> data.StructLayout:
 class Walker(Block):
     """Walk a tile of up to ``lanes`` output pixels: passes, taps (ky, kx), chunks of the tap, lanes.
 
-    Twin of `golden.walker.walker`. One step a cycle after about ten cycles per pass. A tap outside the map, a
+    Twin of `golden.walker.walker`. One step a cycle after 16 cycles per pass. A tap outside the map, a
     lane beyond the last pixel and a pool member outside the convolution's map give silent steps. Pixels are
     those after the OR-pool; ``member`` chooses the pixel of the pooling window. No copy of the map is made:
     every step names bytes of the tensor as it lies in memory.
@@ -67,7 +67,7 @@ class Walker(Block):
         signed_width = 26
         center_y, center_x = Signal(signed(signed_width)), Signal(signed(signed_width))
         tap_at_y, tap_at_x = Signal(signed(signed_width)), Signal(signed(signed_width))
-        inside, pixel = Signal(), Signal(32)
+        in_map, pixel = Signal(), Signal(32)
         last_lane, last_chunk, last_x, last_y, last_pass = (
             Signal(name=f"last_{n}") for n in ("lane", "chunk", "x", "y", "pass"))
         step = Signal()
@@ -83,7 +83,7 @@ class Walker(Block):
                         - layer.pool_padding + member_x),
             tap_at_y.eq(center_y * Cat(fields.stride, Const(0, 1)).as_signed() - fields.padding + tap_y),
             tap_at_x.eq(center_x * Cat(fields.stride, Const(0, 1)).as_signed() - fields.padding + tap_x),
-            inside.eq((y < layer.out_height) & between(center_y, layer.height) & between(center_x, layer.width)
+            in_map.eq((y < layer.out_height) & between(center_y, layer.height) & between(center_x, layer.width)
                       & between(tap_at_y, fields.height) & between(tap_at_x, fields.width)),
             pixel.eq(tap_at_y[:16] * fields.width + tap_at_x[:16]),
             origin.eq(self.base + Mux(fields.input, self.input_offset, 0)),
@@ -92,7 +92,7 @@ class Walker(Block):
             last_pass.eq(number == layer.passes - 1),
             o.p.address.eq(origin + fields.masks + pixel * fields.mask_stride + tap_chunk * (p.chunk_bits // 8)),
             self.chunk_bytes.eq(Mux(last_chunk, fields.last_bytes, p.chunk_bits // 8)),
-            o.p.bytes.eq(Mux(inside, self.chunk_bytes, 0)),
+            o.p.bytes.eq(Mux(in_map, self.chunk_bytes, 0)),
             o.p.value_address.eq(origin + fields.values + pixel * fields.slot_stride),
             o.p.lane.eq(lane), o.p.fiber_end.eq(last_chunk),
             o.p.row_end.eq(last_lane & last_chunk & last_x & last_y & last_pass),

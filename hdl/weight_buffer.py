@@ -25,7 +25,7 @@ class WeightBuffer(Block):
 
     Members
     -------
-    begin : In(1), a layer starts
+    layer_start : In(1), a layer starts
     rounds : In(32), how often the array goes over all tiles
     open : In(1), start reading the oldest tile; only while ``full``
     close : In(1), the array is done with the tile
@@ -44,7 +44,7 @@ class WeightBuffer(Block):
             ports |= {f"{name}_fill": Out(16), f"{name}_window": Out(units * unit_bits),
                       f"{name}_take": In(range(units + 1))}
         super().__init__({
-            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "begin": In(1), "rounds": In(32),
+            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "layer_start": In(1), "rounds": In(32),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
             "open": In(1), "close": In(1), "full": Out(1), "columns": Out(16), **ports,
         })
@@ -68,10 +68,10 @@ class WeightBuffer(Block):
         asked, got, want = Signal(24), Signal(24), Signal(24)
         page = 4096 // beat
         burst, to_page, room = Signal(24), Signal(range(page + 1)), Signal(24)
-        request = self.ar
+        request, in_page = self.ar, Signal(range(page))
         m.d.comb += [
             request.p.address.eq(address + (asked << log)),
-            to_page.eq(page - request.p.address[log : log + (page - 1).bit_length()]),
+            in_page.eq((address >> log) + asked), to_page.eq(page - in_page),
             room.eq(Mux(want - asked > p.burst_beats, p.burst_beats, want - asked)),
             burst.eq(Mux(room > to_page, to_page, room)),
             request.p.len.eq(burst - 1),
@@ -81,7 +81,7 @@ class WeightBuffer(Block):
             m.d.sync += asked.eq(asked + burst)
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(~self.begin & (tiles_left != 0) & ~full.bit_select(load_half, 1)):
+                with m.If(~self.layer_start & (tiles_left != 0) & ~full.bit_select(load_half, 1)):
                     m.d.sync += [asked.eq(0), got.eq(0), want.eq(head_beats), tiles_left.eq(tiles_left - 1)]
                     m.next = "LOAD"
             with m.State("LOAD"):
@@ -135,7 +135,7 @@ class WeightBuffer(Block):
                 m.d.sync += read_half.eq(~read_half)
             with m.If(~resident):
                 m.d.sync += full.bit_select(read_half, 1).eq(0)
-        with m.If(self.begin):
+        with m.If(self.layer_start):
             m.d.sync += [
                 full.eq(0), load_half.eq(0), read_half.eq(0), tile.eq(0), opened.eq(0),
                 address.eq(self.base + self.layer.weights),

@@ -2,7 +2,7 @@
  *
  * run() returns 0 after writing RESULTS; 1 when a file is missing; 2, with the reason on standard error, when a run
  * ends with an error; 3 when irq does not follow the run; 4 when the counters of layers and run differ.
- * Last arguments: PROGRAM INPUTS RESULTS IMAGES MODE. MODE is "coherent", or "cached": then the CPU sees a copy of the
+ * encode() makes an input block. Last arguments of run: PROGRAM INPUTS RESULTS IMAGES MODE. MODE is "coherent", or "cached": then the CPU sees a copy of the
  * memory that only sync() moves. */
 
 #include <stdio.h>
@@ -15,7 +15,7 @@
 int classify(const spikeloom_device *device, const spikeloom_network *network, const uint8_t *program,
              const uint8_t *block, int32_t *logits, uint32_t *class_index);
 
-enum { SLOTS = 3 };
+enum { SLOTS = 3, PATIENCE = 10000 };
 
 static uint8_t *shared;
 static uint8_t *copy;
@@ -56,7 +56,9 @@ static int overlapped(const spikeloom_device *device, const spikeloom_network *n
         if (image + 1 < images)
             spikeloom_write_input(device, network, 3 - slot, blocks + (image + 1) * (long)network->input_bytes);
         if (spikeloom_wait(device, 1) != SPIKELOOM_TIMEOUT) return 3;
-        while (!irq(device->context)) spikeloom_counter(device, SPIKELOOM_CYCLES_LO);
+        for (uint32_t poll = 0; poll < PATIENCE && !irq(device->context); ++poll)
+            (void)spikeloom_counter(device, SPIKELOOM_CYCLES_LO);
+        if (!irq(device->context)) return 3;
         result = spikeloom_wait(device, 1);
         if (result != SPIKELOOM_OK) return 2;
         if (irq(device->context)) return 3;
@@ -78,8 +80,21 @@ static int counters_agree(const spikeloom_device *device, const spikeloom_networ
 }
 
 #ifdef __cplusplus
-extern "C"
+extern "C" {
 #endif
+void encode(const int32_t *values, uint8_t *block);
+int run(void (*write)(void *, uint32_t, uint32_t), uint32_t (*read)(void *, uint32_t), int (*irq)(void *),
+        uint8_t *memory, uint64_t address, int argc, char **argv);
+#ifdef __cplusplus
+}
+#endif
+
+void encode(const int32_t *values, uint8_t *block) {
+    static const spikeloom_input input = SPIKELOOM_NETWORK_INPUT;
+    static const spikeloom_tensor tensors[] = SPIKELOOM_NETWORK_TENSORS;
+    spikeloom_encode(&input, tensors, values, block);
+}
+
 int run(void (*write)(void *, uint32_t, uint32_t), uint32_t (*read)(void *, uint32_t), int (*irq)(void *),
         uint8_t *memory, uint64_t address, int argc, char **argv) {
     static const spikeloom_network network = SPIKELOOM_NETWORK;

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from verif.workload import load_workload
 ARCH = PRESETS["tiny"]
 LATENCY = 40
 BOUND = 20 * LATENCY
-LIMIT = 60_000
+LIMIT = 400_000
 DONE, FAILED = 2, 4
 FLIPS = 30
 SPACE = 1 << 17
@@ -44,7 +44,7 @@ SPACE = 1 << 17
 
 @dataclass(frozen=True)
 class Case:
-    """One start. ``program``: bytes at an offset of their own, None for the image's program.
+    """One start. ``program``: bytes at an offset of their own, None for what lies at ``program_offset``.
 
     code : of ERROR, 0 for a run that ends well
     layer : of ERROR, None when the case does not say
@@ -120,7 +120,7 @@ def start(cases: Sequence[Case], system: System | None = None) -> list[dict[str,
     for case in cases:
         row = asdict(case) | {"stats_offset": built.stats if case.stats_offset is None else case.stats_offset}
         if case.program is not None:
-            contents += bytes(-len(contents) % ALIGN)
+            contents += bytes(max(-len(contents) % ALIGN, case.program_offset - len(contents)))
             row["program_offset"] = len(contents)
             contents += case.program
         rows.append({name: value for name, value in row.items() if name != "program"})
@@ -194,7 +194,7 @@ def sealed(**fields: int) -> bytes:
 
 def reading(length: int) -> int:
     """Return the most cycles in which a program of ``length`` bytes is read and found wrong."""
-    return length // 4 + BOUND
+    return length + BOUND
 
 
 @pytest.mark.parametrize("part", ["header", "descriptors"])
@@ -222,13 +222,14 @@ def test_one_flipped_bit(part: str, seed: int) -> None:
 
 
 def test_length() -> None:
-    """A length that is not a program's stops at the header; one that leaves the memory is a bus error."""
-    far = memory_bytes(bytes(SPACE))
+    """A length that is not a program's stops at the header; one that leaves what may be read is a bus error."""
     cases = [Case(f"length {n}", 1, sealed(length=n), layer=0, bound=BOUND)
              for n in (0, 4, HEADER_BYTES, len(program()) + 2, 1 << 20, 1 << 31)]
     cases += [Case(f"length {n}", 3, sealed(length=n), layer=0, bound=reading(n))
               for n in (HEADER_BYTES + 4, HEADER_BYTES + RECORD_BYTES, len(program()) - 4)]
-    check([*cases, Case("outside", 6, sealed(length=(1 << 20) - 4), layer=0, bound=reading(far))])
+    longer = align(len(program())) + 8192
+    check([Case("unreadable", 6, sealed(length=longer), layer=0, bound=reading(longer), program_offset=SPACE,
+                        read_error=(SPACE + longer - 64, SPACE + longer)), *cases])
 
 
 def test_versions() -> None:
@@ -274,8 +275,9 @@ def test_write_errors() -> None:
     """An error response to a write stops the layer that writes."""
     built, _, _ = image()
     first, second, region = built.tensors["lif1"], built.tensors["lif2"], built.currents["fc"]
-    at = {"masks of lif1": (first.masks, 0), "last mask of lif1": (first.masks + first.pixels * first.mask_stride - 1, 0),
-          "masks of lif2": (second.masks, 1), "read-out": (region.base, 2), "last logit": (region.base + region.size - 1, 2),
+    at = {"masks of lif1": (first.masks, 0), "masks of lif2": (second.masks, 1), "read-out": (region.base, 2),
+          "last mask of lif1": (first.masks + first.pixels * first.mask_stride - 1, 0),
+          "last logit": (region.base + region.size - 1, 2),
           "record of layer 0": (built.stats, None), "record of the last layer": (built.stats + 2 * 64, None)}
     cases = [Case(name, 7, layer=layer, write_error=(offset, offset + 1)) for name, (offset, layer) in at.items()]
     check([*cases, Case("everything", 7, layer=0, write_error=(0, SPACE)),
@@ -283,17 +285,11 @@ def test_write_errors() -> None:
 
 
 def test_checks_can_fail() -> None:
-    """The checks of this file see a wrong code, a hang, a late answer, and results of another input."""
-    with pytest.raises(AssertionError, match="^good flip: code 3, not 1"):
+    """The checks of this file see a wrong code, a late answer, and results of another input."""
+    with pytest.raises(AssertionError, match=r"^good flip: code 3, not 1"):
         check([Case("good flip", 1, flipped(8 * HEADER_BYTES))])
     with pytest.raises(AssertionError, match=r"^late: \d+ cycles, not at most 10"):
         check([Case("late", 3, flipped(8 * HEADER_BYTES), bound=10)])
-    with pytest.raises(AssertionError, match="^other input: other results"):
-        check([Case("other input", 0, input_offset=-image()[0].inputs & 0xFFFFFFFF)])
+    with pytest.raises(AssertionError, match=r"^other input: other results"):
+        check([Case("other input", 0, input_offset=64)])
 
-
-def test_without_the_crc_check() -> None:
-    """An accelerator that does not compare the CRC32 lets a flipped descriptor bit through, and the suite sees it."""
-    good = System(ARCH).design
-    broken = good.replace("32'hffffffff", "32'hfffffffe", 1)
-    assert broken != good

@@ -149,7 +149,7 @@ def test_captured_file(write: Callable[[torch.Tensor, Path], int], tmp_path: Pat
 @pytest.mark.parametrize("memory", [
     {"latency": 1}, {"bandwidth": 8, "latency": 10}, {"bandwidth": 1}, {"stall_seed": 12}, {"stall_seed": 13},
     {"latency": 300, "stall_seed": 6}], ids=str)
-def test_memory_does_not_matter(memory: dict[str, int]) -> None:
+def test_memory_does_not_matter(memory: dict[str, Any]) -> None:
     """Latency, bandwidth and random stalls of the memory change cycles and nothing else."""
     image, plain, _ = one_image()
     _, result, layers, _, _ = run_images(digits(), System(ARCH), 1, **memory)

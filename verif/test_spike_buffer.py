@@ -98,9 +98,11 @@ async def fill(dut: Any, wanted: Row, pauses: tuple[Iterable[bool], Iterable[boo
     masks = await put(dut, "i_mask", wanted.masks, pauses[0])
     sent = await values
     if pauses[1] is NEVER:
-        assert sent == list(range(sent[0], sent[0] + len(sent))) if sent else True
+        assert sent == [sent[0] + place for place in range(len(sent))]
+    await FallingEdge(dut.clk)
     while not dut.idle.value:
-        await RisingEdge(dut.clk)
+        await FallingEdge(dut.clk)
+    await RisingEdge(dut.clk)
     await put(dut, "i_value", wanted.pieces[-1:])
     return masks
 

@@ -65,15 +65,15 @@ class Fetch(Block):
         credit = Signal(range(depth + 1), init=depth)
         held, held_valid = Signal(address_bits - log), Signal()
         active, next_beat, beats_left = Signal(), Signal(address_bits - log), Signal(24)
-        first, final = Signal(address_bits - log), Signal(address_bits - log)
+        first, last_beat = Signal(address_bits - log), Signal(address_bits - log)
         reuse, count = Signal(), Signal(24)
         page = 4096 // beat
         to_page, burst, granted = Signal(range(page + 1)), Signal(9), Signal(9)
         m.d.comb += [
             first.eq(i.p.address >> log),
-            final.eq((i.p.address + i.p.bytes - 1) >> log),
+            last_beat.eq((i.p.address + i.p.bytes - 1) >> log),
             reuse.eq(held_valid & (held == first) & ~self.forget),
-            count.eq(Mux(i.p.bytes == 0, 0, final - first + 1 - reuse)),
+            count.eq(Mux(i.p.bytes == 0, 0, last_beat - first + 1 - reuse)),
             to_page.eq(page - next_beat[: (page - 1).bit_length()]),
             runs.i.payload.eq(Cat(i.p.address[:log], i.p.bytes, i.p.user, reuse)),
             runs.i.valid.eq(i.valid & ~active),
@@ -86,7 +86,7 @@ class Fetch(Block):
         ]
         with m.If(i.valid & i.ready):
             with m.If(i.p.bytes != 0):
-                m.d.sync += [held.eq(final), held_valid.eq(1)]
+                m.d.sync += [held.eq(last_beat), held_valid.eq(1)]
             m.d.sync += [next_beat.eq(first + reuse), beats_left.eq(count), active.eq(count != 0)]
         with m.Elif(self.forget):
             m.d.sync += held_valid.eq(0)
@@ -99,12 +99,12 @@ class Fetch(Block):
         current, have = Signal(data_bits), Signal()
         running, offset, left = Signal(), Signal(range(beat + 1)), Signal(24)
         user = Signal(user_bits)
-        size, end, need_next = Signal(range(piece_bytes + 1)), Signal(range(2 * beat + 1)), Signal()
+        size, stop, need_next = Signal(range(piece_bytes + 1)), Signal(range(2 * beat + 1)), Signal()
         start_reuse = runs.o.payload[-1]
         m.d.comb += [
             size.eq(Mux(left > piece_bytes, piece_bytes, left)),
-            end.eq(offset + size),
-            need_next.eq(end > beat),
+            stop.eq(offset + size),
+            need_next.eq(stop > beat),
             o.p.data.eq(Cat(current, beats.o.payload).bit_select(offset << 3, 8 * piece_bytes)),
             o.p.bytes.eq(size), o.p.user.eq(user), o.p.last.eq(left <= piece_bytes),
             o.valid.eq(running & ((have & (~need_next | beats.o.valid)) | (left == 0))),
@@ -119,12 +119,12 @@ class Fetch(Block):
                 pass
             with m.Elif(need_next):
                 m.d.comb += beats.o.ready.eq(1)
-                m.d.sync += [current.eq(beats.o.payload), offset.eq(end - beat)]
-            with m.Elif((end == beat) & (left != size)):
+                m.d.sync += [current.eq(beats.o.payload), offset.eq(stop - beat)]
+            with m.Elif((stop == beat) & (left != size)):
                 m.d.comb += beats.o.ready.eq(1)
                 m.d.sync += [current.eq(beats.o.payload), have.eq(beats.o.valid), offset.eq(0)]
             with m.Else():
-                m.d.sync += offset.eq(end)
+                m.d.sync += offset.eq(stop)
         with m.If(running & ~have & (left != 0)):
             m.d.comb += beats.o.ready.eq(1)
             m.d.sync += [current.eq(beats.o.payload), have.eq(beats.o.valid)]

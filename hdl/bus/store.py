@@ -11,7 +11,7 @@ from hdl.bus.fifo import Fifo
 class Store(Block):
     """Write pieces of up to ``piece_bytes`` bytes at any address.
 
-    Pieces that fall into the beat of the piece before them are joined; a beat leaves when a piece of another
+    Pieces that fall into the beat of the piece before them are joined, the later byte wins; a beat leaves when a piece of another
     beat arrives or on ``flush``. Single-beat bursts with byte strobes. Throughput one piece a cycle, one more
     for a piece that crosses a beat. ``idle`` is high when nothing is held and every response has come.
 
@@ -52,13 +52,14 @@ class Store(Block):
         crossing, rest_strobes, rest_data = Signal(), Signal(piece_bytes), Signal(8 * piece_bytes)
         offset = i.p.address[:log]
         window_strobes, window_data = Signal(beat + piece_bytes), Signal(data_bits + 8 * piece_bytes)
-        piece_strobes, spread = Signal(piece_bytes), Signal(8 * piece_bytes)
+        piece_strobes, spread, written = Signal(piece_bytes), Signal(8 * piece_bytes), Signal(data_bits)
         same, push, accept = Signal(), Signal(), Signal()
         m.d.comb += [
             piece_strobes.eq((Const(1, piece_bytes + 1) << i.p.bytes) - 1),
             spread.eq(Cat(s.replicate(8) for s in piece_strobes)),
             window_strobes.eq(piece_strobes << offset),
             window_data.eq((i.p.data & spread) << (offset << 3)),
+            written.eq(Cat(s.replicate(8) for s in window_strobes[:beat])),
             same.eq(held & (held_address == i.p.address[log:])),
             queue.i.payload.eq(Cat(held_address, strobes, held_data)),
         ]
@@ -75,7 +76,7 @@ class Store(Block):
                 m.d.sync += [
                     held.eq(1), held_address.eq(i.p.address[log:]),
                     strobes.eq(Mux(same, strobes, 0) | window_strobes[:beat]),
-                    held_data.eq(Mux(same, held_data, 0) | window_data[:data_bits]),
+                    held_data.eq((Mux(same, held_data, 0) & ~written) | window_data[:data_bits]),
                     rest_strobes.eq(window_strobes[beat:]), rest_data.eq(window_data[data_bits:]),
                     crossing.eq(window_strobes[beat:] != 0),
                 ]

@@ -45,6 +45,39 @@ int spikeloom_load(const spikeloom_device *device, const spikeloom_network *netw
     return SPIKELOOM_OK;
 }
 
+static uint32_t operand(const spikeloom_input *input, const spikeloom_tensor *tensor, const int32_t *values,
+                        uint32_t index) {
+    const uint32_t frame = input->channels * input->height * input->width;
+    uint32_t found = 0;
+    if (!input->spikes)
+        return (uint32_t)values[tensor->frame * frame + index] >> tensor->shift & ((1u << tensor->bits) - 1);
+    for (uint32_t step = 0; step < input->steps; ++step)
+        found |= ((uint32_t)values[step * frame + index] & 1u) << step;
+    return found;
+}
+
+static void encode_pixel(const spikeloom_input *input, const spikeloom_tensor *tensor, const int32_t *values,
+                         uint32_t pixel, uint8_t *block) {
+    uint8_t *mask = block + tensor->masks + pixel * ((input->channels + 7) / 8);
+    uint8_t *slot = block + tensor->values + pixel * ((input->channels * input->word_bits + 7) / 8);
+    uint32_t at = 0;
+    for (uint32_t channel = 0; channel < input->channels; ++channel) {
+        const uint32_t found = operand(input, tensor, values, channel * input->height * input->width + pixel);
+        if (found == 0) continue;
+        mask[channel / 8] = (uint8_t)(mask[channel / 8] | 1u << channel % 8);
+        for (uint32_t bit = 0; bit < input->word_bits; ++bit, ++at)
+            slot[at / 8] = (uint8_t)(slot[at / 8] | (found >> bit & 1u) << at % 8);
+    }
+}
+
+void spikeloom_encode(const spikeloom_input *input, const spikeloom_tensor *tensors, const int32_t *values,
+                      uint8_t *block) {
+    memset(block, 0, input->block_bytes);
+    for (uint32_t tensor = 0; tensor < input->tensors; ++tensor)
+        for (uint32_t pixel = 0; pixel < input->height * input->width; ++pixel)
+            encode_pixel(input, tensors + tensor, values, pixel, block);
+}
+
 void spikeloom_write_input(const spikeloom_device *device, const spikeloom_network *network, uint32_t slot,
                            const uint8_t *block) {
     const uint32_t offset = slot_offset(network, slot);

@@ -38,6 +38,20 @@ typedef struct {
     uint32_t memory_bytes;
 } spikeloom_network;
 
+/* Form of an image: SPIKELOOM_NETWORK_INPUT initialises one. With `spikes`, word bit t is the value at step t. */
+typedef struct {
+    uint32_t channels, height, width;
+    uint32_t steps, spikes, word_bits;
+    uint32_t tensors, block_bytes;
+} spikeloom_input;
+
+/* One tensor of an input block, by offset in it: `bits` bits from bit `shift` of the values of frame `frame`.
+ * SPIKELOOM_NETWORK_TENSORS initialises an array of them. */
+typedef struct {
+    uint32_t masks, values;
+    uint32_t frame, shift, bits;
+} spikeloom_tensor;
+
 /* Results below 0; results above 0 are codes of the register ERROR, see spikeloom_text(). */
 enum {
     SPIKELOOM_OK = 0,
@@ -53,6 +67,11 @@ uint64_t spikeloom_memory_bytes(const spikeloom_network *network, uint32_t slots
 /* Copy program.bin into the buffer and set the registers; once per network, while the accelerator is idle.
  * Returns SPIKELOOM_NO_DEVICE, SPIKELOOM_OTHER_FORMAT or SPIKELOOM_BAD_ADDRESS when there is nothing to load into. */
 int spikeloom_load(const spikeloom_device *device, const spikeloom_network *network, const uint8_t *program);
+
+/* Compress one image into an input block of block_bytes bytes.
+ * values : quantised, [channel][y][x], or [step][channel][y][x] for a network that is shown frames */
+void spikeloom_encode(const spikeloom_input *input, const spikeloom_tensor *tensors, const int32_t *values,
+                      uint8_t *block);
 
 /* Copy one input block into slot 0, 1, ... A slot that is not being read may be written during a run. */
 void spikeloom_write_input(const spikeloom_device *device, const spikeloom_network *network, uint32_t slot,

@@ -26,5 +26,11 @@ def command(output: Output, workload: str, preset: str, top: str, out: Path, ima
 
     report = compile_workload(workload, preset, out, images=images, steps=steps, data=data,
                               leak_nearest=leak == "nearest", force=force)
-    output.say(f"{out}: {', '.join(report['files'])}")
+    output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
+               f"weight sparsity {report['weight_sparsity']:.2%}")
+    output.table(["layer", "output", "row tiles", "column tiles", "outer loop", "weight bytes"], [
+        [layer["name"], " x ".join(map(str, layer["out_shape"])), layer["row_tiles"], layer["column_tiles"],
+         layer["order"], layer["weights"]["bytes"]] for layer in report["layers"]])
+    output.say(f"program {report['program_bytes']:,} bytes, memory {report['memory_bytes']:,} bytes")
+    output.say(f"{out}: {', '.join([*report['files'], 'program.json'])}")
     output.result(report)

@@ -1,0 +1,60 @@
+"""Residual path: which stored currents are added to the sums of a tile, in the order in which they are needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from torch import Tensor
+
+from golden.network import Pool
+from golden.walker import pixels
+
+
+@dataclass(frozen=True)
+class Current:
+    """One stored current.
+
+    first : of the first pixel of its max-pool window
+    keep : False for the entry that only ends a column
+    end : last entry of the column
+    """
+
+    value: int
+    lane: int
+    step: int
+    first: bool
+    keep: bool
+    end: bool
+
+
+def residual(currents: Tensor, pool: Pool | None, lanes: int) -> Iterator[Current]:
+    """Yield the currents of every tile: column, lane, pixel of the max-pool window inside the map, timestep.
+
+    currents : int64 [T, N, H, W]
+    pool : signed max-pool, or None for a plain addition
+
+    The last entry of a column has ``end``. When the last lane has no pixel there, or its window ends outside the
+    map, an entry without ``keep`` (value, step and ``first`` mean nothing) carries it.
+    """
+    steps, columns, height, width = currents.shape
+    window = pool or Pool(kernel=1, stride=1)
+    sizes = [(size + 2 * window.padding - window.kernel) // window.stride + 1 for size in (height, width)]
+    members = list(product(range(window.kernel), repeat=2))
+    for tile in pixels({"out_height": sizes[0], "out_width": sizes[1]}, lanes):
+        for column, (lane, place) in product(range(columns), enumerate(tile)):
+            first = True
+            for member in members:
+                end = lane == lanes - 1 and member == members[-1]
+                y, x = _at(place, member, window)
+                if 0 <= y < height and 0 <= x < width:
+                    for t in range(steps):
+                        yield Current(int(currents[t, column, y, x]), lane, t, first, True, end and t == steps - 1)
+                    first = False
+                elif end:
+                    yield Current(0, lane, 0, first, False, True)
+
+
+def _at(place: tuple[int, int] | None, member: tuple[int, int], pool: Pool) -> tuple[int, int]:
+    if place is None:
+        return -1, -1
+    return (place[0] * pool.stride - pool.padding + member[0], place[1] * pool.stride - pool.padding + member[1])

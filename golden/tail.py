@@ -1,0 +1,60 @@
+"""Tail of a layer: from the sums of its passes to what lies in memory."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golden import fiber
+from golden.formats import CURRENT_BYTES
+from golden.network import Layer
+from golden.neuron import neuron
+from golden.or_pool import or_pool
+from golden.run import mask, max_pool, pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tail:
+    """What the tail makes of one layer.
+
+    currents : int64 [T, N, H, W] after bias, residual and signed max-pool
+    words : int64 [N, H, W] that leave the neurons, None without neurons
+    output : int64 [N, H', W'] after mask and OR-pool, None without neurons
+    """
+
+    currents: Tensor
+    words: Tensor | None
+    output: Tensor | None
+
+
+def tail(layer: Layer, sums: Tensor, residual: Tensor | None) -> Tail:
+    """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron, mask, OR-pool.
+
+    sums : int64 [T, N, H, W]; residual : the same shape, or None
+    """
+    currents = sums + layer.bias[:, None, None]
+    if residual is not None:
+        currents = currents + residual
+    if layer.max_pool is not None:
+        currents = max_pool(currents, layer.max_pool)
+    if layer.neuron is None:
+        return Tail(currents=currents, words=None, output=None)
+    words = pack(neuron(currents, layer.neuron))
+    output = mask(words, layer.min_spikes, currents.shape[0])
+    if layer.or_pool is not None:
+        output = or_pool(output, layer.or_pool)
+    return Tail(currents=currents, words=words, output=output)
+
+
+def stored_currents(currents: Tensor, readout: bool) -> bytes:
+    """Return the region of stored currents ``[y][x][c][t]``, or of the read-out ``[y][x][c]``: little-endian int32."""
+    ordered = currents.sum(0).permute(1, 2, 0) if readout else currents.permute(2, 3, 1, 0)
+    assert CURRENT_BYTES == 4
+    return bytes(ordered.to(torch.int32).contiguous().numpy().tobytes())
+
+
+def stored_fibers(output: Tensor, word_log2: int) -> tuple[bytes, dict[int, bytes]]:
+    """Return (region of the masks, used bytes of every pixel's slot) of the output words."""
+    masks, slots = fiber.pack(output.numpy(), word_log2)
+    used = fiber.used_bytes(masks, word_log2)
+    return masks.tobytes(), {pixel: slots[pixel, : used[pixel]].tobytes() for pixel in range(len(slots))}

@@ -1,0 +1,103 @@
+"""Neuron stage against golden: neurons, spike-count mask and OR-pool of all lanes."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import cocotb
+import pytest
+import torch
+from amaranth.lib import data
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from golden.arch import PRESETS, Arch
+from golden.network import Neuron
+from golden.neuron import neuron
+from hdl.image import RESETS
+from hdl.neuron_stage import NeuronStage
+from verif.layers import layer_word
+from verif.sim import simulate
+from verif.stream import reset, stalls
+
+P: Arch = replace(PRESETS["tiny"], t_max=4, lanes=2, steps_per_cycle=2)
+WORDS = data.ArrayLayout(P.t_max, P.lanes)
+MEMBERS = 4
+
+
+def test_neuron_stage() -> None:
+    """Every cocotb test below passes on the generated Verilog."""
+    simulate(NeuronStage(P), __name__)
+
+
+@pytest.mark.parametrize("broken", [
+    pytest.param((r"in_map\[0\]", "1'h1"), id="lane mask ignored"),
+    pytest.param((r"last_member, first_member, column,", "last_member, 1'h1, column,"), id="pool forgets"),
+])
+def test_mutants_are_caught(broken: tuple[str, str]) -> None:
+    """A lane mask that is ignored and a pool that starts anew with every member are caught."""
+    simulate(NeuronStage(P), __name__, replace=broken, expect_failure=True)
+
+
+def columns(rng: random.Random, count: int, sweep: Neuron, min_spikes: int, inside: list[bool]
+            ) -> tuple[list[list[list[int]]], list[list[int]], list[list[int]]]:
+    """Return (currents [column][lane][t], words [column][lane], words after the mask)."""
+    x = torch.tensor([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
+    spikes = neuron(x.permute(2, 0, 1), sweep)
+    words = (spikes << torch.arange(P.t_max)[:, None, None]).sum(0)
+    keep = (spikes.sum(0) >= min_spikes) & torch.tensor(inside)
+    return x.tolist(), words.tolist(), torch.where(keep, words, 0).tolist()
+
+
+async def run(dut: Any, rng: random.Random, pool: bool, hold: bool) -> None:
+    """Play one tile (all members of a window with ``pool``) and compare what leaves the neurons and the stage."""
+    count, members = rng.randint(1, 7), MEMBERS if pool else 1
+    sweep = Neuron(threshold=torch.tensor([rng.randint(10, 80) for _ in range(count)]), leak_shift=rng.randint(0, 2),
+                   compare=rng.choice((">=", ">")), reset=rng.choice(("hard", "soft", "soft_delayed")))
+    min_spikes = rng.randint(1, 3)
+    dut.layer.value = layer_word(dict(columns=count, steps=P.t_max, min_spikes=min_spikes, leak_shift=sweep.leak_shift,
+                                 strict=int(sweep.compare == ">"), reset=RESETS[sweep.reset], or_pool=int(pool)))
+    put: list[list[int]] = []
+    expected = [[0] * P.lanes for _ in range(count)]
+    pauses = stalls(rng)
+    for member in range(members):
+        inside = [rng.random() < 0.8 for _ in range(P.lanes)]
+        x, words, kept = columns(rng, count, sweep, min_spikes, inside)
+        expected = [[a | b for a, b in zip(*pair, strict=True)] for pair in zip(expected, kept, strict=True)]
+        dut.in_map.value = sum(1 << lane for lane, there in enumerate(inside) if there)
+        dut.first_member.value, dut.last_member.value = int(member == 0), int(member == members - 1)
+        seen: list[list[int]] = []
+        sent = 0
+        for _ in range(3):
+            await RisingEdge(dut.clk)
+        for _ in range(2000):
+            dut.hold.value = int(hold and next(pauses))
+            dut.fire.value = int(sent < count)
+            if sent < count:
+                flat = sum((value & ((1 << P.stream_bits) - 1)) << (P.stream_bits * place) for place, value in
+                           enumerate(value for lane in x[sent] for value in lane))
+                dut.sums.value, dut.threshold.value = flat, int(sweep.threshold[sent])
+            await FallingEdge(dut.clk)
+            sent += int(dut.fire.value) & int(dut.ready.value)
+            if dut.word_valid.value:
+                assert int(dut.column.value) == len(seen)
+                seen.append(list(WORDS.from_bits(int(dut.words.value))))
+            if dut.put.value:
+                put.append(list(WORDS.from_bits(int(dut.kept.value))))
+            await RisingEdge(dut.clk)
+            if sent == count and dut.idle.value and len(seen) == count:
+                break
+        dut.fire.value = 0
+        assert seen == words
+    assert put == expected
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.parametrize(pool=[False, True], hold=[False, True])
+async def matches_golden(dut: Any, pool: bool, hold: bool) -> None:
+    """Words, masked words and pooled words of all lanes equal golden, with and without waiting."""
+    rng = random.Random(cocotb.RANDOM_SEED)
+    for name in ("layer", "fire", "sums", "threshold", "in_map", "first_member", "last_member", "hold"):
+        getattr(dut, name).value = 0
+    await reset(dut, ())
+    for _ in range(40):
+        await run(dut, rng, pool, hold)

@@ -109,6 +109,7 @@ class Arch:
         _require(self.chunk_bits in CHUNK_BITS, "chunk_bits", self.chunk_bits, "one of 16, 32, 64, 128, 256")
         _require(self.weight_bits in WEIGHT_BITS, "weight_bits", self.weight_bits, "one of 4, 8")
         _require(self.data_bits in DATA_BITS, "data_bits", self.data_bits, "one of 64, 128, 256, 512")
+        _require(self.data_bits >= self.chunk_bits, "data_bits", self.data_bits, f"at least chunk_bits ({self.chunk_bits})")
         _require(16 <= self.acc_bits <= 32, "acc_bits", self.acc_bits, "in 16..32")
         _require(self.acc_bits <= self.stream_bits, "acc_bits", self.acc_bits, f"at most stream_bits ({self.stream_bits})")
         _require(32 <= self.address_bits <= 64, "address_bits", self.address_bits, "in 32..64")
@@ -124,7 +125,8 @@ class Arch:
         _require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
                  self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
         _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
-        self.lif  # noqa: B018
+        LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
+                  steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
                  f"at least {self.used_bytes}, what the row, weight and pool stores take")
 

@@ -48,4 +48,5 @@ def unpack(masks: Bytes, slots: Bytes, channels: int, word_log2: int, height: in
 def used_bytes(masks: Bytes, word_log2: int) -> NDArray[np.int64]:
     """Return the value bytes that each fiber uses."""
     counts = np.unpackbits(masks, axis=1).sum(axis=1).astype(np.int64)
-    return -(-(counts << word_log2) // 8)
+    used: NDArray[np.int64] = -(-(counts << word_log2) // 8)
+    return used

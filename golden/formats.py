@@ -54,6 +54,10 @@ HEADER = (
     Field("pool_channels", 7, 0, 16, "most channels of a layer that pools"),
     Field("t_max", 7, 16, 8, "widest word"),
     Field("weight_bits", 7, 24, 8, "bits of a weight"),
+    Field("lanes", 9, 0, 8, "lanes the row tiles are cut for"),
+    Field("acc_bits", 9, 8, 8, "width that every sum of a pass fits"),
+    Field("stream_bits", 9, 16, 8, "width that every current fits"),
+    Field("membrane_bits", 9, 24, 8, "width that every membrane and threshold fits"),
     Field("features", 8, 0, 32, "features needed, see FEATURES"),
 )
 

@@ -1,13 +1,14 @@
 """Lockstep array: one row per lane, column chunks broadcast to all lanes."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.bus.ram import Ram
+from hdl.count_ones import count_ones
 from hdl.descriptor import LAYER_LAYOUT
 from hdl.spike_buffer import SpikeBuffer
 from hdl.tppe import Tppe
@@ -83,7 +84,7 @@ class LockstepArray(Block):
         m.d.comb += [
             bytes_b.eq(table.r_data[:8]),
             mask_b.eq(self.mask_window & byte_mask),
-            ones.eq(_count(mask_b)),
+            ones.eq(count_ones(m, mask_b)),
             no_chunks.eq(layer.passes == 0),
             weights_ready.eq((self.mask_fill >= bytes_b) & (self.value_fill >= ones)),
             ready.eq(running & have_params & row_seen & weights_ready & ~no_chunks),
@@ -95,7 +96,8 @@ class LockstepArray(Block):
             self.mask_take.eq(Mux(advance, bytes_b, 0)), self.value_take.eq(Mux(advance, ones, 0)),
             next_chunk.eq(Mux(last_chunk, 0, chunk + 1)),
             table.r_en.eq(fetch_row | advance), table.r_addr.eq(Mux(advance, next_chunk, 0)),
-            self.chunk_done.eq(advance), self.match_count.eq(_count(hits)), self.corrections.eq(_count(corrected)),
+            self.chunk_done.eq(advance), self.match_count.eq(count_ones(m, hits)),
+            self.corrections.eq(count_ones(m, corrected)),
             self.stall_fifo.eq(ready & ~lanes_ready.all()),
             self.stall_weights.eq(running & ~weights_ready & have_params & ~no_chunks),
             self.lanes_idle.eq(idles.all()),
@@ -129,16 +131,15 @@ class LockstepArray(Block):
                     m.d.sync += [running.eq(1), row_seen.eq(1), first.eq(1), chunk.eq(0), column_index.eq(0),
                                  have_params.eq(0)]
                     m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(column_done):
-                    m.d.sync += [have_params.eq(0), column_index.eq(column_index + 1)]
-                    with m.If(last_column):
-                        m.d.comb += self.weight_close.eq(1)
-                        m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]
-                        m.next = "WAIT"
-                        with m.If(last_tile_of_columns):
-                            m.d.sync += [column_tile.eq(0), left.eq(left - 1)]
-                            m.next = "DRAIN"
+            with m.State("RUN"), m.If(column_done):
+                m.d.sync += [have_params.eq(0), column_index.eq(column_index + 1)]
+                with m.If(last_column):
+                    m.d.comb += self.weight_close.eq(1)
+                    m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]
+                    m.next = "WAIT"
+                    with m.If(last_tile_of_columns):
+                        m.d.sync += [column_tile.eq(0), left.eq(left - 1)]
+                        m.next = "DRAIN"
             with m.State("DRAIN"):
                 quiet = Signal()
                 m.d.comb += quiet.eq(column_fifo.space == p.fifo_depth)
@@ -174,10 +175,3 @@ class LockstepArray(Block):
             ]
         m.d.comb += self.o.valid.eq(results.all())
         return m
-
-
-def _count(bits: object) -> object:
-    terms = [bits[index] for index in range(len(bits))]
-    while len(terms) > 1:
-        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
-    return terms[0]

@@ -1,7 +1,7 @@
 """The accelerator without its register block: sequencer, loaders, array, tail, AXI4 ports."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib.wiring import In, Out, connect
 
 from golden.arch import Arch
 from golden.formats import STATS
@@ -9,10 +9,10 @@ from hdl.array import LockstepArray
 from hdl.block import Block
 from hdl.bus.fetch import ReadPort
 from hdl.bus.store import Store
+from hdl.fiber_writer import piece_bytes
 from hdl.residual import Residual
 from hdl.row_loader import RowLoader
 from hdl.sequencer import Sequencer
-from hdl.fiber_writer import piece_bytes
 from hdl.tail import Tail
 from hdl.weight_buffer import WeightBuffer
 

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from golden.formats import Field, LAYER, PASS
+from golden.formats import LAYER, PASS, Field
 
 MAX_PASSES = 32
 

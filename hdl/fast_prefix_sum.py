@@ -1,9 +1,10 @@
 """Fast prefix sum: number of set bits below a position, combinational."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out
 
 from hdl.block import Block
+from hdl.count_ones import count_ones
 
 
 class FastPrefixSum(Block):
@@ -60,20 +61,3 @@ class FastPrefixSum(Block):
             counts = [a + b for a, b in zip(counts[::2], counts[1::2], strict=True)]
         m.d.comb += self.offset.eq(counts[0])
         return m
-
-
-def count_ones(m: Module, word: Signal) -> Value:
-    """Return the number of set bits of ``word``, whose width is a power of two.
-
-    Fields of 2, 4, 8, ... bits are added side by side in one word. No field carries into its neighbour, since a
-    field twice as wide as an addend holds the sum. A tree of single adders takes as many cells and simulates
-    an order of magnitude slower.
-    """
-    name, width, bits = word.name, len(word), 1
-    while bits < width:
-        fields = sum(((1 << bits) - 1) << place for place in range(0, width, 2 * bits))
-        total = Signal(width, name=f"{name}_sum_{2 * bits}")
-        low, high = word & fields, (word >> bits) & fields
-        m.d.comb += total.eq((low ^ high) | ((low & high) << 1) if bits == 1 else low + high)
-        word, bits = total, 2 * bits
-    return word[:width.bit_length()]

@@ -9,8 +9,21 @@ from numpy.typing import NDArray
 from golden.arch import Arch, ParameterError, word_bits
 from golden.fiber import mask_bytes, pack, slot_bytes
 from golden.formats import (
-    CURRENT_BYTES, FEATURES, LAYER, PASS, PLANE, PLANE_WORD, RECORD_BYTES, STATS_BYTES, TILE, HEADER_BYTES,
-    align, pack as pack_record, seal,
+    CURRENT_BYTES,
+    FEATURES,
+    HEADER_BYTES,
+    LAYER,
+    PASS,
+    PLANE,
+    PLANE_WORD,
+    RECORD_BYTES,
+    STATS_BYTES,
+    TILE,
+    align,
+    seal,
+)
+from golden.formats import (
+    pack as pack_record,
 )
 
 RESETS = {"hard": 0, "soft": 1, "soft_delayed": 2}
@@ -135,7 +148,7 @@ def _log2(bits: int) -> int:
 
 def _pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
     if bits == 8:
-        return values.astype(np.int8).tobytes()
+        return bytes(memoryview(values.astype(np.int8)))
     nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)
     return (nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8).tobytes()
 
@@ -192,7 +205,7 @@ def weight_tiles(layer: Any, arch: Arch) -> list[bytes]:
 def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool) -> bytes:
     chunk = arch.chunk_bits
     kernel_height, kernel_width = sweep.weight.shape[2:]
-    planes = [plane for plane in sweep.planes]
+    planes = list(sweep.planes)
     identity = all(p.shift == 0 and not p.negate and p.steps in ((), (b,)) for b, p in enumerate(planes))
     steps = sum(1 << b for b, plane in enumerate(planes) if plane.steps)
     record = bytearray(pack_record(PASS, RECORD_BYTES, {
@@ -301,7 +314,8 @@ def build_image(network: Any, arch: Arch) -> Image:
     features = sum(1 << FEATURES["leak_1m2k"] for layer in network.layers[:1]
                    if any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers))
     program = seal(body, {"layers": len(network.layers), "chunk_bits": arch.chunk_bits, "t_max": steps,
-                          "weight_bits": arch.weight_bits, "features": features, **largest})
+                          "weight_bits": arch.weight_bits, "lanes": arch.lanes, "acc_bits": arch.acc_bits,
+                          "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits, "features": features, **largest})
     data = bytearray(data_end)
     data[: len(program)] = program
     for name, parts in tiles.items():

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from hdl.block import Block
-from hdl.fast_prefix_sum import count_ones
+from hdl.count_ones import count_ones
 
 GROUP_BITS = 16
 

@@ -126,6 +126,7 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
     """Return ``spikeloom_program.h``: register map, error texts, sizes and offsets of one network."""
     result = readout(image)
     values = {
+        "CONFIG_HASH": int(arch.hash, 16),
         "PROGRAM_BYTES": len(image.data), "INPUTS": image.inputs, "INPUT_BYTES": image.input_bytes,
         "STATS": image.stats, "LAYERS": len(image.plans), "READOUT": result["offset"],
         "CHANNELS": result["channels"], "HEIGHT": result["height"], "WIDTH": result["width"],

@@ -1,13 +1,13 @@
 """Row loader: fetches the rows of a tile into the lanes' spike buffers, one tile ahead of the array."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from hdl.block import Block
 from hdl.bus.fetch import Fetch, ar_signature
-from hdl.bus.fifo import Fifo
+from hdl.count_ones import count_ones
 from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
 from hdl.walker import Walker
 
@@ -98,7 +98,7 @@ class RowLoader(Block):
         value = Signal(value_user)
         m.d.comb += [
             mask.eq(masks.o.p.data & ((Const(1, p.chunk_bits + 1) << (masks.o.p.bytes << 3)) - 1)),
-            ones.eq(_count(mask)),
+            ones.eq(count_ones(m, mask)),
             total.eq(counts[user.lane] + ones),
             bits.eq(total << self.layer.operand_log2),
             lane_ready.eq(self.lane_mask_ready.bit_select(user.lane, 1)),
@@ -136,10 +136,3 @@ class RowLoader(Block):
                 with m.If(values.o.p.last & tail.row_end):
                     m.d.sync += flush.eq(1)
         return m
-
-
-def _count(bits: Signal) -> object:
-    terms = [bits[index] for index in range(len(bits))]
-    while len(terms) > 1:
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=True)]
-    return terms[0]

@@ -1,12 +1,20 @@
 """Sequencer: runs a whole program from one start."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Const, Module, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from golden.formats import (
-    FEATURES, FORMAT_MAJOR, HEADER, HEADER_BYTES, LAYER, PROGRAM_MAGIC, RECORD_BYTES, STATS, STATS_BYTES,
+    FEATURES,
+    FORMAT_MAJOR,
+    HEADER,
+    HEADER_BYTES,
+    LAYER,
+    PROGRAM_MAGIC,
+    RECORD_BYTES,
+    STATS,
+    STATS_BYTES,
 )
 from hdl.block import Block
 from hdl.bus.crc import Crc32
@@ -67,7 +75,9 @@ class Sequencer(Block):
             (header.chunk_bits == p.chunk_bits) & (header.chunks <= p.max_chunks)
             & (header.row_lines <= p.row_value_lines) & (header.weight_bytes <= p.weight_bytes)
             & (header.pool_channels <= p.pool_channels) & (header.t_max <= p.t_max)
-            & (header.weight_bits == p.weight_bits) & (header.layers != 0))
+            & (header.weight_bits == p.weight_bits) & (header.lanes == p.lanes)
+            & (header.acc_bits <= p.acc_bits) & (header.stream_bits <= p.stream_bits)
+            & (header.membrane_bits <= p.membrane_bits) & (header.layers != 0))
         m.d.comb += [
             origin.eq(self.base + self.program_offset),
             fetch.i.valid.eq(asking), fetch.i.p.address.eq(position), fetch.i.p.bytes.eq(request),

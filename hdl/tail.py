@@ -1,6 +1,6 @@
 """Tail of a layer: step sums, residual, currents, neurons, mask, OR-pool, compression, writing."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -20,9 +20,9 @@ from hdl.tile_walk import TileWalk
 class Tail(Block):
     """Finish the outputs of all lanes, column after column.
 
-    Twin of `golden.run.run` from the sums on. A column takes one cycle per identity pass, one more than its planes
-    for any other pass, the residual's currents, and one cycle to start the neurons, which run beside the next
-    column. Stored currents and read-outs leave one step a cycle. Compressed pieces leave one in two cycles; the
+    Twin of `golden.run.run` from the sums on. A column takes 3 cycles, one per identity pass, one more than its
+    planes for any other pass, and one per current of the residual; the neurons run beside the next column. Stored
+    currents and read-outs leave one step a cycle. Compressed pieces leave one in two cycles; the
     neurons wait while a piece waits.
 
     Members
@@ -64,8 +64,10 @@ class Tail(Block):
         op = operation(p).create()
         number, bit, following, last_pass = Signal(range(MAX_PASSES)), Signal(4), Signal(4), Signal()
         plane, residual, store = planes.r_data, self.residual, self.store
-        lane, step, total, column = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max))), Signal(signed(32)), Signal(16)
+        lane, step = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max)))
+        total, column = Signal(signed(32)), Signal(16)
         current, pixel, send, last_step = Signal(signed(32)), Signal(32), Signal(), Signal()
+        of_fibers, waiting = Signal(), Signal()
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
@@ -114,7 +116,7 @@ class Tail(Block):
             with m.State("CURRENTS"):
                 here = walk.present.bit_select(lane, 1)
                 m.d.comb += send.eq(here & (layer.store_currents | last_step))
-                with m.If(~send | (store.ready & ~fibers.o.valid)):
+                with m.If(~send | (store.ready & ~of_fibers)):
                     m.d.sync += [step.eq(step + 1), total.eq(total + current)]
                     with m.If(last_step | ~here):
                         m.d.sync += [step.eq(0), total.eq(0), lane.eq(lane + 1)]
@@ -128,10 +130,9 @@ class Tail(Block):
                     with m.If(self.column.p.tile_end):
                         m.d.sync += column.eq(0)
                         m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(neurons.idle & ~fibers.waiting):
-                    m.d.comb += walk.next.eq(1)
-                    m.next = "COLUMN"
+            with m.State("DRAIN"), m.If(neurons.idle & ~fibers.waiting):
+                m.d.comb += walk.next.eq(1)
+                m.next = "COLUMN"
 
         for n, unit in enumerate(sums):
             m.d.comb += [
@@ -152,9 +153,10 @@ class Tail(Block):
             self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(walk.in_map),
             self.word_layer.eq(self.layer_number), self.word_tile.eq(walk.tile), self.word_member.eq(walk.member),
             self.word_column.eq(neurons.column),
-            fibers.o.ready.eq(store.ready),
+            of_fibers.eq(fibers.o.valid & ~waiting), fibers.o.ready.eq(store.ready & of_fibers),
         ]
-        with m.If(fibers.o.valid):
+        m.d.sync += waiting.eq(send & ~of_fibers & ~store.ready)
+        with m.If(of_fibers):
             m.d.comb += [store.valid.eq(1), store.payload.eq(fibers.o.payload)]
         with m.Else():
             m.d.comb += [
@@ -174,12 +176,11 @@ class Tail(Block):
             planes.w_en.eq(bus.valid & (bus.record != 0) & (bus.word >= PLANE_WORD)),
             planes.w_addr.eq(Cat(bus.word[:4], record)), planes.w_data.eq(bus.data),
         ]
-        with m.If(bus.valid & (bus.record != 0)):
-            with m.Switch(bus.word):
-                with m.Case(6):
-                    m.d.sync += identity.bit_select(record, 1).eq(bus.data[4])
-                with m.Case(7):
-                    m.d.sync += plane_count[record].eq(bus.data[8:16])
-                with m.Case(8):
-                    m.d.sync += pass_steps[record].eq(bus.data[:16])
+        with m.If(bus.valid & (bus.record != 0)), m.Switch(bus.word):
+            with m.Case(6):
+                m.d.sync += identity.bit_select(record, 1).eq(bus.data[4])
+            with m.Case(7):
+                m.d.sync += plane_count[record].eq(bus.data[8:16])
+            with m.Case(8):
+                m.d.sync += pass_steps[record].eq(bus.data[:16])
         return identity, plane_count, pass_steps

@@ -1,6 +1,6 @@
 """Walk over row tiles and pooling members: which lanes hold a pixel, and which pixel lies in the map."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
@@ -39,7 +39,7 @@ class TileWalk(Block):
         member_y, member_x, left, lane = Signal(8), Signal(8), Signal(32), Signal(range(max(2, p.lanes)))
         last_x, last_y = Signal(), Signal()
 
-        def within(value: Signal, size: Signal) -> object:
+        def within(value: Signal, size: Signal) -> Value:
             return (value >= 0) & (value < Cat(size, Const(0, 1)).as_signed())
 
         m.d.comb += [
@@ -54,10 +54,9 @@ class TileWalk(Block):
             self.idle.eq(~self.layer_start & (left == 0)),
         ]
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If((left != 0) & ~self.layer_start):
-                    m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0)]
-                    m.next = "LANES"
+            with m.State("IDLE"), m.If((left != 0) & ~self.layer_start):
+                m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0)]
+                m.next = "LANES"
             with m.State("LANES"):
                 m.d.sync += [self.present.bit_select(lane, 1).eq(y < layer.out_height),
                              self.in_map.bit_select(lane, 1).eq(here), lane.eq(lane + 1), x.eq(x + 1)]

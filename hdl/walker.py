@@ -1,7 +1,7 @@
 """Convolution walker: which bytes of which fibers make up the rows of a tile."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
@@ -73,7 +73,7 @@ class Walker(Block):
         step = Signal()
         origin = Signal(p.address_bits)
 
-        def between(value: Signal, limit: Signal) -> object:
+        def between(value: Signal, limit: Signal) -> Value:
             return (value >= 0) & (value < Cat(limit, Const(0, 1)).as_signed())
 
         m.d.comb += [

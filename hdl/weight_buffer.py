@@ -1,8 +1,10 @@
 """Weight fiber buffer: loads column tiles, keeps them when they fit, plays them as chunks."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream
-from amaranth.lib.wiring import In, Out, connect, flipped
+from typing import Any
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from golden.formats import TILE
@@ -21,7 +23,9 @@ class WeightBuffer(Block):
     A tile lies in memory as header, parameters (8 bytes a column), masks, values, each part at a multiple of 64
     bytes, and in the buffer as it lies in memory. A layer of at most two tiles is loaded once and stays; other
     layers stream their tiles in a ring, one tile ahead of the array. Reading gives a chunk a cycle while its
-    values are in the window.
+    values are in the window, and fetches a beat a cycle for the first of parameters, masks and values that has
+    room. The first parameters are there 3 cycles after ``open``; a reader that never waits ends a tile at most 10
+    cycles after ``max(beats, columns + chunks)``.
 
     Members
     -------
@@ -39,7 +43,7 @@ class WeightBuffer(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         self.windows = {"param": (1, 64), "mask": (p.chunk_bits // 8, 8), "value": (p.chunk_bits, p.weight_bits)}
-        ports = {}
+        ports: dict[str, Any] = {}
         for name, (units, unit_bits) in self.windows.items():
             ports |= {f"{name}_fill": Out(16), f"{name}_window": Out(units * unit_bits),
                       f"{name}_take": In(range(units + 1))}

@@ -51,6 +51,7 @@ class LIFNode(nn.Module):
         self.v: Tensor | float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
+        """Advance one step."""
         h = self.v + (x - self.v) / self.tau
         spike: Tensor = _Spike.apply(h - self.v_threshold)
         self.v = h * (1 - spike)
@@ -77,6 +78,7 @@ class Digits(nn.Module):
         self.fc = nn.Linear(512, 10)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Advance one step."""
         x = self.lif1(self.bn1(self.conv1(x)))
         x = self.pool(self.lif2(self.bn2(self.conv2(x))))
         out: Tensor = self.fc(self.flatten(x))

@@ -1,0 +1,1 @@
+"""Benches, the simulated system, and the comparison with golden."""

@@ -20,9 +20,10 @@ ARCHS = {
     "16-bit chunks, 4-bit weights, 1 step": replace(
         PRESETS["tiny"], chunk_bits=16, weight_bits=4, t_max=1, row_value_lines=64, max_chunks=32),
     "16-bit chunks, 16 steps": replace(PRESETS["tiny"], chunk_bits=16, row_value_lines=160, max_chunks=32),
-    "128-bit chunks, 4 steps": replace(PRESETS["tiny"], chunk_bits=128, t_max=4, row_value_lines=24, max_chunks=8),
+    "128-bit chunks, 4 steps": replace(PRESETS["tiny"], chunk_bits=128, data_bits=128, t_max=4, row_value_lines=24,
+                                       max_chunks=8),
     "128-bit chunks, 4-bit weights, 16 steps": replace(
-        PRESETS["tiny"], chunk_bits=128, weight_bits=4, row_value_lines=96, max_chunks=6, buffer_bytes=24576),
+        PRESETS["tiny"], chunk_bits=128, data_bits=128, weight_bits=4, row_value_lines=96, max_chunks=6, buffer_bytes=24576),
 }
 
 

@@ -71,13 +71,15 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
     """Compare every neuron word, every fiber, every current and read-out of one image.
 
     The counters of a layer run from the completion of the layer before it to its own, the last one's to the end of
-    the run, so they sum to the run's. Pixels of a convolution that no pooling window reads are not computed by the accelerator and not counted.
+    the run, so they sum to the run's. Pixels of a convolution that no pooling window reads are neither computed by the
+    accelerator nor counted.
     Raises AssertionError when a neuron stage was not recorded completely, which is a fault of the bench.
     """
     assert run.words is not None
     memory = np.frombuffer(run.dump, np.uint8)
     results = []
-    records = memory[image.stats : image.stats + STATS_BYTES * len(network.layers)].view("<u4").reshape(-1, STATS_BYTES // 4)
+    stats = memory[image.stats : image.stats + STATS_BYTES * len(network.layers)]
+    records = stats.view("<u4").reshape(-1, STATS_BYTES // 4)
     before = dict.fromkeys(STATS, 0)
     for number, layer in enumerate(network.layers):
         result = LayerResult(layer.name)

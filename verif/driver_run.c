@@ -2,8 +2,8 @@
  *
  * run() returns 0 after writing RESULTS; 1 when a file is missing; 2, with the reason on standard error, when a run
  * ends with an error; 3 when irq does not follow the run; 4 when the counters of layers and run differ.
- * encode() makes an input block. Last arguments of run: PROGRAM INPUTS RESULTS IMAGES MODE. MODE is "coherent", or "cached": then the CPU sees a copy of the
- * memory that only sync() moves. */
+ * Last arguments: PROGRAM INPUTS RESULTS IMAGES MODE. MODE is "coherent", or "cached": then the CPU sees a copy of the
+ * memory that only sync() moves. encode() makes an input block. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +116,8 @@ int run(void (*write)(void *, uint32_t, uint32_t), uint32_t (*read)(void *, uint
     }
     result = classify(&device, &network, program, inputs, logits, &class_index);
     if (result != SPIKELOOM_OK) {
-        fprintf(stderr, "%d: %s (layer %u)\n", result, spikeloom_text(result), (unsigned)spikeloom_error_layer(&device));
+        fprintf(stderr, "%d: %s (layer %u)\n", result, spikeloom_text(result),
+                (unsigned)spikeloom_error_layer(&device));
         return 2;
     }
     for (index = 0; index < SPIKELOOM_NETWORK_LOGITS; ++index) put(out, (uint32_t)logits[index]);

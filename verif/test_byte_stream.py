@@ -82,7 +82,9 @@ async def stream(dut: Any, content: Sequence[int], takes: Iterable[int], pauses:
     per_word, units = word_bits // unit_bits, byte_stream(content, word_bits, unit_bits)
     pause, mask = itertools.cycle(pauses), (1 << unit_bits) - 1
     given = arrived = taken = 0
-    granted, fills, got = False, [], []
+    granted = False
+    fills: list[int] = []
+    got: list[int] = []
     for number, most in enumerate(takes):
         if taken == len(units) or number == stop:
             break

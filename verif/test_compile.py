@@ -261,6 +261,21 @@ def test_flipped_program_is_refused(folder: Path, tmp_path: Path, at: int, code:
     assert drive(copy, library(folder, tmp_path), tmp_path)[::2] == (2, f"{code}: {ERRORS[code]} (layer 0)\n")
 
 
+@pytest.mark.parametrize(("name", "result", "text"), [
+    ("SPIKELOOM_NETWORK_CONFIG_HASH", -5, "the network was compiled for other parameters than the accelerator's"),
+    ("SPIKELOOM_FORMAT_VERSION_RESET", -2, "the accelerator runs another program format"),
+    ("SPIKELOOM_MAGIC_RESET", -1, "no accelerator answers at the registers"),
+])
+def test_other_hardware_is_refused(folder: Path, tmp_path: Path, name: str, result: int, text: str) -> None:
+    """The driver does not load a program into hardware that it is not for."""
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    header = (copy / "spikeloom_program.h").read_text()
+    changed = re.sub(rf"^(#define {name}) .*", r"\1 0x12345678u", header, flags=re.M)
+    assert changed != header
+    (copy / "spikeloom_program.h").write_text(changed)
+    assert drive(folder, library(copy, tmp_path), tmp_path)[::2] == (2, f"{result}: {text} (layer 0)\n")
+
+
 @pytest.mark.parametrize(("old", "new", "codes"), [
     ("best = index", "best = 0", {0}),
     ("pixel * network->channels + channel", "pixel * network->channels", {0}),
@@ -283,7 +298,7 @@ def test_broken_driver_is_seen(folder: Path, tmp_path: Path, old: str, new: str,
 
 def test_guide(folder: Path, tmp_path: Path) -> None:
     """Every C block of the guide compiles, and its table of errors is the format's."""
-    assert len(c_blocks()) == 2
+    assert len(c_blocks()) == 3
     for block in c_blocks():
         (tmp_path / "block.c").write_text(block)
         for language in LANGUAGES.values():

@@ -54,8 +54,8 @@ async def run(dut: Any, rng: random.Random, pool: bool, hold: bool) -> None:
     sweep = Neuron(threshold=torch.tensor([rng.randint(10, 80) for _ in range(count)]), leak_shift=rng.randint(0, 2),
                    compare=rng.choice((">=", ">")), reset=rng.choice(("hard", "soft", "soft_delayed")))
     min_spikes = rng.randint(1, 3)
-    dut.layer.value = layer_word(dict(columns=count, steps=P.t_max, min_spikes=min_spikes, leak_shift=sweep.leak_shift,
-                                 strict=int(sweep.compare == ">"), reset=RESETS[sweep.reset], or_pool=int(pool)))
+    dut.layer.value = layer_word({"columns": count, "steps": P.t_max, "min_spikes": min_spikes, "leak_shift": sweep.leak_shift,
+                                 "strict": int(sweep.compare == ">"), "reset": RESETS[sweep.reset], "or_pool": int(pool)})
     put: list[list[int]] = []
     expected = [[0] * P.lanes for _ in range(count)]
     pauses = stalls(rng)

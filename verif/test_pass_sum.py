@@ -92,7 +92,8 @@ def draw(rng: random.Random, p: Arch) -> Step:
 def steps(rng: random.Random, p: Arch, count: int) -> list[Step]:
     """Return steps whose results all fit ``stream_bits``, as lowering proves for a network."""
     high = (1 << (p.stream_bits - 1)) - 1
-    sums, out = [0] * p.t_max, []
+    sums = [0] * p.t_max
+    out: list[Step] = []
     while len(out) < count:
         step = draw(rng, p)
         after = step.after(sums)

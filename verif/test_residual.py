@@ -82,7 +82,7 @@ async def begin(dut: Any, rng: random.Random, density: float, content: bytes) ->
     return memory
 
 
-@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.test(timeout_time=60, timeout_unit="us")
 @cocotb.parametrize(pool=list(range(len(POOLS))), stall=[False, True])
 async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
     """Kept entries equal golden in order, and the end of every column comes where golden has it."""

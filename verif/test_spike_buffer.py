@@ -72,7 +72,8 @@ def rows(rng: random.Random, p: Arch) -> list[Row]:
     """Return rows of all densities and corners; one fills all chunks, one fills as many lines as its chunks allow."""
     pool, out = [mask for pair in mask_pairs(rng, p.chunk_bits) for mask in pair], []
     while pool:
-        steps, masks = rng.randint(1, p.t_max), []
+        steps = rng.randint(1, p.t_max)
+        masks: list[int] = []
         room = p.row_value_bits // word_bits(steps)
         while pool and len(masks) < min(6, p.max_chunks) and pool[-1].bit_count() <= room:
             masks.append(pool.pop())

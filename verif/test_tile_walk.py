@@ -49,11 +49,12 @@ async def matches_golden(dut: Any) -> None:
     for pool in POOLS * 3:
         before = (rng.randint(3, 9), rng.randint(3, 9))
         kernel, stride, padding = pool or (1, 1, 0)
-        out = tuple((size + 2 * padding - kernel) // stride + 1 for size in before) if pool else before
+        height, width = ((size + 2 * padding - kernel) // stride + 1 for size in before)
+        out = (height, width)
         tiles = -(-out[0] * out[1] // lanes)
-        dut.layer.value = layer_word(dict(height=before[0], width=before[1], out_height=out[0], out_width=out[1],
-                                     row_tiles=tiles, or_pool=int(pool is not None), pool_kernel=kernel,
-                                     pool_stride=stride, pool_padding=padding))
+        dut.layer.value = layer_word({"height": before[0], "width": before[1], "out_height": out[0], "out_width": out[1],
+                                     "row_tiles": tiles, "or_pool": int(pool is not None), "pool_kernel": kernel,
+                                     "pool_stride": stride, "pool_padding": padding})
         strobe = dut.layer_start
         for visit in tile_walk(lanes, out, before, pool):
             strobe.value = 1

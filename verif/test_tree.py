@@ -33,7 +33,7 @@ TWINS = {
     "core": "run",
     "ftp": "run",
 }
-BLOCK_LINES = 170
+BLOCK_LINES = 180
 COMMAND_LINES = 60
 FUNCTION_LINES = 60
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 from torch import Tensor
@@ -119,18 +119,19 @@ class Maker:
                 padding = 2
             if min(height, width) + 2 * padding < kernel:
                 raise ParameterError("kernel larger than the map")
-            out = tuple((size + 2 * padding - kernel) // stride + 1 for size in (height, width))
+            out = _out((height, width), kernel, stride, padding)
             weight = self._weight(columns, channels, kernel, kernel)
             sources = input_planes(spec, steps) if source == "input" else [(source, spike_planes(steps))]
             passes = tuple(Pass(source=n, weight=weight, stride=stride, padding=padding, planes=p) for n, p in sources)
-            if source != "input" and stride == 1 and choose((True, False)) and out[0] <= height and out[1] <= width:
+            if source != "input" and stride == 1 and draw(0, 1) and out[0] <= height and out[1] <= width:
                 shortcut = self._weight(columns, channels, 1, 1)
                 if kernel == 2 * padding + 1:
                     passes += (Pass(source=source, weight=shortcut, planes=spike_planes(steps)),)
             layer = Layer(name=f"layer{number}", passes=passes, readout=last,
                           bias=torch.randint(-200, 200, (columns,), generator=self.generator))
-            stored = [n for n in layers if n.store_currents and len(n.bias) == columns and shapes[f"{n.name}.map"][1:] == out]
-            if stored and choose((True, False)):
+            stored = [n for n in layers if n.store_currents and len(n.bias) == columns
+                      and shapes[f"{n.name}.map"][1:] == out]
+            if stored and draw(0, 1):
                 layer = replace(layer, residual=stored[-1].name)
             split = not last and min(out) >= 2 and choose((True, False, False, False))
             if split:
@@ -138,7 +139,7 @@ class Maker:
                 layers.append(layer)
                 shapes[f"{layer.name}.map"] = (columns, *out)
                 pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
-                out = tuple((size + 2 * pool.padding - pool.kernel) // pool.stride + 1 for size in out)
+                out = _out(out, pool.kernel, pool.stride, pool.padding)
                 layer = Layer(name=f"layer{number}pool", passes=(), bias=torch.zeros(columns, dtype=torch.int64),
                               residual=layer.name, max_pool=pool)
             layers.append(layer)
@@ -147,17 +148,22 @@ class Maker:
             partial = run(Network(name=name, steps=steps, input=spec, layers=tuple(layers)), probe)
             neuron = self._neuron(partial.layers[layer.name].currents)
             keep = not split and choose((True, False, False, False))
-            pool = None
+            window: Pool | None = None
             if not split and min(out) >= 2 and columns <= self.arch.pool_channels and choose((True, False, False)):
-                pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
-            layer = replace(layer, neuron=neuron, min_spikes=choose((1, 1, 2)), store_currents=keep and pool is None)
-            layers[-1] = replace(layer, or_pool=pool)
+                window = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
+            layer = replace(layer, neuron=neuron, min_spikes=choose((1, 1, 2)), store_currents=keep and window is None)
+            layers[-1] = replace(layer, or_pool=window)
             shapes[f"{layer.name}.map"] = (columns, *out)
-            if pool:
-                out = tuple((size + 2 * pool.padding - pool.kernel) // pool.stride + 1 for size in out)
+            if window:
+                out = _out(out, window.kernel, window.stride, window.padding)
             shapes[layer.name] = (columns, *out)
             source = layer.name
         return Network(name=name, steps=steps, input=spec, layers=tuple(layers))
+
+
+def _out(size: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    height, width = ((n + 2 * padding - kernel) // stride + 1 for n in size)
+    return height, width
 
 
 def run_network(network: Network, x: Tensor, system: System, stall_seed: int = 0) -> dict[str, Any] | None:
@@ -181,7 +187,8 @@ def smaller(network: Network) -> Iterator[Network]:
     """Yield simpler networks: fewer layers first, then sparser weights and no bias."""
     for keep in range(1, len(network.layers)):
         head = network.layers[:keep]
-        yield replace(network, layers=(*head[:-1], replace(head[-1], readout=head[-1].neuron is None and not head[-1].store_currents)))
+        readout = head[-1].neuron is None and not head[-1].store_currents
+        yield replace(network, layers=(*head[:-1], replace(head[-1], readout=readout)))
     for number, layer in enumerate(network.layers):
         if layer.bias.any():
             yield _with(network, number, replace(layer, bias=torch.zeros_like(layer.bias)))
@@ -236,14 +243,13 @@ def random_networks(count: int, seed: int, progress: Progress = lambda done, of:
                     system: System | None = None) -> dict[str, Any]:
     """Run ``count`` random networks; network i is drawn from ``seed + i``, so one failure repeats alone."""
     system = system or System(PRESETS["tiny"])
-    started, failures, steps = time.monotonic(), [], 0
+    started, failures = time.monotonic(), []
     for number in range(count):
         progress(number, count)
         maker = Maker(system.arch, seed + number)
         network = maker.network(f"random-{seed + number}")
         x = maker.image(network.input, network.steps)
         failure = run_network(network, x, system, stall_seed=(seed + number) % 4 and seed + number)
-        steps += network.steps
         if failure is not None:
             small, why = shrink(network, x, system)
             failures.append({"seed": seed + number, "failure": failure, "small": describe(small), "small_failure": why,

@@ -1,0 +1,1 @@
+"""AXI, registers, FIFOs and RAM."""

@@ -3,8 +3,8 @@
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
 
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
@@ -174,7 +174,7 @@ class ReadPort(Block):
 
     def build(self) -> Module:
         m = Module()
-        masters, data_bits, address_bits, outstanding = self.params
+        masters, _, _, outstanding = self.params
         who = max(1, (masters - 1).bit_length())
         m.submodules.order = order = Fifo(who, outstanding)
         requests = [getattr(self, f"ar{j}") for j in range(masters)]

@@ -11,9 +11,9 @@ from hdl.bus.fifo import Fifo
 class Store(Block):
     """Write pieces of up to ``piece_bytes`` bytes at any address.
 
-    Pieces that fall into the beat of the piece before them are joined, the later byte wins; a beat leaves when a piece of another
-    beat arrives or on ``flush``. Single-beat bursts with byte strobes. Throughput one piece a cycle, one more
-    for a piece that crosses a beat. ``idle`` is high when nothing is held and every response has come.
+    Pieces that fall into the beat of the piece before them are joined, the later byte wins; a beat leaves when a
+    piece of another beat arrives or on ``flush``. Single-beat bursts with byte strobes. Throughput one piece a cycle,
+    one more for a piece that crosses a beat. ``idle`` is high when nothing is held and every response has come.
 
     Members
     -------

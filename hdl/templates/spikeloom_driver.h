@@ -31,6 +31,7 @@ typedef struct {
 
 /* What the driver knows of one compiled network; SPIKELOOM_NETWORK of spikeloom_program.h initialises one. */
 typedef struct {
+    uint32_t config_hash;
     uint32_t program_bytes;
     uint32_t inputs, input_bytes;
     uint32_t stats, layers;
@@ -58,14 +59,16 @@ enum {
     SPIKELOOM_NO_DEVICE = -1,
     SPIKELOOM_OTHER_FORMAT = -2,
     SPIKELOOM_BAD_ADDRESS = -3,
-    SPIKELOOM_TIMEOUT = -4
+    SPIKELOOM_TIMEOUT = -4,
+    SPIKELOOM_OTHER_BUILD = -5
 };
 
 /* Return the size of the buffer for `slots` input blocks (at least 1) that are there at the same time. */
 uint64_t spikeloom_memory_bytes(const spikeloom_network *network, uint32_t slots);
 
 /* Copy program.bin into the buffer and set the registers; once per network, while the accelerator is idle.
- * Returns SPIKELOOM_NO_DEVICE, SPIKELOOM_OTHER_FORMAT or SPIKELOOM_BAD_ADDRESS when there is nothing to load into. */
+ * Returns SPIKELOOM_NO_DEVICE, SPIKELOOM_OTHER_FORMAT, SPIKELOOM_OTHER_BUILD (compiled for other parameters) or
+ * SPIKELOOM_BAD_ADDRESS when there is nothing to load into. */
 int spikeloom_load(const spikeloom_device *device, const spikeloom_network *network, const uint8_t *program);
 
 /* Compress one image into an input block of block_bytes bytes.

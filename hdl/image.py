@@ -147,10 +147,11 @@ def _log2(bits: int) -> int:
 
 
 def _pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
-    if bits == 8:
-        return bytes(memoryview(values.astype(np.int8)))
-    nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)
-    return (nibbles[:, 0] | nibbles[:, 1] << 4).astype(np.uint8).tobytes()
+    packed = values & 255
+    if bits == 4:
+        nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)
+        packed = nibbles[:, 0] | nibbles[:, 1] << 4
+    return bytes(packed.tolist())
 
 
 def _column(layer: Any, column: int) -> tuple[bytes, NDArray[np.int64]]:

@@ -42,21 +42,23 @@ class PassSum(Block):
     def build(self) -> Module:
         m, p, op = Module(), self.params, self.op
         dot, plane = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits))
+        old, new = Signal(signed(p.stream_bits)), Signal(signed(p.stream_bits))
         m.d.comb += [
             dot.eq(self.dots.as_value().word_select(op.bit, p.acc_bits)),
             plane.eq(Mux(op.negate, -(dot << op.shift), dot << op.shift)),
+            old.eq(self.sums.as_value().word_select(self.current_step, p.stream_bits)),
+            new.eq(Mux(self.current_max, Mux(self.current_first | (self.current > old), self.current, old),
+                       old + self.current)),
         ]
         for t in range(p.t_max):
             total = self.sums[t]
-            start, addend, current = (Signal(signed(p.stream_bits), name=f"{n}_{t}") for n in ("start", "addend", "new"))
+            start, addend = Signal(signed(p.stream_bits), name=f"start_{t}"), Signal(signed(p.stream_bits), name=f"addend_{t}")
             m.d.comb += [
                 start.eq(Mux(op.first | op.load, op.bias, total)),
                 addend.eq(Mux(op.steps[t] & ~op.load, Mux(op.identity, self.dots[t], plane), 0)),
-                current.eq(Mux(self.current_max, self.current, total + self.current)),
             ]
             with m.If(op.identity | op.plane | op.load):
                 m.d.sync += total.eq(start + addend)
             with m.Elif(self.current_valid & (self.current_step == t)):
-                with m.If(~self.current_max | self.current_first | (self.current > total)):
-                    m.d.sync += total.eq(current)
+                m.d.sync += total.eq(new)
         return m

@@ -39,7 +39,7 @@ def test_pass_sum(name: str) -> None:
     pytest.param((r"<< op__shift", "<< 0"), id="shift"),
     pytest.param((r"op__first \| op__load", "op__load"), id="first"),
     pytest.param((r"op__steps\[3\] & ", "op__steps[2] & "), id="step"),
-    pytest.param((r"\$signed\(current\) > \$signed\(sums\[95:72\]\)", "current > sums[95:72]"), id="unsigned maximum"),
+    pytest.param((r"\$signed\(current\) > \$signed\((.*?)\)", r"current > \1"), id="unsigned maximum"),
 ])
 def test_mutants_are_caught(broken: tuple[str, str]) -> None:
     """A lost sign, shift or start, a wrong step and an unsigned comparison are caught."""

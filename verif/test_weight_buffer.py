@@ -281,7 +281,7 @@ def beats(p: Arch, layer: Layer) -> int:
 @cocotb.test(timeout_time=100, timeout_unit="us")
 @cocotb.parametrize(density=[0.0, 0.1, 1.0])
 async def takes_the_documented_cycles(dut: Any, density: float) -> None:
-    """Parameters are there 3 cycles after the open; empty chunks leave one a cycle; no tile takes longer than documented."""
+    """Parameters are there 3 cycles after the open; short empty chunks leave one a cycle; no tile takes longer than said."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     memory = await start(dut, rng, itertools.repeat(False))
     layer = even_layer(rng, p, density)
@@ -291,7 +291,7 @@ async def takes_the_documented_cycles(dut: Any, density: float) -> None:
         played = await play(dut, p, layer, itertools.repeat(False))
         assert played.columns == weight_buffer(tile, layer.chunk_bytes, p.weight_bits)
         assert played.parameters[0] == played.opened + FIRST_PARAMETER
-        if density == 0.0:
+        if density == 0.0 and p.chunk_bits < p.data_bits:
             first = played.opened + FIRST_CHUNK[p.data_bits]
             assert played.chunks == [first + column * (chunks_of_column + 1) + chunk for column, chunk in
                                      itertools.product(range(len(played.columns)), range(chunks_of_column))]

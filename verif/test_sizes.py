@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from golden.arch import CHUNK_BITS, DATA_BITS, LANES, LEAKS, PRESETS, WEIGHT_BITS, Arch, LifParams, ParameterError
-from golden.arch import load_preset
+from golden.arch import CHUNK_BITS, DATA_BITS, LANES, LEAKS, PRESETS, WEIGHT_BITS, Arch, LifParams, ParameterError, load_preset
 from golden.network import Network, Neuron
 from hdl.image import build_image
 from verif.system import System
@@ -34,7 +33,7 @@ def legal(sizes: dict[str, Any]) -> bool:
 
 def covered(sizes: dict[str, Any], pairs: tuple[tuple[str, str], ...]) -> set[tuple[Any, ...]]:
     """Return the pairs of values, and the single values, that one build covers."""
-    return {(a, sizes[a], b, sizes[b]) for a, b in pairs} | {(name, value) for name, value in sizes.items()}
+    return {(a, sizes[a], b, sizes[b]) for a, b in pairs} | set(sizes.items())
 
 
 def cost(sizes: dict[str, Any]) -> tuple[int, int]:

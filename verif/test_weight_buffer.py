@@ -90,13 +90,15 @@ def draw_layer(rng: random.Random, p: Arch, tiles: int) -> Layer:
     while True:
         shapes = [(rng.randint(1, 2 * p.chunk_bits), *rng.choice(((1, 1), (1, 2), (2, 2)))) for _ in range(rng.randint(1, 2))]
         columns: list[list[np.ndarray[Any, np.dtype[np.int64]]]] = []
-        while len(columns) < 400:
-            columns.append([draw_column(rng, p, shape) for shape in shapes])
+        count = 0
+        while count < tiles:
+            columns += [[draw_column(rng, p, shape) for shape in shapes] for _ in range(1 + len(columns) // 6)]
             try:
                 layer = pack(rng, p, columns)
             except ParameterError:
                 break
-            if len(layer.tiles) == tiles and (len(columns) > 3 or tiles > 1):
+            count = len(layer.tiles)
+            if count == tiles:
                 return layer
 
 

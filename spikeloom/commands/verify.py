@@ -23,5 +23,9 @@ def command(output: Output, networks: int | None, seed: int | None) -> int:
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
     for failure in report.get("failures", []):
         output.say(f"\n{failure['failure']}\nsmallest: {'; '.join(failure['small'])}\ntry: {failure['command']}")
+    for failure in report.get("failures", ()):
+        output.say(f"seed {failure['seed']}: {failure['failure']}; repeat: {failure['command']}")
+        for line in failure["small"]:
+            output.say(f"  {line}")
     output.result(report)
     return 1 if any(block["failed"] for block in report["blocks"]) else 0

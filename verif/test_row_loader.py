@@ -50,7 +50,7 @@ async def collect(dut: Any, rows: list[list[Row]], rng: random.Random, stall: bo
         ready = 0 if next(pauses) else (1 << p.lanes) - 1
         dut.lane_mask_ready.value, dut.lanes_idle.value = ready, int(not next(pauses))
         release = held > 0 and not next(pauses) and not next(pauses)
-        dut.release.value = int(release)
+        dut.row_release.value = int(release)
         await FallingEdge(dut.clk)
         assert int(dut.full.value) == (held > 0)
         mask_valid, value_valid = int(dut.lane_mask_valid.value), int(dut.lane_value_valid.value)
@@ -79,7 +79,7 @@ async def matches_golden(dut: Any, stall: bool) -> None:
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     content = bytes(rng.choice((0, rng.randrange(256), 255)) for _ in range(MEMORY_BYTES))
     dut.base.value, dut.input_offset.value = BASE, INPUT_OFFSET
-    await start(dut, ["descriptor__valid", "layer", "layer_start", "release", "lane_mask_ready", "lanes_idle"])
+    await start(dut, ["descriptor__valid", "layer", "layer_start", "row_release", "lane_mask_ready", "lanes_idle"])
     for kind in ("mask", "value"):
         ReadMemory(dut, content, beat=p.data_bits // 8, address_bits=p.address_bits, burst_beats=p.burst_beats,
                    pauses=stalls(rng, 0.4 if stall else 0.0), latency=lambda: rng.choice((1, 4, 20)), ar=f"{kind}_ar",
@@ -104,4 +104,4 @@ async def matches_golden(dut: Any, stall: bool) -> None:
             await RisingEdge(dut.clk)
         assert rows == wanted, case
         taker.cancel()
-        dut.release.value = 0
+        dut.row_release.value = 0

@@ -279,7 +279,7 @@ class _Builder:
         shape = _pooled(value.shape, pool, node)
         if isinstance(value, _Words) and value.pool == 1 and len(value.sources) == 1 and value.sources[0] is not None:
             owner = value.sources[0]
-            if self.users[node.inputs[0]] > 1 or owner.or_pool is not None:
+            if self.users[node.inputs[0]] > 1 or owner.or_pool is not None or owner.value.residual is not None:
                 owner = self._relay(f"{node.name}_spikes", value)
             owner.or_pool = pool
             return replace(value, sources=(owner,), shape=shape)

@@ -54,7 +54,7 @@ def residual(currents: Tensor, pool: Pool | None, lanes: int) -> Iterator[Curren
                     yield Current(0, lane, 0, first, False, True)
 
 
-def _at(place: tuple[int, int] | None, member: tuple[int, int], pool: Pool) -> tuple[int, int]:
+def _at(place: tuple[int, int] | None, member: tuple[int, ...], pool: Pool) -> tuple[int, int]:
     if place is None:
         return -1, -1
     return (place[0] * pool.stride - pool.padding + member[0], place[1] * pool.stride - pool.padding + member[1])

@@ -62,7 +62,7 @@ def walker(layer: Fields, passes: Sequence[Fields], *, base: int, input_offset: 
                                      chunk_bytes=chunk_bits // 8, last_pass=sweep is passes[-1])]
 
 
-def _center(layer: Fields, place: tuple[int, int] | None, member: tuple[int, int]) -> tuple[int, int] | None:
+def _center(layer: Fields, place: tuple[int, int] | None, member: tuple[int, ...]) -> tuple[int, int] | None:
     if place is None:
         return None
     y, x = (at * layer["pool_stride"] - layer["pool_padding"] + offset

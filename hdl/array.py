@@ -24,7 +24,7 @@ class LockstepArray(Block):
 
     Twin of `golden.array.lockstep_cycles`. A chunk takes ``max(1, most matches of any lane)`` cycles; the dots
     of a pass leave 4 cycles after its last chunk (drain), while the next chunks run. A full FIFO in any lane
-    stalls all lanes. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside.
+    stalls all lanes. The parameters of a column go ahead of its chunks, so columns follow each other without a gap. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside.
 
     Members
     -------
@@ -76,6 +76,7 @@ class LockstepArray(Block):
         running, ready, go, advance, last_chunk, last_column = (
             Signal(name=n) for n in ("running", "ready", "go", "advance", "last_chunk", "last_column"))
         fetch_row, have_params, in_half, column_index = Signal(), Signal(), Signal(), Signal(16)
+        known, ahead = Signal(16), Signal(range(p.fifo_depth + 2))
         left, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
         lanes_ready, lanes_done = Signal(p.lanes), Signal(p.lanes)
         hits, corrected, idles, results = Signal(p.lanes), Signal(p.lanes), Signal(p.lanes), Signal(p.lanes)
@@ -106,15 +107,15 @@ class LockstepArray(Block):
         put = Signal()
         m.d.comb += [
             column.bias.eq(self.param_window[:32]), column.threshold.eq(self.param_window[32:]),
-            column.tile_end.eq(last_column & last_tile_of_columns),
-            put.eq(running & ~have_params & (self.param_fill != 0)),
+            column.tile_end.eq((known == self.columns - 1) & last_tile_of_columns),
+            put.eq(running & (known != self.columns) & (self.param_fill != 0)),
+            have_params.eq(ahead != 0),
             column_fifo.i.payload.eq(column), column_fifo.i.valid.eq(put),
             self.param_take.eq(put & column_fifo.i.ready),
         ]
         column_done = Signal()
         m.d.comb += column_done.eq(Mux(no_chunks, have_params, advance & last_chunk))
-        with m.If(put & column_fifo.i.ready):
-            m.d.sync += have_params.eq(1)
+        m.d.sync += [known.eq(known + self.param_take), ahead.eq(ahead + self.param_take - column_done)]
         with m.If(go):
             m.d.sync += first.eq(advance)
         with m.If(advance):
@@ -129,10 +130,10 @@ class LockstepArray(Block):
                 with m.If((self.row_full | no_chunks) & self.weight_full):
                     m.d.comb += [self.weight_open.eq(1), fetch_row.eq(1)]
                     m.d.sync += [running.eq(1), row_seen.eq(1), first.eq(1), chunk.eq(0), column_index.eq(0),
-                                 have_params.eq(0)]
+                                 known.eq(0)]
                     m.next = "RUN"
             with m.State("RUN"), m.If(column_done):
-                m.d.sync += [have_params.eq(0), column_index.eq(column_index + 1)]
+                m.d.sync += column_index.eq(column_index + 1)
                 with m.If(last_column):
                     m.d.comb += self.weight_close.eq(1)
                     m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]

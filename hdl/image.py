@@ -252,6 +252,7 @@ def build_image(network: Any, arch: Arch) -> Image:
     stats = space.take(STATS_BYTES * len(network.layers))
     for layer in network.layers:
         columns = len(layer.bias)
+        _check_pools(layer)
         sources = [tensors[sweep.source] for sweep in layer.passes]
         if layer.passes:
             height, width = _map(layer.passes[0], sources[0])
@@ -316,7 +317,8 @@ def build_image(network: Any, arch: Arch) -> Image:
                    if any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers))
     program = seal(body, {"layers": len(network.layers), "chunk_bits": arch.chunk_bits, "t_max": steps,
                           "weight_bits": arch.weight_bits, "lanes": arch.lanes, "acc_bits": arch.acc_bits,
-                          "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits, "features": features, **largest})
+                          "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits,
+                          "features": features, **largest})
     data = bytearray(data_end)
     data[: len(program)] = program
     for name, parts in tiles.items():
@@ -334,6 +336,15 @@ def _map(sweep: Any, tensor: Tensor) -> tuple[int, int]:
 def _grow(largest: dict[str, int], **values: int) -> None:
     for name, value in values.items():
         largest[name] = max(largest[name], value)
+
+
+def _check_pools(layer: Any) -> None:
+    if layer.or_pool and (layer.residual or layer.store_currents):
+        raise ParameterError(f"layer {layer.name}: OR-pool must not be with stored currents, not {layer.or_pool}; "
+                             "legal: a layer of its own behind it")
+    if layer.max_pool and (layer.passes or np.asarray(layer.bias).any() or not layer.residual):
+        raise ParameterError(f"layer {layer.name}: signed max-pool must be alone on stored currents, not with passes "
+                             "or a bias; legal: a layer of its own behind them")
 
 
 def _check(layer: str, need: int, limit: int, what: str, field_name: str) -> None:

@@ -121,7 +121,7 @@ class RowLoader(Block):
         m.d.comb += [
             rest.eq(tail.bits - given),
             size.eq(Mux(rest > p.chunk_bits, p.chunk_bits, rest)),
-            self.lane_data.eq(values.o.p.data & ((Const(1, p.chunk_bits + 1) << size) - 1)),
+            self.lane_data.eq(Mux(flush, 0, values.o.p.data & ((Const(1, p.chunk_bits + 1) << size) - 1))),
             self.lane_bits.eq(Mux(flush, 0, size)), self.lane_flush.eq(flush),
         ]
         with m.If(flush):

@@ -30,8 +30,8 @@ class ReadMemory:
     ``requests`` collects (cycle, address, beats).
     """
 
-    def __init__(self, dut: Any, data: bytes, *, beat: int, address_bits: int, burst_beats: int, pauses: Iterator[bool],
-                 ar: str = "ar", r: str = "r", latency: Callable[[], int] = lambda: 1) -> None:
+    def __init__(self, dut: Any, data: bytes | bytearray, *, beat: int, address_bits: int, burst_beats: int,
+                 pauses: Iterator[bool], ar: str = "ar", r: str = "r", latency: Callable[[], int] = lambda: 1) -> None:
         self.requests: list[tuple[int, int, int]] = []
         self._dut, self._data, self._beat, self._address_bits = dut, data, beat, address_bits
         self._most, self._pauses, self._latency = burst_beats, pauses, latency

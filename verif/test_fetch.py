@@ -81,7 +81,8 @@ def test_broken_read_port_is_caught(old: str, new: str, catcher: str) -> None:
 
 def beats_of(runs: list[Run], beat: int) -> list[int]:
     """Return the beats that ``runs`` need, without a beat that ended the run before."""
-    held, beats = None, []
+    held: int | None = None
+    beats: list[int] = []
     for address, size in runs:
         if size:
             first, final = address // beat, (address + size - 1) // beat
@@ -305,7 +306,7 @@ async def begin_port(dut: Any, pauses: Iterator[bool], responses: Iterator[int],
 
 def request_word(address: int, beats: int) -> int:
     """Return the payload of ``ar{n}``."""
-    return address | beats - 1 << parameters_of_bench()["address_bits"]
+    return address | beats - 1 << int(parameters_of_bench()["address_bits"])
 
 
 async def listen(dut: Any, heard: list[list[int]]) -> None:

@@ -68,7 +68,7 @@ def fields_of(currents: Tensor, pool: Pool | None) -> dict[str, int]:
             "residual_base": OFFSET, "residual_stride": 4 * steps * columns}
 
 
-async def begin(dut: Any, rng: random.Random, density: float, content: bytes) -> ReadMemory:
+async def begin(dut: Any, rng: random.Random, density: float, content: bytearray) -> ReadMemory:
     """Reset with the currents in memory."""
     p = arch()
     memory = ReadMemory(dut, content, beat=p.data_bits // 8, address_bits=p.address_bits, burst_beats=p.burst_beats,

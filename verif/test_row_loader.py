@@ -49,7 +49,7 @@ async def collect(dut: Any, rows: list[list[Row]], rng: random.Random, stall: bo
     while True:
         ready = 0 if next(pauses) else (1 << p.lanes) - 1
         dut.lane_mask_ready.value, dut.lanes_idle.value = ready, int(not next(pauses))
-        release = held > 0 and not next(pauses) and not next(pauses)
+        release = held > 0 and rng.random() < 0.01
         dut.row_release.value = int(release)
         await FallingEdge(dut.clk)
         assert int(dut.full.value) == (held > 0)
@@ -59,8 +59,9 @@ async def collect(dut: Any, rows: list[list[Row]], rng: random.Random, stall: bo
             if mask_valid >> lane & 1:
                 masks[lane].append(int(dut.lane_mask.value))
             if value_valid >> lane & 1:
-                words[lane] |= int(dut.lane_data.value) << sizes[lane]
-                sizes[lane] += int(dut.lane_bits.value)
+                size = int(dut.lane_bits.value)
+                words[lane] |= (int(dut.lane_data.value) & (1 << size) - 1) << sizes[lane]
+                sizes[lane] += size
         held -= release
         if value_valid and dut.lane_flush.value:
             assert value_valid == (1 << p.lanes) - 1

@@ -209,7 +209,8 @@ def memory_after(case: Case, fields: dict[str, int]) -> bytes:
 
 async def take_pieces(dut: Any, memory: bytearray, pauses: Any) -> None:
     """Write the pieces of ``store`` into ``memory``; no byte is written twice."""
-    layout, written = piece_layout(arch()), set()
+    layout = piece_layout(arch())
+    written: set[int] = set()
     while True:
         takes = not next(pauses)
         dut.store__ready.value = int(takes)

@@ -114,7 +114,8 @@ async def takes_the_documented_cycles(dut: Any) -> None:
         await pulse(dut, "start")
         await get(dut, "o", len(wanted), at=at)
         lengths = [s["tap_chunks"] * s["kernel_height"] * s["kernel_width"] * p.lanes for s in case.passes]
-        expected, now = [], begun + 1
+        expected: list[int] = []
+        now = begun + 1
         for length in lengths:
             expected += range(now + FIELD_CYCLES, now + FIELD_CYCLES + length)
             now = expected[-1] + 1

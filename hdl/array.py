@@ -23,8 +23,9 @@ class LockstepArray(Block):
     """Broadcast every column chunk to all lanes, which hold one row each.
 
     Twin of `golden.array.lockstep_cycles`. A chunk takes ``max(1, most matches of any lane)`` cycles; the dots
-    of a pass leave 4 cycles after its last chunk (drain), while the next chunks run. A full FIFO in any lane
-    stalls all lanes. The parameters of a column go ahead of its chunks, so columns follow each other without a gap. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside.
+    of a pass leave 4 cycles after its last chunk (drain), while the next chunks run. A full FIFO in any lane stalls
+    all lanes. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside. The parameters
+    of a column go ahead of its chunks, so columns follow each other without a gap.
 
     Members
     -------

@@ -82,7 +82,7 @@ async def begin(dut: Any, rng: random.Random, density: float, content: bytearray
     return memory
 
 
-@cocotb.test(timeout_time=60, timeout_unit="us")
+@cocotb.test(timeout_time=400, timeout_unit="us")
 @cocotb.parametrize(pool=list(range(len(POOLS))), stall=[False, True])
 async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
     """Kept entries equal golden in order, and the end of every column comes where golden has it."""
@@ -110,7 +110,7 @@ async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
         await idle(dut, "o", 30)
 
 
-@cocotb.test(timeout_time=60, timeout_unit="us")
+@cocotb.test(timeout_time=400, timeout_unit="us")
 async def takes_the_documented_cycles(dut: Any) -> None:
     """Inside the currents of a pixel and column one leaves in every cycle, once they are fetched ahead."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)

@@ -73,7 +73,7 @@ async def collect(dut: Any, rows: list[list[Row]], rng: random.Random, stall: bo
         await RisingEdge(dut.clk)
 
 
-@cocotb.test(timeout_time=150, timeout_unit="us")
+@cocotb.test(timeout_time=600, timeout_unit="us")
 @cocotb.parametrize(stall=[False, True])
 async def matches_golden(dut: Any, stall: bool) -> None:
     """Masks and packed words of every lane and tile equal golden; no half is filled before it is released."""

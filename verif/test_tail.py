@@ -247,7 +247,7 @@ async def begin(dut: Any) -> None:
         cocotb.start_soon(watch(dut, name))
 
 
-@cocotb.test(timeout_time=120, timeout_unit="us")
+@cocotb.test(timeout_time=900, timeout_unit="us")
 @cocotb.parametrize(kind=list(range(len(KINDS))), stall=[False, True])
 async def matches_golden(dut: Any, kind: int, stall: bool) -> None:
     """Memory and neuron words equal golden after every layer, and nothing else is written."""
@@ -285,7 +285,7 @@ async def matches_golden(dut: Any, kind: int, stall: bool) -> None:
         words.clear()
 
 
-@cocotb.test(timeout_time=60, timeout_unit="us")
+@cocotb.test(timeout_time=400, timeout_unit="us")
 @cocotb.parametrize(kind=[0, 1, 2])
 async def takes_the_documented_cycles(dut: Any, kind: int) -> None:
     """A column takes 3 cycles, 1 per identity pass and planes + 1 per other pass, when nothing waits."""

@@ -34,7 +34,7 @@ def residual(currents: Tensor, pool: Pool | None, lanes: int) -> Iterator[Curren
     pool : signed max-pool, or None for a plain addition
 
     The last entry of a column has ``end``. When the last lane has no pixel there, or its window ends outside the
-    map, an entry without ``keep`` (value, step and ``first`` mean nothing) carries it.
+    map, an entry without ``keep`` (nothing else in it means anything) carries it.
     """
     steps, columns, height, width = currents.shape
     window = pool or Pool(kernel=1, stride=1)

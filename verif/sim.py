@@ -46,6 +46,7 @@ OPTIMISE = {
 }
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
 CAUGHT = {"AssertionError", "SimTimeoutError"}
+CONTROL_SEED = 1
 
 
 class BenchError(AssertionError):
@@ -300,7 +301,8 @@ def simulate(
     test_filter : regular expression on the names of cocotb tests
     replace, mutate : break the Verilog on purpose; (pattern, replacement) of `re.sub`, once, or a function of the text
     expect_failure : at least one test must fail, by an assertion or a timeout; other ends are errors all the same
-    seed : of cocotb's random numbers; without it ``COCOTB_RANDOM_SEED`` (pytest's ``--seed``)
+    seed : of cocotb's random numbers; without it ``COCOTB_RANDOM_SEED`` (pytest's ``--seed``), and `CONTROL_SEED`
+        where a failure is expected: what a control shows does not hang on the draw
     """
     text, top = design(block)
     broken = re.sub(replace[0], replace[1], text, count=1, flags=re.M) if replace else text
@@ -308,6 +310,7 @@ def simulate(
     if (replace or mutate) and broken == text:
         raise BenchError(f"{top}: the mutation changed nothing in the Verilog:\n{text}")
     program = build([broken], top)
+    seed = CONTROL_SEED if expect_failure and seed is None else seed
     outcome, log = run(program, module, parameters=parameters, plusargs=plusargs, test_filter=test_filter, seed=seed)
     if expect_failure and not outcome.failed:
         raise BenchError(f"{module}: all {len(outcome.passed)} tests pass on a broken {top}")

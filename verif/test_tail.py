@@ -184,8 +184,10 @@ def streams_of(case: Case, fields: dict[str, int], p: Arch, rng: random.Random) 
         parameters.append(word(column_layout(p), {
             "bias": int(case.layer.bias[column]), "threshold": int(neuron.threshold[column]) if neuron else 0,
             "tile_end": column == columns - 1}))
+    noise = {"value": (1 << p.stream_bits - 2) - 1, "first": True, "step": 0}
     entries = [] if case.stored is None else [
-        word(current_layout(p), dataclasses.asdict(entry)) for entry in residual(case.stored, case.layer.max_pool, p.lanes)]
+        word(current_layout(p), dataclasses.asdict(entry) | ({} if entry.keep else noise | {"lane": rng.randrange(p.lanes)}))
+        for entry in residual(case.stored, case.layer.max_pool, p.lanes)]
     return {"i": dots, "column": parameters, "residual": entries}
 
 

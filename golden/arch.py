@@ -16,6 +16,8 @@ LANES = (1, 2, 4, 8, 16, 32)
 WEIGHT_BITS = (4, 8)
 DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
+# Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
+RESUME_BITS = 16 + 3 + 7
 
 
 class ParameterError(ValueError):
@@ -80,6 +82,7 @@ class Arch:
     row_value_lines : lines of ``chunk_bits`` bits for the packed words of one row
     weight_bytes : bytes of one half of the weight buffer
     pool_channels : most output channels of a layer that pools
+    resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
     """
 
@@ -97,6 +100,7 @@ class Arch:
     row_value_lines: int = 160
     weight_bytes: int = 28672
     pool_channels: int = 512
+    resume_tiles: int = 64
     data_bits: int = 512
     address_bits: int = 40
     outstanding: int = 32
@@ -125,10 +129,11 @@ class Arch:
         _require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
                  self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
         _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
+        _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
-                 f"at least {self.used_bytes}, what the row, weight and pool stores take")
+                 f"at least {self.used_bytes}, what the row, weight, pool and resume stores take")
 
     @property
     def lif(self) -> LifParams:
@@ -165,8 +170,8 @@ class Arch:
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
-        pool = self.pool_channels * self.t_max
-        return (2 * self.lanes * row + self.lanes * pool) // 8 + 2 * self.weight_bytes
+        lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
+        return -(-self.lanes * lane // 8) + 2 * self.weight_bytes
 
     @property
     def hash(self) -> str:
@@ -178,7 +183,7 @@ class Arch:
 
 PRESETS: dict[str, Arch] = {
     "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, max_chunks=64, row_value_lines=96, weight_bytes=768,
-                 pool_channels=48, data_bits=64, outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
+                 pool_channels=32, resume_tiles=8, data_bits=64, outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
     "loas": Arch(name="loas"),
 }
 

@@ -8,16 +8,19 @@ from hdl.block import Block
 
 
 class Compressor(Block):
-    """Build one output fiber, channel after channel.
+    """Build one output fiber, or one part of it, channel after channel.
 
     Twin of `golden.compressor.compress`. One word a cycle while no piece waits; a piece of ``chunk_bits`` bits
     waits until it is acknowledged. ``close`` ends the fiber: the last pieces are shown with their bytes, and
-    the next fiber starts after both are acknowledged.
+    the next fiber starts after both are acknowledged. ``load``, while nothing is open, sets the byte that the
+    part before began; 0 bits start a new fiber.
 
     Members
     -------
     put, word : In, the next channel's word (0: silent, not stored)
     close : In(1)
+    load, load_bits, load_byte : In, bits already in the first byte of the values, and that byte
+    open_bytes, open_bits, open_byte : Out, whole bytes in the open value piece, bits of the byte begun, that byte
     word_log2 : In, log2 of the stored width of a word
     mask_valid, mask, mask_bytes, mask_ack : piece of the bitmask
     value_valid, value, value_bytes, value_ack : piece of the packed words
@@ -29,6 +32,8 @@ class Compressor(Block):
         size = range(p.chunk_bits // 8 + 1)
         super().__init__({
             "put": In(1), "word": In(p.t_max), "close": In(1), "word_log2": In(3),
+            "load": In(1), "load_bits": In(3), "load_byte": In(7),
+            "open_bytes": Out(size), "open_bits": Out(3), "open_byte": Out(7),
             "mask_valid": Out(1), "mask": Out(p.chunk_bits), "mask_bytes": Out(size), "mask_ack": In(1),
             "value_valid": Out(1), "value": Out(p.chunk_bits), "value_bytes": Out(size), "value_ack": In(1),
             "mask_index": Out(16), "value_index": Out(16),
@@ -42,7 +47,11 @@ class Compressor(Block):
         m.d.comb += [
             mask_end.eq(channels + 1), value_end.eq(fill + (1 << self.word_log2)),
             self.mask_bytes.eq((channels + 7) >> 3), self.value_bytes.eq((fill + 7) >> 3),
+            self.open_bytes.eq(fill >> 3), self.open_bits.eq(fill[:3]),
+            self.open_byte.eq(self.value.word_select((fill >> 3)[: (bits // 8 - 1).bit_length()], 8)),
         ]
+        with m.If(self.load):
+            m.d.sync += [fill.eq(self.load_bits), self.value.eq(self.load_byte)]
         with m.If(self.put):
             m.d.sync += [channels.eq(mask_end), self.mask_valid.eq(mask_end == bits)]
             with m.If(self.word != 0):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import Arch
 from golden.formats import CURRENT_BYTES
 from hdl.block import Block
+from hdl.bus.ram import Ram
 from hdl.compressor import Compressor
 from hdl.descriptor import LAYER_LAYOUT
 
@@ -23,12 +24,13 @@ def piece_layout(p: Arch) -> data.StructLayout:
 
 
 class FiberWriter(Block):
-    """One compressor per lane and one port to memory.
+    """One compressor per lane, one port to memory, and the ends of the fibers that a layer leaves open.
 
     Twin of `golden.compressor.compress` for every lane. A column of words is taken in one cycle while ``waiting`` is
     low. Complete pieces leave one in two cycles, masks first, lowest lane first; pieces of lanes without a pixel are
     dropped in the same way. After the last channel the fibers close by themselves: ``waiting`` stays high from the
-    cycle after it until all pieces are written.
+    cycle after it until all pieces are written. Where the fibers of a tile end is kept; a layer with ``resume``
+    appends to them. ``layer`` and ``tile`` stand two cycles before the first column.
 
     Members
     -------
@@ -58,6 +60,10 @@ class FiberWriter(Block):
         lane, of_mask, sending, done, wanted = (
             Signal(range(max(2, p.lanes))), *(Signal(name=n) for n in ("of_mask", "sending", "done", "wanted")))
         pixel, piece, place = Signal(32), Signal(16), Signal(32)
+        entries = data.ArrayLayout(data.StructLayout({"bytes": 16, "bits": 3, "byte": 7}), p.lanes)
+        m.submodules.ends = ends = Ram(entries.size, p.resume_tiles)
+        before, after = Signal(entries), Signal(entries)
+        pending, load = Signal(), Signal()
 
         def chosen(name: str) -> Signal:
             return Mux(of_mask, Array(getattr(k, f"mask{name}") for k in packers)[lane],
@@ -65,11 +71,15 @@ class FiberWriter(Block):
 
         m.d.comb += [
             masks.eq(Cat(k.mask_valid for k in packers)), values.eq(Cat(k.value_valid for k in packers)),
-            ending.eq(closing & ~(masks | values).any()),
-            self.waiting.eq((masks | values).any() | closing),
+            pending.eq((masks | values).any()),
+            ending.eq(closing & ~pending), self.waiting.eq(pending | closing),
+            load.eq((column == 0) & ~self.put & ~self.waiting),
+            ends.r_en.eq(load), ends.r_addr.eq(self.tile), ends.w_en.eq(ending), ends.w_addr.eq(self.tile),
+            ends.w_data.eq(after), before.eq(Mux(layer.resume, ends.r_data, 0)),
             pixel.eq(self.tile * p.lanes + lane), piece.eq(chosen("_index")),
             place.eq(Mux(of_mask, layer.out_masks + pixel * layer.out_mask_stride,
-                         layer.out_values + pixel * layer.out_slot_stride)),
+                         layer.out_values + pixel * layer.out_slot_stride
+                         + Array(entry.bytes for entry in before)[lane])),
             wanted.eq(self.present.bit_select(lane, 1)),
             o.valid.eq(sending & wanted), o.p.data.eq(chosen("")), o.p.bytes.eq(chosen("_bytes")),
             o.p.address.eq(self.base + place + piece * (p.chunk_bits // 8)),
@@ -83,7 +93,7 @@ class FiberWriter(Block):
             m.d.sync += closing.eq(0)
         with m.If(done):
             m.d.sync += sending.eq(0)
-        with m.Elif(~sending & (masks | values).any()):
+        with m.Elif(~sending & pending):
             m.d.sync += [sending.eq(1), of_mask.eq(masks.any())]
             for n in reversed(range(p.lanes)):
                 with m.If(Mux(masks.any(), masks[n], values[n])):
@@ -91,7 +101,10 @@ class FiberWriter(Block):
         for n, packer in enumerate(packers):
             m.d.comb += [
                 packer.put.eq(self.put), packer.word.eq(self.words[n]), packer.close.eq(ending),
-                packer.word_log2.eq(layer.word_log2),
+                packer.word_log2.eq(layer.word_log2), packer.load.eq(load),
+                packer.load_bits.eq(before[n].bits), packer.load_byte.eq(before[n].byte),
+                after[n].bytes.eq(before[n].bytes + packer.value_index * (p.chunk_bits // 8) + packer.open_bytes),
+                after[n].bits.eq(packer.open_bits), after[n].byte.eq(packer.open_byte),
                 packer.mask_ack.eq(done & of_mask & (lane == n)), packer.value_ack.eq(done & ~of_mask & (lane == n)),
             ]
         return m

@@ -18,16 +18,15 @@ from golden.formats import (
     PLANE_WORD,
     RECORD_BYTES,
     STATS_BYTES,
-    TILE,
     align,
     seal,
 )
 from golden.formats import (
     pack as pack_record,
 )
+from hdl.loop_order import Part, loop_order
 
 RESETS = {"hard": 0, "soft": 1, "soft_delayed": 2}
-TILE_HEADER_BYTES = 64
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,15 @@ class Currents:
         return self.height * self.width * self.stride
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LayerPlan:
-    """What the builder decided for one layer."""
+    """What the builder decided for one layer.
+
+    height, width : map before an OR-pool; out_height, out_width : after it
+    order, parts : see `hdl.loop_order.LoopOrder`; each part has a descriptor of its own
+    moved : most bytes of weights and rows that each legal loop order reads
+    record : number of the first part's descriptor; weights : offset and bytes of all tiles
+    """
 
     name: str
     height: int
@@ -88,12 +93,24 @@ class LayerPlan:
     out_height: int
     out_width: int
     columns: int
+    chunks: int
+    operand_log2: int
     row_tiles: int
-    column_tiles: int
-    weight_bytes: int
-    row_bytes_rows_outer: int
     order: str
+    parts: tuple[Part, ...]
+    moved: dict[str, int]
+    record: int = 0
     weights: tuple[int, int] = (0, 0)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weight tiles."""
+        return sum(len(tile) for part in self.parts for tile in part.tiles)
+
+    @property
+    def column_tiles(self) -> int:
+        """Weight tiles of all parts."""
+        return sum(len(part.tiles) for part in self.parts)
 
 
 @dataclass
@@ -103,6 +120,8 @@ class Image:
     data : program and weights, from offset 0
     inputs : offset of the first image's input block; blocks follow each other every ``input_bytes``
     outputs : offset where regions written by the accelerator begin
+    stats : offset of the counter records, one per descriptor
+    records : layer descriptors
     size : bytes of memory in all
     """
 
@@ -112,6 +131,7 @@ class Image:
     input_bytes: int
     outputs: int
     stats: int
+    records: int
     size: int
     input_tensors: dict[str, Tensor] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -136,71 +156,25 @@ class _Allocator:
         base, self.at = self.at, align(self.at + size)
         return base
 
-    def tensor(self, channels: int, height: int, width: int, word_log2: int) -> Tensor:
-        pixels = height * width
-        return Tensor(channels, height, width, word_log2, self.take(pixels * mask_bytes(channels)),
-                      self.take(pixels * slot_bytes(channels, word_log2)))
+    def tensor(self, shape: "_Shape") -> Tensor:
+        pixels = shape.height * shape.width
+        return Tensor(shape.channels, shape.height, shape.width, shape.word_log2,
+                      self.take(pixels * mask_bytes(shape.channels)),
+                      self.take(pixels * slot_bytes(shape.channels, shape.word_log2)))
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Operand words before they have a place."""
+
+    channels: int
+    height: int
+    width: int
+    word_log2: int
 
 
 def _log2(bits: int) -> int:
     return bits.bit_length() - 1
-
-
-def _pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
-    packed = values & 255
-    if bits == 4:
-        nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)
-        packed = nibbles[:, 0] | nibbles[:, 1] << 4
-    return bytes(packed.tolist())
-
-
-def _column(layer: Any, column: int) -> tuple[bytes, NDArray[np.int64]]:
-    masks, values = b"", [np.zeros(0, np.int64)]
-    for sweep in layer.passes:
-        taps = np.asarray(sweep.weight)[column].astype(np.int64).transpose(1, 2, 0)
-        flat = taps.reshape(-1, taps.shape[-1])
-        masks += np.packbits(flat != 0, axis=1, bitorder="little").tobytes()
-        values.append(flat[flat != 0])
-    return masks, np.concatenate(values)
-
-
-def weight_tiles(layer: Any, arch: Arch) -> list[bytes]:
-    """Return the layer's weight tiles: header, parameters, masks, values, each part at a multiple of 64 bytes.
-
-    Raises `ParameterError` when one column does not fit half of the weight buffer.
-    """
-    columns = len(layer.bias)
-    bias = np.asarray(layer.bias).astype("<i4")
-    threshold = np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(columns, "<i4")
-    params = np.stack([bias, threshold], axis=1)
-    parts = [_column(layer, n) for n in range(columns)]
-    tiles, start = [], 0
-
-    def size(count: int, masks: int, values: int) -> int:
-        return (TILE_HEADER_BYTES + align(8 * count) + align(masks) + align(-(-values * arch.weight_bits // 8)))
-
-    while start < columns:
-        stop, masks, values = start, 0, 0
-        while stop < columns:
-            grown = (masks + len(parts[stop][0]), values + len(parts[stop][1]))
-            if size(stop + 1 - start, *grown) > arch.weight_bytes:
-                break
-            (masks, values), stop = grown, stop + 1
-        if stop == start:
-            need = size(1, len(parts[start][0]), len(parts[start][1]))
-            raise ParameterError(f"layer {layer.name}: column {start} needs {need} bytes of weight buffer, not "
-                                 f"{arch.weight_bytes}; legal: at most weight_bytes; try: --preset loas")
-        sections = [params[start:stop].tobytes(), b"".join(part[0] for part in parts[start:stop]),
-                    _pack_weights(np.concatenate([part[1] for part in parts[start:stop]]), arch.weight_bits)]
-        offsets, body = [], b""
-        for section in sections:
-            offsets.append(TILE_HEADER_BYTES + len(body))
-            body += section.ljust(align(len(section)), b"\0")
-        head = pack_record(TILE, TILE_HEADER_BYTES, {
-            "bytes": TILE_HEADER_BYTES + len(body), "columns": stop - start, "masks": offsets[1], "values": offsets[2]})
-        tiles.append(head + body)
-        start = stop
-    return tiles
 
 
 def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool) -> bytes:
@@ -224,118 +198,164 @@ def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool) -> byte
     return bytes(record)
 
 
-def build_image(network: Any, arch: Arch) -> Image:
+def build_image(network: Any, arch: Arch, order: str | None = None) -> Image:
     """Return the memory image of an integer network (`golden.network.Network`) for one build.
 
+    order : loop order of every layer where it is legal, ``"rows"`` or ``"columns"``; None takes the better one
     Raises `ParameterError` when a layer does not fit the build.
     """
-    steps, spec = network.steps, network.input
-    spike_log2 = _log2(word_bits(steps))
-    records = sum(1 + len(layer.passes) for layer in network.layers)
-    program_bytes = HEADER_BYTES + RECORD_BYTES * records
-    space = _Allocator(program_bytes)
-    tiles = {layer.name: weight_tiles(layer, arch) for layer in network.layers}
-    weights_at = {name: space.take(sum(map(len, parts))) for name, parts in tiles.items()}
-    data_end = space.at
+    return _Builder(network, arch, order).build()
 
-    inputs = space.at
-    binary = spec.kind == "steps" and spec.bits == 1
-    input_log2 = spike_log2 if binary else _log2(word_bits(spec.plane_bits))
-    names = dict.fromkeys(s.source for layer in network.layers for s in layer.passes if s.source.startswith("input."))
-    tensors = {name: space.tensor(spec.channels, spec.height, spec.width, input_log2) for name in names}
-    input_tensors = dict(tensors)
-    input_bytes = space.at - inputs
-    outputs = space.at
 
-    currents: dict[str, Currents] = {}
-    body, plans, largest = b"", [], {"chunks": 0, "row_lines": 0, "weight_bytes": 0, "pool_channels": 0}
-    stats = space.take(STATS_BYTES * len(network.layers))
-    for layer in network.layers:
-        columns = len(layer.bias)
+class _Builder:
+    """Plans the layers, places their regions, and writes the descriptors."""
+
+    def __init__(self, network: Any, arch: Arch, order: str | None) -> None:
+        self.network, self.arch, self.order = network, arch, order
+        self.spike_log2 = _log2(word_bits(network.steps))
+        self.tensors: dict[str, Tensor] = {}
+        self.currents: dict[str, Currents] = {}
+        self.most = dict.fromkeys(("chunks", "row_lines", "weight_bytes", "pool_channels", "resume_tiles"), 0)
+
+    def build(self) -> Image:
+        network, arch, spec = self.network, self.arch, self.network.input
+        binary = spec.kind == "steps" and spec.bits == 1
+        input_log2 = self.spike_log2 if binary else _log2(word_bits(spec.plane_bits))
+        names = dict.fromkeys(s.source for layer in network.layers for s in layer.passes if s.source.startswith("input."))
+        shapes: dict[str, _Shape] = {name: _Shape(spec.channels, spec.height, spec.width, input_log2) for name in names}
+        plans: list[LayerPlan] = []
+        for layer in network.layers:
+            plan = self._plan(layer, [shapes[sweep.source] for sweep in layer.passes], plans)
+            plans.append(plan)
+            shapes[layer.name] = _Shape(plan.columns, plan.out_height, plan.out_width, self.spike_log2)
+
+        records = sum(len(plan.parts) for plan in plans)
+        passes = sum(len(layer.passes) * len(plan.parts) for layer, plan in zip(network.layers, plans, strict=True))
+        program_bytes = HEADER_BYTES + RECORD_BYTES * (records + passes)
+        space = _Allocator(program_bytes)
+        for plan in plans:
+            plan.weights = (space.take(plan.weight_bytes), plan.weight_bytes)
+        data_end = inputs = space.at
+        self.tensors = {name: space.tensor(shapes[name]) for name in names}
+        input_tensors, outputs = dict(self.tensors), space.at
+        stats = space.take(STATS_BYTES * records)
+        body, record = b"", 0
+        for layer, plan in zip(network.layers, plans, strict=True):
+            self._place(layer, plan, space)
+            plan.record, record = record, record + len(plan.parts)
+            body += self._descriptors(layer, plan, input_tensors)
+
+        features = sum(1 << FEATURES["leak_1m2k"] for layer in network.layers[:1]
+                       if any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers))
+        program = seal(body, {"layers": records, "chunk_bits": arch.chunk_bits, "t_max": network.steps,
+                              "weight_bits": arch.weight_bits, "lanes": arch.lanes, "acc_bits": arch.acc_bits,
+                              "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits,
+                              "features": features, **self.most})
+        data = bytearray(data_end)
+        data[: len(program)] = program
+        for plan in plans:
+            joined = b"".join(tile for part in plan.parts for tile in part.tiles)
+            data[plan.weights[0] : plan.weights[0] + len(joined)] = joined
+        spikes = {name: tensor for name, tensor in self.tensors.items() if name not in input_tensors}
+        return Image(bytes(data), program_bytes, inputs, outputs - inputs, outputs, stats, records, space.at,
+                     input_tensors, spikes, self.currents, plans)
+
+    def _plan(self, layer: Any, sources: list["_Shape"], before: list[LayerPlan]) -> LayerPlan:
+        """Return sizes and loop order of a layer; raise `ParameterError` when it does not fit."""
+        arch, columns = self.arch, len(layer.bias)
         _check_pools(layer)
-        sources = [tensors[sweep.source] for sweep in layer.passes]
         if layer.passes:
             height, width = _map(layer.passes[0], sources[0])
         else:
-            before = currents[layer.residual]
-            height, width = before.height, before.width
+            height, width = next((p.out_height, p.out_width) for p in before if p.name == layer.residual)
         pool = layer.max_pool or layer.or_pool
         out_height, out_width = height, width
-        if layer.max_pool or layer.or_pool:
+        if pool:
             out_height, out_width = ((n + 2 * pool.padding - pool.kernel) // pool.stride + 1 for n in (height, width))
         if layer.max_pool:
             height, width = out_height, out_width
-        logs = {tensor.word_log2 for tensor in sources} or {0}
+        logs = {source.word_log2 for source in sources} or {0}
         if len(logs) != 1:
             raise ParameterError(f"layer {layer.name}: passes read words of {sorted(1 << n for n in logs)} bits; "
                                  "legal: one width per layer")
+        taps = [sweep.weight.shape[2] * sweep.weight.shape[3] for sweep in layer.passes]
+        row_bits = sum(n * s.channels << s.word_log2 for n, s in zip(taps, sources, strict=True))
+        mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
+        members = pool.kernel ** 2 if layer.or_pool else 1
+        row_tiles = -(-out_height * out_width // arch.lanes)
+        slot = slot_bytes(columns, self.spike_log2)
+        order = loop_order(layer, arch, visits=row_tiles * members, force=self.order,
+                           row_bytes=out_height * out_width * members * (mask_row + -(-row_bits // 8)),
+                           resumable=layer.neuron is None or (row_tiles <= arch.resume_tiles and slot < 1 << 16))
+        plan = LayerPlan(
+            name=layer.name, height=height, width=width, out_height=out_height, out_width=out_width, columns=columns,
+            chunks=sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
+            operand_log2=logs.pop(), row_tiles=row_tiles, order=order.name, parts=order.parts, moved=order.moved)
+        resumes = layer.neuron is not None and len(order.parts) > 1
+        for name, need, limit, what, legal in (
+                ("chunks", plan.chunks, arch.max_chunks, "row chunks", "max_chunks"),
+                ("row_lines", -(-row_bits // arch.chunk_bits), arch.row_value_lines, "lines of row words", "row_value_lines"),
+                ("weight_bytes", max(len(tile) for part in order.parts for tile in part.tiles), arch.weight_bytes,
+                 "bytes of a weight tile", "weight_bytes"),
+                ("pool_channels", columns if layer.or_pool else 0, arch.pool_channels, "pooled channels", "pool_channels"),
+                ("resume_tiles", row_tiles if resumes else 0, arch.resume_tiles, "open row tiles", "resume_tiles")):
+            _check(layer.name, need, limit, what, legal)
+            self.most[name] = max(self.most[name], need)
+        _check(layer.name, self.network.steps, arch.t_max, "timesteps", "t_max")
+        return plan
+
+    def _place(self, layer: Any, plan: LayerPlan, space: _Allocator) -> None:
+        if layer.neuron:
+            self.tensors[layer.name] = space.tensor(
+                _Shape(plan.columns, plan.out_height, plan.out_width, self.spike_log2))
+        if layer.store_currents or layer.readout:
+            depth = self.network.steps if layer.store_currents else 1
+            size = plan.out_height * plan.out_width * plan.columns * depth * CURRENT_BYTES
+            self.currents[layer.name] = Currents(plan.columns, plan.out_height, plan.out_width, depth, space.take(size))
+
+    def _descriptors(self, layer: Any, plan: LayerPlan, inputs: dict[str, Tensor]) -> bytes:
+        steps, pool = self.network.steps, layer.max_pool or layer.or_pool
         fields = {
-            "passes": len(layer.passes), "steps": steps, "min_spikes": layer.min_spikes, "word_log2": spike_log2,
-            "operand_log2": logs.pop(), "height": height, "width": width, "out_height": out_height,
-            "out_width": out_width, "columns": columns,
-            "chunks": sum(t.channels and s.weight.shape[2] * s.weight.shape[3] * -(-t.channels // arch.chunk_bits)
-                          for s, t in zip(layer.passes, sources, strict=True)),
+            "passes": len(layer.passes), "steps": steps, "min_spikes": layer.min_spikes, "word_log2": self.spike_log2,
+            "operand_log2": plan.operand_log2, "height": plan.height, "width": plan.width,
+            "out_height": plan.out_height, "out_width": plan.out_width, "chunks": plan.chunks,
             "pool_kernel": pool.kernel if pool else 1, "pool_stride": pool.stride if pool else 1,
-            "pool_padding": pool.padding if pool else 0,
-            "column_tiles": len(tiles[layer.name]), "row_tiles": -(-out_height * out_width // arch.lanes),
-            "weights": weights_at[layer.name],
+            "pool_padding": pool.padding if pool else 0, "row_tiles": plan.row_tiles,
             "store_currents": int(layer.store_currents), "readout": int(layer.readout),
             "max_pool": int(layer.max_pool is not None), "or_pool": int(layer.or_pool is not None),
         }
         if layer.neuron:
             neuron = layer.neuron
-            out = tensors[layer.name] = space.tensor(columns, out_height, out_width, spike_log2)
-            fields |= {
-                "neuron": 1, "decay_input": int(neuron.decay_input), "strict": int(neuron.compare == ">"),
-                "reset": RESETS[neuron.reset], "leak_shift": neuron.leak_shift, "out_masks": out.masks,
-                "out_mask_stride": out.mask_stride, "out_values": out.values, "out_slot_stride": out.slot_stride}
-        if layer.store_currents or layer.readout:
-            depth = steps if layer.store_currents else 1
-            size = out_height * out_width * columns * depth * CURRENT_BYTES
-            region = currents[layer.name] = Currents(columns, out_height, out_width, depth, space.take(size))
-            fields |= {"currents": region.base, "current_stride": region.stride}
+            fields |= {"neuron": 1, "decay_input": int(neuron.decay_input), "strict": int(neuron.compare == ">"),
+                       "reset": RESETS[neuron.reset], "leak_shift": neuron.leak_shift}
         if layer.residual:
-            region = currents[layer.residual]
-            fields |= {"residual": 1, "residual_base": region.base, "residual_stride": region.stride,
+            region = self.currents[layer.residual]
+            fields |= {"residual": 1, "residual_stride": region.stride,
                        "residual_height": region.height, "residual_width": region.width}
-        body += pack_record(LAYER, RECORD_BYTES, fields)
-        for sweep, tensor in zip(layer.passes, sources, strict=True):
-            body += _pass_record(sweep, tensor, arch, sweep.source in input_tensors)
-        row_bits = sum(t.channels * s.weight.shape[2] * s.weight.shape[3] << t.word_log2
-                       for s, t in zip(layer.passes, sources, strict=True))
-        weight_bytes = sum(map(len, tiles[layer.name]))
-        _grow(largest, chunks=fields["chunks"], row_lines=-(-row_bits // arch.chunk_bits),
-              weight_bytes=max(map(len, tiles[layer.name])), pool_channels=columns if layer.or_pool else 0)
-        _check(layer.name, fields["chunks"], arch.max_chunks, "row chunks", "max_chunks")
-        _check(layer.name, row_bits, arch.row_value_bits, "bits of row words", "row_value_lines x chunk_bits")
-        _check(layer.name, largest["pool_channels"], arch.pool_channels, "pooled channels", "pool_channels")
-        _check(layer.name, steps, arch.t_max, "timesteps", "t_max")
-        plans.append(LayerPlan(layer.name, height, width, out_height, out_width, columns, fields["row_tiles"],
-                               fields["column_tiles"], weight_bytes, row_bits // 8 * out_height * out_width, "rows",
-                               (weights_at[layer.name], weight_bytes)))
-    features = sum(1 << FEATURES["leak_1m2k"] for layer in network.layers[:1]
-                   if any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers))
-    program = seal(body, {"layers": len(network.layers), "chunk_bits": arch.chunk_bits, "t_max": steps,
-                          "weight_bits": arch.weight_bits, "lanes": arch.lanes, "acc_bits": arch.acc_bits,
-                          "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits,
-                          "features": features, **largest})
-    data = bytearray(data_end)
-    data[: len(program)] = program
-    for name, parts in tiles.items():
-        joined = b"".join(parts)
-        data[weights_at[name] : weights_at[name] + len(joined)] = joined
-    return Image(bytes(data), program_bytes, inputs, input_bytes, outputs, stats, space.at, input_tensors,
-                 {name: t for name, t in tensors.items() if name not in input_tensors}, currents, plans)
+        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source], self.arch, sweep.source in inputs)
+                          for sweep in layer.passes)
+        body, weights = b"", plan.weights[0]
+        for part in plan.parts:
+            own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}
+            weights += sum(map(len, part.tiles))
+            if layer.neuron:
+                out = self.tensors[layer.name]
+                own |= {"resume": int(part.start > 0), "out_masks": out.masks + part.start // 8,
+                        "out_mask_stride": out.mask_stride, "out_values": out.values, "out_slot_stride": out.slot_stride}
+            if layer.store_currents or layer.readout:
+                region = self.currents[layer.name]
+                own |= {"currents": region.base + part.start * region.depth * CURRENT_BYTES,
+                        "current_stride": region.stride}
+            if layer.residual:
+                region = self.currents[layer.residual]
+                own["residual_base"] = region.base + part.start * region.depth * CURRENT_BYTES
+            body += pack_record(LAYER, RECORD_BYTES, fields | own) + sweeps
+        return body
 
 
-def _map(sweep: Any, tensor: Tensor) -> tuple[int, int]:
-    return ((tensor.height + 2 * sweep.padding - sweep.weight.shape[2]) // sweep.stride + 1,
-            (tensor.width + 2 * sweep.padding - sweep.weight.shape[3]) // sweep.stride + 1)
-
-
-def _grow(largest: dict[str, int], **values: int) -> None:
-    for name, value in values.items():
-        largest[name] = max(largest[name], value)
+def _map(sweep: Any, shape: "_Shape") -> tuple[int, int]:
+    return ((shape.height + 2 * sweep.padding - sweep.weight.shape[2]) // sweep.stride + 1,
+            (shape.width + 2 * sweep.padding - sweep.weight.shape[3]) // sweep.stride + 1)
 
 
 def _check_pools(layer: Any) -> None:

@@ -34,7 +34,7 @@ def memory_map(image: Image) -> list[dict[str, Any]]:
     regions = [("program", 0, image.program_bytes, "host"),
                *((f"{plan.name}.weights", *plan.weights, "host") for plan in image.plans),
                ("input", image.inputs, image.input_bytes, "host"),
-               ("stats", image.stats, STATS_BYTES * len(image.plans), "accelerator")]
+               ("stats", image.stats, STATS_BYTES * image.records, "accelerator")]
     for name, tensor in image.tensors.items():
         regions += [(f"{name}.masks", tensor.masks, tensor.pixels * tensor.mask_stride, "accelerator"),
                     (f"{name}.values", tensor.values, tensor.pixels * tensor.slot_stride, "accelerator")]
@@ -82,6 +82,8 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
         "name": layer.name, "origin": layer.origin,
         "shape": [plan.columns, plan.height, plan.width], "out_shape": [plan.columns, plan.out_height, plan.out_width],
         "row_tiles": plan.row_tiles, "column_tiles": plan.column_tiles, "order": plan.order,
+        "bytes_moved_at_most": plan.moved, "first_record": plan.record,
+        "parts": [[part.start, part.stop] for part in plan.parts],
         "weights": {"offset": offset, "bytes": size},
         "passes": [{
             "source": sweep.source, "weight_shape": list(sweep.weight.shape),
@@ -100,6 +102,12 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
     found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,
                                     "depth": region.depth}
     return found
+
+
+def record_names(image: Image) -> list[str]:
+    """Return the name of every layer descriptor: its layer, with the channels where it is one part of several."""
+    return [plan.name if len(plan.parts) == 1 else f"{plan.name}[{part.start}:{part.stop}]"
+            for plan in image.plans for part in plan.parts]
 
 
 def _input_macros(network: Any, image: Image) -> list[str]:
@@ -128,7 +136,7 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
     values = {
         "CONFIG_HASH": int(arch.hash, 16),
         "PROGRAM_BYTES": len(image.data), "INPUTS": image.inputs, "INPUT_BYTES": image.input_bytes,
-        "STATS": image.stats, "LAYERS": len(image.plans), "READOUT": result["offset"],
+        "STATS": image.stats, "LAYERS": image.records, "READOUT": result["offset"],
         "CHANNELS": result["channels"], "HEIGHT": result["height"], "WIDTH": result["width"],
         "MEMORY_BYTES": image.size,
     }
@@ -142,7 +150,7 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
         "/* This network: byte offsets from the base, sizes in bytes. */",
         *(f"#define SPIKELOOM_NETWORK_{name} {value}u" for name, value in values.items()),
         f"#define SPIKELOOM_NETWORK_LOGITS {result['channels'] * result['height'] * result['width']}u",
-        *(f"#define SPIKELOOM_NETWORK_LAYER_{index} \"{plan.name}\"" for index, plan in enumerate(image.plans)), "",
+        *(f"#define SPIKELOOM_NETWORK_LAYER_{index} \"{name}\"" for index, name in enumerate(record_names(image))), "",
         *_input_macros(network, image), "",
         "/* Initialiser of a spikeloom_network of spikeloom_driver.h. */",
         "#define SPIKELOOM_NETWORK { \\\n    "

@@ -75,6 +75,7 @@ class Sequencer(Block):
             (header.chunk_bits == p.chunk_bits) & (header.chunks <= p.max_chunks)
             & (header.row_lines <= p.row_value_lines) & (header.weight_bytes <= p.weight_bytes)
             & (header.pool_channels <= p.pool_channels) & (header.t_max <= p.t_max)
+            & (header.resume_tiles <= p.resume_tiles)
             & (header.weight_bits == p.weight_bits) & (header.lanes == p.lanes)
             & (header.acc_bits <= p.acc_bits) & (header.stream_bits <= p.stream_bits)
             & (header.membrane_bits <= p.membrane_bits) & (header.layers != 0))

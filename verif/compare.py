@@ -36,7 +36,8 @@ def neuron_words(words: Words, number: int, layer: Layer, image: Image, lanes: i
     plan = image.plans[number]
     shape = (plan.columns, plan.height, plan.width)
     got, seen, cycle = (np.zeros(shape, np.int64) for _ in range(3))
-    rows = words.layer == number
+    starts = np.array([part.start for part in plan.parts])
+    rows = (words.layer >= plan.record) & (words.layer < plan.record + len(starts))
     pool = layer.or_pool
     kernel, stride, padding = (pool.kernel, pool.stride, pool.padding) if pool else (1, 1, 0)
     for lane in range(lanes):
@@ -45,7 +46,7 @@ def neuron_words(words: Words, number: int, layer: Layer, image: Image, lanes: i
         member = words.member[use]
         y = pixel // plan.out_width * stride - padding + member // kernel
         x = pixel % plan.out_width * stride - padding + member % kernel
-        place = (words.column[use], y, x)
+        place = (words.column[use] + starts[words.layer[use] - plan.record], y, x)
         got[place] = words.data[use, lane]
         cycle[place] = words.cycle[use]
         np.add.at(seen, place, 1)
@@ -78,14 +79,14 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
     assert run.words is not None
     memory = np.frombuffer(run.dump, np.uint8)
     results = []
-    stats = memory[image.stats : image.stats + STATS_BYTES * len(network.layers)]
+    stats = memory[image.stats : image.stats + STATS_BYTES * image.records]
     records = stats.view("<u4").reshape(-1, STATS_BYTES // 4)
     before = dict.fromkeys(STATS, 0)
     for number, layer in enumerate(network.layers):
         result = LayerResult(layer.name)
         expected = trace.layers[layer.name]
         if expected.words is not None:
-            golden = expected.words.numpy()
+            golden = np.asarray(expected.words)
             got, seen, cycle = neuron_words(run.words, number, layer, image, lanes)
             wanted = np.broadcast_to(covered(layer, image, number), golden.shape)
             assert (seen[wanted] > 0).all(), f"layer {layer.name}: neuron words are missing in the record"
@@ -104,24 +105,21 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
             masks = memory[tensor.masks :][: tensor.pixels * tensor.mask_stride].reshape(tensor.pixels, -1)
             slots = memory[tensor.values :][: tensor.pixels * tensor.slot_stride].reshape(tensor.pixels, -1)
             stored = unpack(masks, slots, tensor.channels, tensor.word_log2, tensor.height, tensor.width)
-            _add(result, expected.output.numpy(), stored, "fiber")
+            _add(result, np.asarray(expected.output), stored, "fiber")
         if layer.name in image.currents:
             region = image.currents[layer.name]
             raw = memory[region.base :][: region.size].view("<i4")
             stored = raw.reshape(region.height, region.width, region.channels, region.depth).astype(np.int64)
-            golden = (expected.currents.permute(2, 3, 1, 0) if layer.store_currents
-                      else _readout(expected)[..., None]).numpy()
+            golden = (np.asarray(expected.currents).transpose(2, 3, 1, 0) if layer.store_currents
+                      else np.asarray(expected.readout).transpose(1, 2, 0)[..., None])
             _add(result, golden, stored, "current" if layer.store_currents else "readout")
         last = number == len(network.layers) - 1
-        after = run.counters if last else dict(zip(STATS, map(int, records[number]), strict=False))
+        end = image.plans[number].record + len(image.plans[number].parts) - 1
+        after = run.counters if last else dict(zip(STATS, map(int, records[end]), strict=False))
         result.counters = {name: after[name] - before[name] for name in STATS[:-1]}
         before = after
         results.append(result)
     return results
-
-
-def _readout(expected: Any) -> Any:
-    return expected.readout.permute(1, 2, 0)
 
 
 def _add(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], what: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import PRESETS, Arch, word_bits
-from golden.compressor import Piece, compress
+from golden.compressor import Open, Piece, compress
 from golden.fiber import unpack
 from hdl.compressor import Compressor
 from verif.chunks import ARCHS, arch
@@ -32,6 +32,7 @@ def test_compressor(name: str) -> None:
 
 @pytest.mark.parametrize(("broken", "red"), [
     pytest.param((r"value_ack \? 32'd0 : ", "1'h0 ? 32'd0 : "), "matches_golden", id="piece not cleared"),
+    pytest.param((r", load_byte \}", ", 7'h0 }"), "matches_golden", id="byte begun is lost"),
     pytest.param((r"word != 1'h0", "1'h1"), "matches_golden", id="silent word stored"),
     pytest.param((r"fill != 1'h0", "1'h0"), "matches_golden", id="values lost at the end"),
     pytest.param((r"= mask_index \+ 1'h1", "= mask_index"), "matches_golden", id="piece not numbered"),
@@ -49,10 +50,28 @@ def test_golden_is_lossless(seed: int) -> None:
     rng = random.Random(seed)
     for words, word_log2 in fibers(rng, PRESETS["tiny"]):
         masks, values = ([byte for bits, size in pieces for byte in bits.to_bytes(size, "little")]
-                         for pieces in compress(words, word_log2, 32))
+                         for pieces in compress(words, word_log2, 32)[:2])
         slots = values + [0xFF] * (2 * len(words))
         back = unpack(np.array([masks], np.uint8), np.array([slots], np.uint8), len(words), word_log2, 1, 1)
         assert back.ravel().tolist() == words
+
+
+def test_golden_parts_make_the_whole(seed: int) -> None:
+    """Parts of a fiber, each written where the one before ends, give the bytes of the whole fiber."""
+    rng = random.Random(seed)
+    for words, word_log2 in fibers(rng, PRESETS["tiny"]):
+        stored, end = bytearray(4 * len(words)), Open()
+        cuts = sorted({0, len(words), *(rng.randint(0, len(words)) for _ in range(3))})
+        for start_of, stop in itertools.pairwise(cuts):
+            _, values, after = compress(words[start_of:stop], word_log2, 32, end)
+            content = b"".join(bits.to_bytes(size, "little") for bits, size in values)
+            stored[end.bytes : end.bytes + len(content)] = content
+            end = after
+        _, whole, last = compress(words, word_log2, 32)
+        content = b"".join(bits.to_bytes(size, "little") for bits, size in whole)
+        assert bytes(stored[: len(content)]) == content
+        assert not any(stored[len(content) :])
+        assert end == last
 
 
 def fibers(rng: random.Random, p: Arch) -> list[tuple[list[int], int]]:
@@ -120,7 +139,7 @@ async def send(dut: Any, words: Sequence[int], word_log2: int, pause: Iterator[b
 
 async def start(dut: Any, pauses: Iterable[bool], more: Iterable[bool]) -> dict[str, Seen]:
     """Reset the block and take its pieces."""
-    for name in ("put", "close", "word", "word_log2", "mask_ack", "value_ack"):
+    for name in ("put", "close", "word", "word_log2", "mask_ack", "value_ack", "load", "load_bits", "load_byte"):
         getattr(dut, name).value = 0
     await reset(dut, ())
     seen = {kind: Seen() for kind in KINDS}
@@ -136,6 +155,12 @@ async def emptied(dut: Any) -> None:
         await RisingEdge(dut.clk)
 
 
+def opening(rng: random.Random, word_log2: int) -> Open:
+    """Return the end of a part before: any byte that words of this width can leave begun."""
+    bits = rng.randrange(0, 8, 1 << word_log2) if word_log2 < 3 else 0
+    return Open(0, bits, rng.randrange(1 << bits))
+
+
 @cocotb.test(timeout_time=600, timeout_unit="us")
 @cocotb.parametrize(stall=[False, True])
 async def matches_golden(dut: Any, stall: bool) -> None:
@@ -147,9 +172,15 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         for each in seen.values():
             each.pieces.clear()
             each.numbers.clear()
+        before = opening(rng, word_log2)
+        dut.load.value, dut.load_bits.value, dut.load_byte.value = 1, before.bits, before.byte
+        await RisingEdge(dut.clk)
+        dut.load.value = 0
         await send(dut, words, word_log2, pause)
+        opened = Open(int(dut.open_bytes.value), int(dut.open_bits.value), int(dut.open_byte.value))
         await emptied(dut)
-        masks, values = compress(words, word_log2, p.chunk_bits)
+        masks, values, end = compress(words, word_log2, p.chunk_bits, before)
+        assert opened == dataclasses.replace(end, bytes=end.bytes % (p.chunk_bits // 8))
         assert (seen["mask"].pieces, seen["value"].pieces) == (masks, values), f"{word_log2=}, {words=}"
         assert [each.numbers for each in seen.values()] == [list(range(len(masks))), list(range(len(values)))]
 

@@ -72,7 +72,7 @@ def image() -> tuple[Image, bytes, tuple[int, ...]]:
     workload = load_workload("digits", ARCH)
     built = build_image(workload.network, ARCH)
     words = workload.words(0)
-    block = built.input_block({name: word.numpy() for name, word in words.items()})
+    block = built.input_block(words)
     memory = bytearray(built.size)
     memory[: len(built.data)] = built.data
     memory[built.inputs : built.inputs + len(block)] = block
@@ -242,9 +242,10 @@ def test_limits_and_features() -> None:
     """A program that needs more than the build has, or is cut for another build, is refused before its first layer."""
     limits = {"chunks": ARCH.max_chunks + 1, "row_lines": ARCH.row_value_lines + 1,
               "weight_bytes": ARCH.weight_bytes + 1, "pool_channels": ARCH.pool_channels + 1, "t_max": ARCH.t_max + 1,
+              "resume_tiles": ARCH.resume_tiles + 1,
               "weight_bits": 4, "chunk_bits": 64, "layers": 0}
     exact = {"chunks": ARCH.max_chunks, "row_lines": ARCH.row_value_lines, "weight_bytes": ARCH.weight_bytes,
-             "pool_channels": ARCH.pool_channels, "t_max": ARCH.t_max}
+             "pool_channels": ARCH.pool_channels, "t_max": ARCH.t_max, "resume_tiles": ARCH.resume_tiles}
     bound = reading(len(program()))
     check([Case(f"{name} {value}", 4, sealed(**{name: value}), layer=0, bound=bound)
            for name, value in limits.items()]

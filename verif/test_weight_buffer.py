@@ -17,7 +17,7 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.weight_buffer import Column, weight_buffer
 from hdl.descriptor import LAYER_LAYOUT
-from hdl.image import weight_tiles
+from hdl.weight_tiles import packed_columns, weight_tiles
 from hdl.weight_buffer import WeightBuffer
 from verif import chunks
 from verif.chunks import DENSITIES, arch, draw_weights, signed
@@ -123,7 +123,7 @@ def pack(rng: random.Random, p: Arch, columns: Sequence[Sequence[np.ndarray[Any,
         for y, x in itertools.product(range(weight.shape[2]), range(weight.shape[3])):
             sizes += [min(piece, tap - start) for start in range(0, tap, piece)]
             padded.append(np.pad(weight[:, :, y, x], ((0, 0), (0, 8 * tap - weight.shape[1]))))
-    return Layer(weight_tiles(layer, p), sizes, bias, threshold, np.concatenate(padded, axis=1))
+    return Layer(weight_tiles(layer, p, packed_columns(layer)), sizes, bias, threshold, np.concatenate(padded, axis=1))
 
 
 @dataclass

@@ -83,8 +83,9 @@ REGISTERS = (
         RegisterField("row_value_lines", 16, 13, "lines of chunk_bits bits for the words of one row"))),
     Register("LIMITS_BUFFER", 0x018, "ro", "size of the weight buffer", (
         RegisterField("weight_bytes", 0, 24, "bytes of one half"),)),
-    Register("LIMITS_POOL", 0x01C, "ro", "size of the pool store", (
-        RegisterField("pool_channels", 0, 13, "most output channels of a layer that pools"),)),
+    Register("LIMITS_POOL", 0x01C, "ro", "size of the stores behind the neurons", (
+        RegisterField("pool_channels", 0, 13, "most output channels of a layer that pools"),
+        RegisterField("resume_tiles", 16, 13, "row tiles whose output fibers can stay open"))),
     Register("CONTROL", 0x020, "rw", "start and interrupt", (
         RegisterField("start", 0, 1, "write 1 to run the program; reads 0; ignored while busy"),
         RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"))),

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
 @click.command("compile", epilog="Example: spikeloom compile digits --preset tiny -o build/digits")
 @click.argument("workload", metavar="NAME|FILE")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to compile for.")
-@click.option("--top", type=click.Choice(["ftp"]), default="ftp", show_default=True, help="Accelerator.")
+@top_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="First images of the data.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
@@ -28,9 +29,9 @@ def command(output: Output, workload: str, preset: str, top: str, out: Path, ima
                               leak_nearest=leak == "nearest", force=force)
     output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
-    output.table(["layer", "output", "row tiles", "column tiles", "outer loop", "weight bytes"], [
+    output.table(["layer", "output", "row tiles", "column tiles", "outer loop", "bytes moved at most"], [
         [layer["name"], " x ".join(map(str, layer["out_shape"])), layer["row_tiles"], layer["column_tiles"],
-         layer["order"], layer["weights"]["bytes"]] for layer in report["layers"]])
+         layer["order"], " / ".join(f"{name} {count:,}" for name, count in layer["bytes_moved_at_most"].items())] for layer in report["layers"]])
     output.say(f"program {report['program_bytes']:,} bytes, memory {report['memory_bytes']:,} bytes")
     output.say(f"{out}: {', '.join([*report['files'], 'program.json'])}")
     output.result(report)

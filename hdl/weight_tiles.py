@@ -1,0 +1,77 @@
+"""Weight tiles: the columns of a layer cut to fit half of the weight buffer."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.arch import Arch, ParameterError
+from golden.formats import TILE, align
+from golden.formats import pack as pack_record
+
+TILE_HEADER_BYTES = 64
+
+Column = tuple[bytes, NDArray[np.int64]]
+
+
+def packed_columns(layer: Any) -> list[Column]:
+    """Return (mask bytes, non-zero weights) of every output channel of a `golden.network.Layer`."""
+    return [_column(layer, n) for n in range(len(layer.bias))]
+
+
+def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, stop: int | None = None) -> list[bytes]:
+    """Return the weight tiles of channels ``start`` to ``stop``: header, parameters, masks, values.
+
+    columns : `packed_columns` of the layer; each part of a tile begins at a multiple of 64 bytes
+    Raises `ParameterError` when one column does not fit half of the weight buffer.
+    """
+    stop, tiles = len(columns) if stop is None else stop, []
+    bias = np.asarray(layer.bias).astype("<i4")
+    threshold = np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(bias), "<i4")
+    params = np.stack([bias, threshold], axis=1)
+    while start < stop:
+        end = _reach(layer, arch, columns, start, stop)
+        sections = [params[start:end].tobytes(), b"".join(masks for masks, _ in columns[start:end]),
+                    _pack_weights(np.concatenate([values for _, values in columns[start:end]]), arch.weight_bits)]
+        offsets, body = [], b""
+        for section in sections:
+            offsets.append(TILE_HEADER_BYTES + len(body))
+            body += section.ljust(align(len(section)), b"\0")
+        head = pack_record(TILE, TILE_HEADER_BYTES, {
+            "bytes": TILE_HEADER_BYTES + len(body), "columns": end - start, "masks": offsets[1], "values": offsets[2]})
+        tiles.append(head + body)
+        start = end
+    return tiles
+
+
+def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int) -> int:
+    """Return the end of the longest tile from ``start`` on."""
+    masks = values = 0
+    for end in range(start, stop):
+        masks, values = masks + len(columns[end][0]), values + len(columns[end][1])
+        size = (TILE_HEADER_BYTES + align(8 * (end + 1 - start)) + align(masks)
+                + align(-(-values * arch.weight_bits // 8)))
+        if size > arch.weight_bytes:
+            if end == start:
+                raise ParameterError(f"layer {layer.name}: column {start} needs {size} bytes of weight buffer, not "
+                                     f"{arch.weight_bytes}; legal: at most weight_bytes; try: --preset loas")
+            return end
+    return stop
+
+
+def _pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
+    packed = values & 255
+    if bits == 4:
+        nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)
+        packed = nibbles[:, 0] | nibbles[:, 1] << 4
+    return bytes(packed.tolist())
+
+
+def _column(layer: Any, column: int) -> tuple[bytes, NDArray[np.int64]]:
+    masks, values = b"", [np.zeros(0, np.int64)]
+    for sweep in layer.passes:
+        taps = np.asarray(sweep.weight)[column].astype(np.int64).transpose(1, 2, 0)
+        flat = taps.reshape(-1, taps.shape[-1])
+        masks += np.packbits(flat != 0, axis=1, bitorder="little").tobytes()
+        values.append(flat[flat != 0])
+    return masks, np.concatenate(values)

@@ -84,6 +84,7 @@ class Arch:
     pool_channels : most output channels of a layer that pools
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
+    patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     """
 
     name: str = "custom"
@@ -106,6 +107,7 @@ class Arch:
     outstanding: int = 32
     burst_beats: int = 64
     fifo_depth: int = 8
+    patience_log2: int = 20
     buffer_bytes: int = 262144
 
     def __post_init__(self) -> None:
@@ -130,6 +132,7 @@ class Arch:
                  self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
         _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
         _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
+        _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,

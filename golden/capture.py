@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from golden.arch import ParameterError
+from golden.network import Array
 from golden.store import Captured, Node, load, save
 
 __all__ = ["capture", "layers_markdown", "load", "trace"]
@@ -115,7 +116,7 @@ class _Folder:
     def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
         self.model, self.shape = model, shape
         self.nodes: list[Node] = []
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, Array] = {}
         self.known: dict[tuple[Any, ...], str] = {}
         self.calls: dict[str, int] = {}
 
@@ -161,7 +162,7 @@ class _Folder:
             self.known[key] = unique
             self.nodes.append(Node(name=unique, op=op, inputs=names, path=path, args=args or {}))
             present = {r: t for r, t in (tensors or {}).items() if t is not None}
-            self.tensors.update({f"{unique}.{role}": t.detach().clone() for role, t in present.items()})
+            self.tensors.update({f"{unique}.{role}": _array(t) for role, t in present.items()})
         return _Value(self.known[key], step)
 
     def _unique(self, name: str) -> str:
@@ -260,6 +261,12 @@ class _Folder:
             raise ParameterError("output: the first thing that forward returns must be spikes or logits, "
                                  "not a membrane; legal: logits, spikes, (spikes, membrane) or lists of them per step")
         self.nodes.append(Node(name="output", op="output", inputs=(data.name,)))
+
+
+def _array(tensor: Tensor) -> Array:
+    """Return a copy of ``tensor`` as a numpy array; half floats become float32, which numpy and files hold."""
+    short = tensor.is_floating_point() and tensor.element_size() < 4
+    return tensor.detach().to("cpu", torch.float32 if short else None, copy=True).numpy()
 
 
 def _unsupported(path: str, module: nn.Module, what: str) -> ParameterError:

@@ -16,6 +16,8 @@ RECORD_BYTES = 128
 ALIGN = 64
 STATS_BYTES = 64
 CURRENT_BYTES = 4
+MAX_PASSES = 32
+MAX_PROGRAM_BYTES = 1 << 20
 
 ERRORS = {
     0: "none",
@@ -26,6 +28,8 @@ ERRORS = {
     5: "program needs a feature this build does not have",
     6: "AXI read response error",
     7: "AXI write response error",
+    8: "layer descriptor or weight tile has a field outside its range",
+    9: "no progress: weights or descriptors contradict each other, or the memory does not answer",
 }
 
 

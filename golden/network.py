@@ -1,9 +1,15 @@
-"""The integer network: what lowering writes, `golden.run` executes and `hdl.image` lays out in memory."""
+"""The integer network: what lowering writes, `golden.run` executes and `hdl.image` lays out in memory.
 
-from dataclasses import dataclass, field
+Arrays are numpy arrays or torch tensors; golden functions return the kind that they are given.
+"""
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Array = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,7 @@ class Pass:
     """
 
     source: str
-    weight: Tensor
+    weight: Array
     stride: int = 1
     padding: int = 0
     planes: tuple[Plane, ...]
@@ -42,7 +48,7 @@ class Neuron:
     reset : ``"hard"`` (to 0), ``"soft"`` (minus threshold) or ``"soft_delayed"`` (minus threshold one step later)
     """
 
-    threshold: Tensor
+    threshold: Array
     leak_shift: int
     decay_input: bool = False
     compare: str = ">="
@@ -76,7 +82,7 @@ class Layer:
 
     name: str
     passes: tuple[Pass, ...]
-    bias: Tensor
+    bias: Array
     residual: str | None = None
     max_pool: Pool | None = None
     store_currents: bool = False
@@ -126,12 +132,25 @@ class Network:
         return next(layer for layer in self.layers if layer.name == name)
 
 
+def map_arrays(network: Network, function: Callable[[Array], Array]) -> Network:
+    """Return ``network`` with every weight, bias and threshold replaced by ``function`` of it.
+
+    ``map_arrays(network, torch.asarray)`` makes all of them tensors, ``map_arrays(network, numpy.asarray)`` arrays.
+    """
+    layers = [replace(
+        layer, bias=function(layer.bias),
+        passes=tuple(replace(p, weight=function(p.weight)) for p in layer.passes),
+        neuron=layer.neuron and replace(layer.neuron, threshold=function(layer.neuron.threshold)))
+        for layer in network.layers]
+    return replace(network, layers=tuple(layers))
+
+
 def spike_planes(steps: int) -> tuple[Plane, ...]:
     """Return the planes of a spike word: bit b goes to step b."""
     return tuple(Plane(steps=(t,)) for t in range(steps))
 
 
-def input_words(x: Tensor, spec: Input, steps: int) -> dict[str, Tensor]:
+def input_words(x: Array, spec: Input, steps: int) -> dict[str, Array]:
     """Return the operand words ``{"input.<j>": int64 [C, H, W]}`` of quantised values.
 
     x : int64 [C, H, W] (static) or [T, C, H, W] (steps), in the signed range of ``spec.bits`` (0..1 for one bit).
@@ -139,9 +158,8 @@ def input_words(x: Tensor, spec: Input, steps: int) -> dict[str, Tensor]:
     step-major, low planes first.
     """
     if spec.kind == "steps" and spec.bits == 1:
-        weights = 1 << torch.arange(steps)
-        return {"input.0": (x * weights[:, None, None, None]).sum(0)}
-    frames = x if spec.kind == "steps" else x[None]
+        return {"input.0": sum(x[t, ...] << t for t in range(steps))}
+    frames = array_namespace(x).unstack(x) if spec.kind == "steps" else (x,)
     groups = -(-spec.bits // spec.plane_bits)
     mask = (1 << spec.bits) - 1
     words = [((frame & mask) >> (g * spec.plane_bits)) & ((1 << spec.plane_bits) - 1)

@@ -1,12 +1,11 @@
 """The neuron step of DESIGN 3, shared by the FTP core and the IMC tile."""
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
 
-from golden.network import Neuron
+from golden.network import Array, Neuron
 
 
-def neuron(x: Tensor, p: Neuron) -> Tensor:
+def neuron(x: Array, p: Neuron) -> Array:
     """Return spikes of neurons that start at rest, all steps.
 
     x : int64 [T, N, ...] input currents, ``|x| < 2^32``; ``p.threshold`` int64 [N], below 2^32
@@ -19,46 +18,48 @@ def neuron(x: Tensor, p: Neuron) -> Tensor:
 
     Source: networks F1 and section 8 (nested floor / ceil), snnTorch ``Leaky`` for soft_delayed.
     """
-    threshold = p.threshold.reshape([-1] + [1] * (x.dim() - 2))
+    threshold = array_namespace(x, p.threshold).reshape(p.threshold, (-1, *[1] * (x.ndim - 2)))
     return _complement(x, p, threshold) if p.leak == "1-2^-k" else _shift(x, p, threshold)
 
 
-def _shift(x: Tensor, p: Neuron, threshold: Tensor) -> Tensor:
+def _shift(x: Array, p: Neuron, threshold: Array) -> Array:
+    xp = array_namespace(x)
     k, strict = p.leak_shift, p.compare == ">"
     rounding = (1 << k) - 1 if strict else 0
-    v, owed, spikes = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-    for current in x:
+    v, owed, spikes = xp.zeros_like(x[0, ...]), xp.zeros_like(x[0, ...]), []
+    for current in xp.unstack(x):
         h = (v + current + rounding) >> k if p.decay_input else ((v + rounding) >> k) + current
         h = h - owed
         fire = h > threshold if strict else h >= threshold
-        spikes.append(fire.to(torch.int64))
+        spikes.append(xp.astype(fire, xp.int64))
         v, owed = _reset(h, fire, threshold, p.reset)
-    return torch.stack(spikes)
+    return xp.stack(spikes)
 
 
-def _complement(x: Tensor, p: Neuron, threshold: Tensor) -> Tensor:
+def _complement(x: Array, p: Neuron, threshold: Array) -> Array:
     """Keep the membrane as ``high * 2^fraction + low``, ``0 <= low < 2^fraction``: 48 fraction bits fit no int64."""
-    k, strict = p.leak_shift, p.compare == ">"
+    xp, k, strict = array_namespace(x), p.leak_shift, p.compare == ">"
     fraction = k * x.shape[0]
     carry = 1 << fraction
-    high, low, owed, spikes = *(torch.zeros_like(x[0]) for _ in range(3)), []
-    for current in x:
+    high, low, owed, spikes = *(xp.zeros_like(x[0, ...]) for _ in range(3)), []
+    for current in xp.unstack(x):
         kept = low - (((high & ((1 << k) - 1)) << (fraction - k)) + (low >> k) if k else low)
         borrow = kept < 0
-        h = high - (high >> k) - borrow.to(torch.int64) + current - owed
-        low = torch.where(borrow, kept + carry, kept)
+        h = high - (high >> k) - xp.astype(borrow, xp.int64) + current - owed
+        low = xp.where(borrow, kept + carry, kept)
         fire = (h > threshold) | ((h == threshold) & (low > 0)) if strict else h >= threshold
-        spikes.append(fire.to(torch.int64))
+        spikes.append(xp.astype(fire, xp.int64))
         high, owed = _reset(h, fire, threshold, p.reset)
         if p.reset == "hard":
-            low = torch.where(fire, 0, low)
-    return torch.stack(spikes)
+            low = xp.where(fire, 0, low)
+    return xp.stack(spikes)
 
 
-def _reset(h: Tensor, fire: Tensor, threshold: Tensor, reset: str) -> tuple[Tensor, Tensor]:
-    nothing = torch.zeros_like(h)
+def _reset(h: Array, fire: Array, threshold: Array, reset: str) -> tuple[Array, Array]:
+    xp = array_namespace(h)
+    nothing = xp.zeros_like(h)
     if reset == "hard":
-        return torch.where(fire, 0, h), nothing
+        return xp.where(fire, 0, h), nothing
     if reset == "soft":
-        return torch.where(fire, h - threshold, h), nothing
-    return h, torch.where(fire, threshold, nothing)
+        return xp.where(fire, h - threshold, h), nothing
+    return h, xp.where(fire, threshold, nothing)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from golden.arch import LifParams, ParameterError
 from golden.network import Neuron
@@ -29,7 +29,7 @@ def parallel_lif(x: Sequence[int], *, threshold: int, leak_shift: int, decay_inp
         raise ParameterError(f"steps must be in 1..{params.t_max}, not {steps!r}")
     if not 0 <= leak_shift <= params.k_max:
         raise ParameterError(f"leak_shift must be in 0..{params.k_max}, not {leak_shift!r}")
-    step = Neuron(threshold=torch.tensor([threshold]), leak_shift=leak_shift, decay_input=decay_input,
+    step = Neuron(threshold=np.array([threshold], np.int64), leak_shift=leak_shift, decay_input=decay_input,
                   compare=">" if strict else ">=", reset=RESETS[reset], leak=params.leak)
-    spikes = neuron(torch.tensor(x[:steps], dtype=torch.int64)[:, None], step)
+    spikes = neuron(np.array(x[:steps], np.int64)[:, None], step)
     return sum(int(spike) << t for t, spike in enumerate(spikes[:, 0]))

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from torch import Tensor
-
-from golden.network import Pool
+from golden.network import Array, Pool
 from golden.walker import pixels
 
 
@@ -27,7 +25,7 @@ class Current:
     end: bool
 
 
-def residual(currents: Tensor, pool: Pool | None, lanes: int) -> Iterator[Current]:
+def residual(currents: Array, pool: Pool | None, lanes: int) -> Iterator[Current]:
     """Yield the currents of every tile: column, lane, pixel of the max-pool window inside the map, timestep.
 
     currents : int64 [T, N, H, W]

@@ -4,13 +4,14 @@ The living definition of what the accelerator computes, and the twin of its sequ
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace
 
-from golden.network import Layer, Network, Pass, Pool
+from golden.network import Array, Layer, Network, Pass, Pool, map_arrays
 from golden.neuron import neuron
 from golden.or_pool import or_pool
+from golden.window import windows
 
 PAD_CURRENT = -(1 << 62)
 
@@ -27,11 +28,11 @@ class LayerTrace:
     matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero
     """
 
-    sums: Tensor
-    currents: Tensor
-    words: Tensor | None
-    output: Tensor | None
-    readout: Tensor | None
+    sums: Array
+    currents: Array
+    words: Array | None
+    output: Array | None
+    readout: Array | None
     matches: int
 
 
@@ -39,17 +40,18 @@ class LayerTrace:
 class Trace:
     """One image's run: the input words and a `LayerTrace` per layer name, in execution order."""
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Array]
     layers: dict[str, LayerTrace]
 
 
-def run(network: Network, words: dict[str, Tensor]) -> Trace:
-    """Execute every layer on one image.
+def run(network: Network, words: dict[str, Array]) -> Trace:
+    """Execute every layer on one image, in the kind of ``words``, whichever kind ``network`` holds.
 
     words : the input tensors of `golden.network.input_words`, int64 [C, H, W] each
     """
+    network = map_arrays(network, array_namespace(*words.values()).asarray)
     tensors = dict(words)
-    stored: dict[str, Tensor] = {}
+    stored: dict[str, Array] = {}
     layers: dict[str, LayerTrace] = {}
     for layer in network.layers:
         trace = run_layer(layer, network.steps, tensors, stored)
@@ -61,7 +63,7 @@ def run(network: Network, words: dict[str, Tensor]) -> Trace:
     return Trace(inputs=words, layers=layers)
 
 
-def run_layer(layer: Layer, steps: int, tensors: dict[str, Tensor], stored: dict[str, Tensor]) -> LayerTrace:
+def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[str, Array]) -> LayerTrace:
     """Execute one layer; ``tensors`` holds operand words and ``stored`` currents by name."""
     matches = 0
     if layer.passes:
@@ -70,9 +72,10 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Tensor], stored: dict
             part, matched = convolve(tensors[p.source], p, steps)
             partial.append(part)
             matches += matched
-        sums = torch.stack(partial).sum(0)
+        sums = sum(partial)
     else:
-        sums = torch.zeros_like(stored[str(layer.residual)])
+        before = stored[str(layer.residual)]
+        sums = array_namespace(before).zeros_like(before)
     currents = sums + layer.bias[:, None, None]
     if layer.residual is not None:
         currents = currents + stored[layer.residual]
@@ -85,64 +88,61 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Tensor], stored: dict
         if layer.or_pool is not None:
             output = or_pool(output, layer.or_pool)
     return LayerTrace(sums=sums, currents=currents, words=spikes, output=output,
-                      readout=currents.sum(0) if layer.readout else None, matches=matches)
+                      readout=array_namespace(currents).sum(currents, axis=0) if layer.readout else None, matches=matches)
 
 
-def convolve(words: Tensor, p: Pass, steps: int) -> tuple[Tensor, int]:
+def convolve(words: Array, p: Pass, steps: int) -> tuple[Array, int]:
     """Return one pass's contribution to the sums, and its matches.
 
-    words : int64 [C, H, W], bit b steered by ``p.planes[b]``
+    words : int64 [C, H, W], bit b steered by ``p.planes[b]``; an output has fewer than 2^24 inputs
     returns int64 [T, N, H', W'] and the number of (row, column, k) with non-zero word and non-zero weight
     """
-    columns, _, kh, kw = p.weight.shape
-    padded = torch.nn.functional.pad(words, (p.padding,) * 4)
-    windows = padded.unfold(1, kh, p.stride).unfold(2, kw, p.stride)
-    height, width = windows.shape[1:3]
-    weight = p.weight.reshape(columns, -1).T
-    bits = len(p.planes)
-    fits = weight.shape[0] << (7 + max((plane.shift for plane in p.planes), default=0)) < 1 << 31
-    dtype = torch.int32 if fits else torch.int64
-    rows = windows.permute(1, 2, 0, 3, 4).reshape(height * width, -1)
-    dots = torch.stack([((rows >> b) & 1).to(dtype) for b in range(bits)]).reshape(bits * height * width, -1)
-    dots = (dots @ weight.to(dtype)).to(torch.int64).reshape(bits, height, width, columns).permute(0, 3, 1, 2)
-    sums = torch.zeros(steps, columns, height, width, dtype=torch.int64)
-    for dot, plane in zip(dots, p.planes, strict=True):
-        for t in plane.steps:
-            sums[t] += (-dot if plane.negate else dot) << plane.shift
-    matches = int(((rows != 0).sum(0) * (weight != 0).sum(1)).sum())
-    return sums, matches
+    xp = array_namespace(words, p.weight)
+    columns, channels, height, width = p.weight.shape
+    weight = xp.reshape(p.weight, (columns, channels * height * width)).T
+    members = windows(xp.astype(words, xp.int32), (height, width), stride=p.stride, padding=p.padding)
+    rows = xp.permute_dims(xp.stack(members, axis=1), (2, 3, 0, 1))
+    out = rows.shape[:2]
+    rows = xp.reshape(rows, (-1, weight.shape[0]))
+    bits = xp.reshape(xp.arange(len(p.planes), dtype=xp.int32), (-1, 1, 1))
+    planes = xp.reshape(rows[None, ...] >> bits & 1, (-1, weight.shape[0]))
+    dots = xp.reshape(planes @ xp.astype(weight, xp.int32), (len(p.planes), -1))
+    factors = [[(t in plane.steps) * (-1 if plane.negate else 1) << plane.shift for plane in p.planes] for t in range(steps)]
+    sums = xp.reshape(xp.asarray(factors, dtype=xp.int64) @ xp.astype(dots, xp.int64), (steps, *out, columns))
+    matches = xp.count_nonzero(rows, axis=0) * xp.count_nonzero(weight, axis=1)
+    return xp.permute_dims(sums, (0, 3, 1, 2)), int(xp.sum(matches))
 
 
-def max_pool(currents: Tensor, pool: Pool) -> Tensor:
+def max_pool(currents: Array, pool: Pool) -> Array:
     """Return the signed max-pool of int64 [T, N, H, W]; padding is minus infinity."""
-    padded = torch.nn.functional.pad(currents, (pool.padding,) * 4, value=PAD_CURRENT)
-    return padded.unfold(2, pool.kernel, pool.stride).unfold(3, pool.kernel, pool.stride).amax((-2, -1))
+    members = windows(currents, (pool.kernel, pool.kernel), stride=pool.stride, padding=pool.padding, fill=PAD_CURRENT)
+    return reduce(array_namespace(currents).maximum, members)
 
 
-def pack(spikes: Tensor) -> Tensor:
+def pack(spikes: Array) -> Array:
     """Return words int64 [N, ...] of spikes int64 [T, N, ...]: bit t is step t."""
-    weights = (1 << torch.arange(spikes.shape[0])).reshape([-1] + [1] * (spikes.dim() - 1))
-    return (spikes * weights).sum(0)
+    return sum(spikes[t, ...] << t for t in range(spikes.shape[0]))
 
 
-def unpack(words: Tensor, steps: int) -> Tensor:
+def unpack(words: Array, steps: int) -> Array:
     """Return spikes int64 [T, N, ...] of words int64 [N, ...]: the inverse of `pack`."""
-    return torch.stack([(words >> t) & 1 for t in range(steps)])
+    return array_namespace(words).stack([(words >> t) & 1 for t in range(steps)])
 
 
-def mask(words: Tensor, min_spikes: int, steps: int) -> Tensor:
+def mask(words: Array, min_spikes: int, steps: int) -> Array:
     """Return ``words`` with every word of fewer than ``min_spikes`` spikes silenced."""
-    return torch.where(unpack(words, steps).sum(0) >= min_spikes, words, 0)
+    xp = array_namespace(words)
+    return xp.where(xp.sum(unpack(words, steps), axis=0) >= min_spikes, words, 0)
 
 
-def logits(trace: Trace) -> Tensor:
+def logits(trace: Trace) -> Array:
     """Return the read-out of the last layer, int64 flattened to [classes]."""
     readout = list(trace.layers.values())[-1].readout
     assert readout is not None
-    return readout.flatten()
+    return array_namespace(readout).reshape(readout, (-1,))
 
 
 def predict(trace: Trace) -> int:
     """Return the class with the largest logit, the lowest index of ties."""
-    values = logits(trace)
-    return int((values == values.max()).nonzero()[0])
+    values: list[int] = logits(trace).tolist()
+    return values.index(max(values))

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
-import safetensors.torch
-from torch import Tensor
+import safetensors.numpy
 
 from golden.arch import ParameterError
+from golden.network import Array
 
 FORMAT = "spikeloom-captured"
 VERSION = (1, 0)
@@ -45,10 +46,10 @@ class Captured:
     """
 
     nodes: tuple[Node, ...]
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Array]
     example_shape: tuple[int, int, int]
 
-    def tensor(self, node: Node, role: str) -> Tensor | None:
+    def tensor(self, node: Node, role: str) -> Array | None:
         """Return a node's tensor, None if it has none of that role."""
         return self.tensors.get(f"{node.name}.{role}")
 
@@ -60,8 +61,8 @@ def save(captured: Captured, path: str | Path) -> None:
     """
     graph = {"version": VERSION, "example_shape": captured.example_shape,
              "nodes": [asdict(node) for node in captured.nodes]}
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in sorted(captured.tensors.items())}
-    content = safetensors.torch.save(tensors, {"format": FORMAT, "graph": json.dumps(graph, sort_keys=True)})
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(captured.tensors.items())}
+    content = safetensors.numpy.save(tensors, {"format": FORMAT, "graph": json.dumps(graph, sort_keys=True)})
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -80,11 +81,11 @@ def load(path: str | Path) -> Captured:
     """
     legal = "legal: a .safetensors file written by spikeloom.capture; try: spikeloom capture --help"
     try:
-        with safetensors.safe_open(str(path), "pt") as file:
+        with safetensors.safe_open(str(path), "np") as file:
             metadata = file.metadata() or {}
             names = list(file.keys())
             tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise ParameterError(f"captured file: {path}: cannot be read ({reason}); {legal}") from None
     if metadata.get("format") != FORMAT:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+from array_api_compat import array_namespace
 
 from golden import fiber
 from golden.formats import CURRENT_BYTES
-from golden.network import Layer
+from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.run import mask, max_pool, pack
@@ -22,12 +22,12 @@ class Tail:
     output : int64 [N, H', W'] after mask and OR-pool, None without neurons
     """
 
-    currents: Tensor
-    words: Tensor | None
-    output: Tensor | None
+    currents: Array
+    words: Array | None
+    output: Array | None
 
 
-def tail(layer: Layer, sums: Tensor, residual: Tensor | None) -> Tail:
+def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
     """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron, mask, OR-pool.
 
     sums : int64 [T, N, H, W]; residual : the same shape, or None
@@ -46,15 +46,16 @@ def tail(layer: Layer, sums: Tensor, residual: Tensor | None) -> Tail:
     return Tail(currents=currents, words=words, output=output)
 
 
-def stored_currents(currents: Tensor, readout: bool) -> bytes:
+def stored_currents(currents: Array, readout: bool) -> bytes:
     """Return the region of stored currents ``[y][x][c][t]``, or of the read-out ``[y][x][c]``: little-endian int32."""
-    ordered = currents.sum(0).permute(1, 2, 0) if readout else currents.permute(2, 3, 1, 0)
+    xp = array_namespace(currents)
+    ordered = xp.permute_dims(xp.sum(currents, axis=0), (1, 2, 0)) if readout else xp.permute_dims(currents, (2, 3, 1, 0))
     assert CURRENT_BYTES == 4
-    return bytes(ordered.to(torch.int32).contiguous().numpy().tobytes())
+    return np.asarray(ordered).astype("<i4").tobytes()
 
 
-def stored_fibers(output: Tensor, word_log2: int) -> tuple[bytes, dict[int, bytes]]:
+def stored_fibers(output: Array, word_log2: int) -> tuple[bytes, dict[int, bytes]]:
     """Return (region of the masks, used bytes of every pixel's slot) of the output words."""
-    masks, slots = fiber.pack(output.numpy(), word_log2)
+    masks, slots = fiber.pack(np.asarray(output), word_log2)
     used = fiber.used_bytes(masks, word_log2)
     return masks.tobytes(), {pixel: slots[pixel, : used[pixel]].tobytes() for pixel in range(len(slots))}

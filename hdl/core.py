@@ -79,12 +79,14 @@ class Core(Block):
         m.d.comb += [
             members.eq(Mux(layer.or_pool, layer.pool_kernel * layer.pool_kernel, 1)),
             visits.eq(layer.row_tiles * members),
+            sequencer.progress.eq(read_port.beats | store.beats | array.chunk_done | array.column.valid & array.column.ready),
             sequencer.start.eq(self.start), sequencer.base.eq(self.base),
             sequencer.program_offset.eq(self.program_offset), sequencer.stats_offset.eq(self.stats_offset),
             self.busy.eq(sequencer.busy), self.done.eq(sequencer.done), self.error.eq(sequencer.error),
             self.code.eq(sequencer.code), self.layer_number.eq(sequencer.layer_number),
             sequencer.layer_idle.eq(array.idle & tail.idle), sequencer.store_idle.eq(store.idle),
             sequencer.read_error.eq(read_port.error), sequencer.write_error.eq(store.error),
+            sequencer.tile_error.eq(weights.error),
             sequencer.read_idle.eq(read_port.idle), read_port.halt.eq(sequencer.halt),
             store.halt.eq(sequencer.halt), store.flush.eq(sequencer.flush),
         ]

@@ -4,9 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from golden.formats import LAYER, PASS, Field
-
-MAX_PASSES = 32
+from golden.formats import LAYER, MAX_PASSES, PASS, Field
 
 
 def layout(table: tuple[Field, ...]) -> data.StructLayout:

@@ -1,25 +1,16 @@
 """Sequencer: runs a whole program from one start."""
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
-from golden.formats import (
-    FEATURES,
-    FORMAT_MAJOR,
-    HEADER,
-    HEADER_BYTES,
-    LAYER,
-    PROGRAM_MAGIC,
-    RECORD_BYTES,
-    STATS,
-    STATS_BYTES,
-)
+from golden.formats import HEADER, HEADER_BYTES, LAYER, MAX_PASSES, RECORD_BYTES, STATS, STATS_BYTES
 from hdl.block import Block
 from hdl.bus.crc import Crc32
 from hdl.bus.fetch import Fetch, ar_signature
-from hdl.descriptor import LAYER_LAYOUT, MAX_PASSES, capture, descriptor_bus, layout
+from hdl.descriptor import LAYER_LAYOUT, capture, descriptor_bus, layout
+from hdl.program_check import ProgramCheck
 
 WORDS = RECORD_BYTES // 4
 
@@ -30,14 +21,17 @@ class Sequencer(Block):
     Twin of `golden.run.run`. The whole program is read twice: once for its CRC32, once layer by layer, a word a
     cycle. A layer begins when its descriptor words have been shown on the bus and ends when the tail is idle and
     every write has its response; then, with ``stats_offset`` not 0, one 64-byte record of the layer's counters is
-    written. A check that fails or a bus error ends the run with a code of `golden.formats.ERRORS`.
+    written. A check that fails, a bus error, or ``2^patience_log2`` cycles without ``progress`` end the run with a code of
+    `golden.formats.ERRORS`. Outstanding responses are waited for; when they do not come, ``error`` is shown as well and
+    ``busy`` stays.
 
     Members
     -------
+    progress : In(1), something moved in this cycle
     start : In(1); busy : Out(1); done, error : Out(1), one cycle; code, layer_number : Out
     descriptor : Out, descriptor bus; layer : Out, layer fields
     layer_start : Out(1), a layer starts
-    layer_idle, store_idle, read_idle, read_error, write_error : In(1)
+    layer_idle, store_idle, read_idle, read_error, write_error, tile_error : In(1)
     halt : Out(1), no new requests; abort : Out(1), one cycle, resets all blocks when the buses are quiet
     stats : In, values of the counter record
     store : Out(stream), counter records; one word a piece
@@ -46,11 +40,13 @@ class Sequencer(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         super().__init__({
-            "start": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "layer_number": Out(16),
+            "start": In(1), "progress": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
+            "layer_number": Out(16),
             "base": In(p.address_bits), "program_offset": In(32), "stats_offset": In(32),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
             "descriptor": Out(descriptor_bus()), "layer": Out(LAYER_LAYOUT), "layer_start": Out(1),
             "layer_idle": In(1), "store_idle": In(1), "flush": Out(1), "read_error": In(1), "write_error": In(1),
+            "tile_error": In(1),
             "read_idle": In(1), "halt": Out(1), "abort": Out(1),
             "stats": In(data.ArrayLayout(32, len(STATS))),
             "store": Out(stream.Signature(data.StructLayout({"address": p.address_bits, "data": 32}))),
@@ -60,6 +56,7 @@ class Sequencer(Block):
         m, p = Module(), self.params
         m.submodules.fetch = fetch = Fetch(p.data_bits, p.address_bits, 4, 1, p.outstanding, p.burst_beats)
         m.submodules.crc = crc = Crc32()
+        m.submodules.check = check = ProgramCheck(p)
         connect(m, fetch.ar, flipped(self.ar))
         connect(m, flipped(self.r), fetch.r)
         header = Signal(layout(HEADER))
@@ -67,34 +64,30 @@ class Sequencer(Block):
         count, record, record_word = Signal(16), Signal(range(MAX_PASSES + 2)), Signal(range(WORDS))
         stat = Signal(range(STATS_BYTES // 4))
         request, asking = Signal(32), Signal()
-        code = Signal(8)
-        supported = 1 << FEATURES["leak_1m2k"] if p.leak == "1-2^-k" else 0
+        code, idle_cycles, expired, told = Signal(8), Signal(p.patience_log2), Signal(), Signal()
         piece = fetch.o
         origin = Signal(p.address_bits)
-        fits = (
-            (header.chunk_bits == p.chunk_bits) & (header.chunks <= p.max_chunks)
-            & (header.row_lines <= p.row_value_lines) & (header.weight_bytes <= p.weight_bytes)
-            & (header.pool_channels <= p.pool_channels) & (header.t_max <= p.t_max)
-            & (header.resume_tiles <= p.resume_tiles)
-            & (header.weight_bits == p.weight_bits) & (header.lanes == p.lanes)
-            & (header.acc_bits <= p.acc_bits) & (header.stream_bits <= p.stream_bits)
-            & (header.membrane_bits <= p.membrane_bits) & (header.layers != 0))
         m.d.comb += [
             origin.eq(self.base + self.program_offset),
             fetch.i.valid.eq(asking), fetch.i.p.address.eq(position), fetch.i.p.bytes.eq(request),
             crc.word.eq(piece.p.data),
+            check.header.eq(header), check.crc.eq(crc.crc), check.layer.eq(self.layer), expired.eq(idle_cycles.all()),
             self.descriptor.word.eq(record_word), self.descriptor.record.eq(record),
             self.descriptor.data.eq(piece.p.data),
         ]
         with m.If(asking & fetch.i.ready):
             m.d.sync += asking.eq(0)
         m.d.comb += self.busy.eq(1)
+        m.d.sync += idle_cycles.eq(Mux(self.progress | expired | ~self.busy, 0, idle_cycles + 1))
 
-        def watch_bus() -> None:
-            for error, number in ((self.read_error, 6), (self.write_error, 7)):
-                with m.If(error):
-                    m.d.sync += code.eq(number)
-                    m.next = "HALT"
+        def stop_if(error: Signal, number: int | Signal) -> None:
+            with m.If(error):
+                m.d.sync += [code.eq(number), told.eq(0)]
+                m.next = "HALT"
+
+        def watch() -> None:
+            for error, number in ((expired, 9), (self.tile_error, 8), (self.read_error, 6), (self.write_error, 7)):
+                stop_if(error, number)
 
         fetch.also_reset = self.abort
         with m.FSM():
@@ -112,39 +105,21 @@ class Sequencer(Block):
                     capture(m, HEADER, header, word=word[:4], value=piece.p.data)
                     with m.If(word == HEADER_BYTES // 4 - 1):
                         m.next = "CHECK"
-                watch_bus()
+                watch()
             with m.State("CHECK"):
                 m.d.sync += [position.eq(origin + HEADER_BYTES), request.eq(header.length - HEADER_BYTES),
-                             left.eq(header.length - HEADER_BYTES)]
-                length_legal = ((header.length[:2] == 0) & (header.length > HEADER_BYTES)
-                                & (header.length < 1 << 20))
-                with m.If((header.magic != PROGRAM_MAGIC) | ~length_legal):
-                    m.d.sync += code.eq(1)
-                    m.next = "HALT"
-                with m.Elif(header.major != FORMAT_MAJOR):
-                    m.d.sync += code.eq(2)
-                    m.next = "HALT"
-                with m.Else():
-                    m.d.sync += asking.eq(1)
-                    m.next = "SUM"
+                             left.eq(header.length - HEADER_BYTES), asking.eq(1)]
+                m.next = "SUM"
+                stop_if(check.head_code != 0, check.head_code)
             with m.State("SUM"):
                 m.d.comb += [piece.ready.eq(1), crc.valid.eq(piece.valid)]
                 with m.If(piece.valid):
                     m.d.sync += left.eq(left - 4)
                 with m.If(left == 0):
                     m.d.sync += [position.eq(origin + HEADER_BYTES)]
-                    with m.If(crc.crc != header.crc):
-                        m.d.sync += code.eq(3)
-                        m.next = "HALT"
-                    with m.Elif(~fits):
-                        m.d.sync += code.eq(4)
-                        m.next = "HALT"
-                    with m.Elif((header.features & ~Const(supported, 32)) != 0):
-                        m.d.sync += code.eq(5)
-                        m.next = "HALT"
-                    with m.Else():
-                        m.next = "LAYER"
-                watch_bus()
+                    m.next = "LAYER"
+                    stop_if(check.body_code != 0, check.body_code)
+                watch()
             with m.State("LAYER"):
                 m.d.sync += [request.eq(RECORD_BYTES), asking.eq(1), record.eq(0), record_word.eq(0)]
                 m.next = "RECORD"
@@ -160,26 +135,28 @@ class Sequencer(Block):
                             m.next = "BEGIN"
                         with m.Else():
                             m.d.sync += asking.eq(1)
-                watch_bus()
+                        stop_if(check.layer_code != 0, check.layer_code)
+                watch()
             with m.State("BEGIN"):
                 m.d.comb += self.layer_start.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self.layer_idle):
                     m.next = "SETTLE"
-                watch_bus()
+                watch()
             with m.State("SETTLE"):
                 m.d.comb += self.flush.eq(1)
                 with m.If(self.store_idle):
                     m.d.sync += stat.eq(0)
                     m.next = "STATS"
-                watch_bus()
+                watch()
             with m.State("STATS"):
                 m.d.comb += self.store.valid.eq(self.stats_offset != 0)
                 with m.If(self.store.ready | (self.stats_offset == 0)):
                     m.d.sync += stat.eq(stat + 1)
                     with m.If((stat == len(STATS) - 1) | (self.stats_offset == 0)):
                         m.next = "NEXT"
+                watch()
             with m.State("NEXT"):
                 m.d.sync += self.layer_number.eq(self.layer_number + 1)
                 m.next = "LAYER"
@@ -190,9 +167,13 @@ class Sequencer(Block):
                 with m.If(self.store_idle & ~self.write_error & ~self.read_error):
                     m.d.comb += self.done.eq(1)
                     m.next = "IDLE"
-                watch_bus()
+                watch()
             with m.State("HALT"):
                 m.d.comb += [self.halt.eq(1), self.flush.eq(1), piece.ready.eq(1)]
+                m.d.sync += asking.eq(0)
+                with m.If(expired & ~told):
+                    m.d.comb += self.error.eq(1)
+                    m.d.sync += told.eq(1)
                 with m.If(self.read_idle & self.store_idle):
                     m.next = "ABORT"
             with m.State("ABORT"):

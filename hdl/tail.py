@@ -5,11 +5,11 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import CURRENT_BYTES, PLANE_WORD
+from golden.formats import CURRENT_BYTES, MAX_PASSES, PLANE_WORD
 from hdl.array import column_layout
 from hdl.block import Block
 from hdl.bus.ram import Ram
-from hdl.descriptor import LAYER_LAYOUT, MAX_PASSES, descriptor_bus
+from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
 from hdl.fiber_writer import FiberWriter, piece_layout
 from hdl.neuron_stage import NeuronStage
 from hdl.pass_sum import PassSum, operation

@@ -5,10 +5,10 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import PASS
+from golden.formats import MAX_PASSES, PASS
 from hdl.block import Block
 from hdl.bus.ram import Ram
-from hdl.descriptor import LAYER_LAYOUT, MAX_PASSES, PASS_LAYOUT, capture, descriptor_bus
+from hdl.descriptor import LAYER_LAYOUT, PASS_LAYOUT, capture, descriptor_bus
 
 PASS_WORDS = 16
 

@@ -34,6 +34,7 @@ class WeightBuffer(Block):
     open : In(1), start reading the oldest tile; only while ``full``
     close : In(1), the array is done with the tile
     full : Out(1), the oldest tile is in the buffer
+    error : Out(1), a tile's header is illegal; until reset
     columns : Out(16), columns of that tile
     mask_fill, mask_window, mask_take : bytes of masks
     value_fill, value_window, value_take : weights
@@ -50,7 +51,7 @@ class WeightBuffer(Block):
         super().__init__({
             "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "layer_start": In(1), "rounds": In(32),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
-            "open": In(1), "close": In(1), "full": Out(1), "columns": Out(16), **ports,
+            "error": Out(1), "open": In(1), "close": In(1), "full": Out(1), "columns": Out(16), **ports,
         })
 
     def build(self) -> Module:
@@ -67,6 +68,10 @@ class WeightBuffer(Block):
         load_half, read_half = Signal(), Signal()
         tiles_left, tile, address = Signal(48), Signal(16), Signal(p.address_bits)
         resident, last_tile = Signal(), Signal()
+        head, legal = heads[load_half], Signal()
+        m.d.comb += legal.eq(
+            (head.bytes[:log] == 0) & (head.bytes > HEADER_BYTES) & (head.bytes <= p.weight_bytes)
+            & (head.columns != 0) & (head.masks <= head.bytes) & (head.values <= head.bytes))
         m.d.comb += [resident.eq(self.layer.column_tiles <= 2), last_tile.eq(tile == self.layer.column_tiles - 1)]
 
         asked, got, want = Signal(24), Signal(24), Signal(24)
@@ -101,12 +106,17 @@ class WeightBuffer(Block):
                                         self.r.payload[start : start + field.width])
                 with m.If((got == head_beats) & (want == head_beats)):
                     m.d.sync += want.eq(heads[load_half].bytes >> log)
+                    with m.If(~legal):
+                        m.next = "ERROR"
                 with m.Elif((got == want) & (want != head_beats)):
                     m.d.sync += [
                         full.bit_select(load_half, 1).eq(1), load_half.eq(~load_half),
                         tile.eq(Mux(last_tile, 0, tile + 1)),
                         address.eq(Mux(last_tile, self.base + self.layer.weights, address + heads[load_half].bytes))]
                     m.next = "IDLE"
+
+            with m.State("ERROR"):
+                m.d.comb += self.error.eq(1)
 
         reading = Array(Signal(range(half_words + 1), name=f"at_{n}") for n in self.windows)
         streams = []

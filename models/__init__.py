@@ -1,1 +1,1 @@
-"""The shipped networks: float torch modules as trained, their data and training, one file per network."""
+"""The shipped networks: float torch modules as trained, one file per network; their facts and their data without torch."""

@@ -8,20 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SOURCE = "scikit-learn load_digits (UCI optical recognition of handwritten digits, test part), trained by spikeloom"
-STEPS = 4
-INPUT_KIND = "static"
-INPUT_BITS = 6
-INPUT_SCALE = 1 / 16
+from models.datasets import digits
+from models.workloads import find
+
+STEPS = find("digits").steps
 EXAMPLE_SHAPE = (1, 1, 8, 8)
-DENSITY = {"conv1": 0.5, "conv2": 0.09, "fc": 0.09}
-EPOCHS = 45
-PRUNE_EPOCHS = (8, 28)
+DENSITY = {"conv1": 1.0, "conv2": 0.115, "fc": 0.06}
+EPOCHS = 120
+PRUNE = (0.1, 0.6)
+BATCH = 64
+TEMPERATURE = 2.0
 
 
 class _Spike(torch.autograd.Function):
@@ -92,12 +91,9 @@ class Digits(nn.Module):
 
 
 def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return ``x_train, y_train, x_test, y_test``: 1,437 and 360 images [N, 1, 8, 8] in 0..1, labels 0..9."""
-    digits = load_digits()
-    parts = train_test_split(digits.images, digits.target, test_size=360, stratify=digits.target, random_state=0)
-    x_train, x_test, y_train, y_test = parts
-    images = [torch.tensor(x / 16, dtype=torch.float32)[:, None] for x in (x_train, x_test)]
-    return images[0], torch.tensor(y_train), images[1], torch.tensor(y_test)
+    """Return the four parts of `models.datasets.digits` as tensors."""
+    x_train, y_train, x_test, y_test = map(torch.from_numpy, digits())
+    return x_train, y_train, x_test, y_test
 
 
 def accuracy(model: Digits, x: Tensor, y: Tensor) -> float:
@@ -110,42 +106,100 @@ def accuracy(model: Digits, x: Tensor, y: Tensor) -> float:
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> Digits:
     """Train from scratch with magnitude pruning; return the network in evaluation mode.
 
-    Between the two `PRUNE_EPOCHS` the share of weights kept falls on a cubic to `DENSITY`, then the rest is
-    fine-tuned. The training part alone is used. ``progress(done, of)`` is called after each epoch.
+    A dense network without spikes learns first and teaches: the loss compares the answers of the two to the same
+    distorted images. Between the two shares `PRUNE` of the epochs the share of weights kept falls on a cubic to
+    `DENSITY`; what is returned is a running mean of the weights from there on. The training part alone is used.
+    ``progress(done, of)`` is called after each epoch.
     """
     x, y, _, _ = split()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
+        teacher = _teacher(x, y)
         model = Digits()
         masks = {name: torch.ones_like(model.get_parameter(f"{name}.weight")) for name in DENSITY}
-        batches = -(-len(x) // 64)
         optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS * (len(x) // BATCH))
+        mean: dict[str, Tensor] = {}
         for epoch in range(EPOCHS):
             model.train()
-            _prune(model, masks, epoch)
-            for index in torch.randperm(len(x)).split(64):
-                loss = F.cross_entropy(model.logits(_jitter(x[index])) / STEPS, y[index], label_smoothing=0.05)
+            _prune(model, masks, epoch / EPOCHS)
+            for index in _batches(len(x)):
+                shown = _distort(x[index])
+                with torch.no_grad():
+                    answers = (teacher(shown) / TEMPERATURE).softmax(1)
+                loss = TEMPERATURE ** 2 * F.cross_entropy(_answers(model, shown) / TEMPERATURE, answers)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
                 _apply(model, masks)
+                if epoch / EPOCHS >= PRUNE[1]:
+                    _average(mean, model)
             progress(epoch + 1, EPOCHS)
+        model.load_state_dict(mean or model.state_dict())
     return model.eval()
 
 
-def _jitter(x: Tensor) -> Tensor:
-    """Return images, half of them shifted by up to one pixel each way."""
-    dy, dx = torch.randint(-1, 2, (2,)).tolist()
-    padded = F.pad(x, (1, 1, 1, 1))
-    moved = padded[..., 1 + dy:9 + dy, 1 + dx:9 + dx]
-    return torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, moved, x)
+def _teacher(x: Tensor, y: Tensor) -> nn.Module:
+    """Return a dense network with rectifiers, trained on the same images."""
+    model = nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(1024, 10))
+    epochs = max(1, EPOCHS // 4)
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, epochs * (len(x) // BATCH))
+    for _ in range(epochs):
+        for index in _batches(len(x)):
+            loss = F.cross_entropy(model(_distort(x[index])), y[index], label_smoothing=0.05)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return model.eval()
 
 
-def _prune(model: Digits, masks: dict[str, Tensor], epoch: int) -> None:
-    first, last = PRUNE_EPOCHS
-    done = min(max((epoch - first) / (last - first), 0.0), 1.0)
+def _batches(count: int) -> list[Tensor]:
+    """Return the indices of one epoch's full batches, in random order."""
+    return list(torch.randperm(count)[: count // BATCH * BATCH].split(BATCH))
+
+
+def _answers(model: Digits, x: Tensor) -> Tensor:
+    """Return the mean read-out of the steps, [N, 10]; every layer takes its steps at once."""
+    model.lif1.reset()
+    model.lif2.reset()
+    current = model.bn1(model.conv1(x))
+    spikes = torch.cat([model.lif1(current) for _ in range(STEPS)])
+    currents = model.bn2(model.conv2(spikes)).split(len(x))
+    spikes = model.pool(torch.cat([model.lif2(current) for current in currents]))
+    out: Tensor = model.fc(model.flatten(spikes.unflatten(0, (STEPS, len(x))).mean(0)))
+    return out
+
+
+def _distort(x: Tensor) -> Tensor:
+    """Return images turned by up to 8 degrees, scaled by 8 %, sheared by 15 % and moved by 0.8 pixels."""
+    def draw(limit: float) -> Tensor:
+        return (2 * torch.rand(len(x)) - 1) * limit
+
+    angle = draw(torch.pi * 8 / 180)
+    across = torch.stack([(1 + draw(0.08)) * angle.cos(), draw(0.15) - angle.sin(), draw(0.2)], 1)
+    down = torch.stack([angle.sin(), (1 + draw(0.08)) * angle.cos(), draw(0.2)], 1)
+    grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)
+
+
+def _average(mean: dict[str, Tensor], model: Digits) -> None:
+    """Move ``mean`` by 2 % towards the model's parameters and statistics."""
+    for name, value in model.state_dict().items():
+        if name in mean and value.is_floating_point():
+            mean[name].lerp_(value, 0.02)
+        else:
+            mean[name] = value.clone()
+
+
+def _prune(model: Digits, masks: dict[str, Tensor], share: float) -> None:
+    first, last = PRUNE
+    done = min(max((share - first) / (last - first), 0.0), 1.0)
     for name, final in DENSITY.items():
         weight = model.get_parameter(f"{name}.weight").detach()
         keep = round(weight.numel() * (final + (1 - final) * (1 - done) ** 3))

@@ -1,7 +1,7 @@
 """Trained spiking networks, bit-exact on generated Verilog.
 
 The functions of `HOMES` are public: ``spikeloom.capture(model, example, "net.safetensors")`` and so on. Each of them is
-imported when it is first used, so ``generate`` works where torch is not installed.
+imported when it is first used, so ``generate``, ``lower`` and ``compile`` work where torch is not installed.
 """
 
 import importlib

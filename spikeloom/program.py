@@ -35,7 +35,7 @@ def compile_workload(source: str, preset: str, out: Path | str, *, images: int =
         words = workload.words(index)
         trace = run(workload.network, words)
         values = logits(trace).tolist()
-        inputs += image.input_block({name: word.numpy() for name, word in words.items()})
+        inputs += image.input_block(words)
         expected += struct.pack(f"<{len(values) + 1}i", *values, predict(trace))
     files = program_files(workload.network, arch, image, inputs=inputs, expected=expected, images=images)
     write_folder(Path(out), files, DESCRIPTION, force=force)

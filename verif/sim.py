@@ -180,7 +180,8 @@ def build(
     how = [top, optimise, *warnings, *flags, own_main, str(cocotb_tools.config.libs_dir), *RUNTIME,
            *(f"{name} {value}" for name, value in tool_versions().items()), *OPTIMISE[optimise]]
     key = hashlib.sha256(json.dumps([text, control, how]).encode()).hexdigest()[:24]
-    runtime = json.dumps([optimise, *flags, bool(main), *RUNTIME, *tool_versions().values()])
+    common = [flag for flag in flags if not flag.startswith(("-G", "-W", "-DMONITOR"))]
+    runtime = json.dumps([optimise, *common, bool(main), *RUNTIME, *tool_versions().values()])
     runtime_key = hashlib.sha256(runtime.encode()).hexdigest()
     folder = cache_folder() / key
     if (folder / top).exists():

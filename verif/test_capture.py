@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from golden.arch import ParameterError
 from golden.capture import SUPPORTED, capture, layers_markdown, load, trace
-from golden.lower import float_run
+from golden.float_run import float_run
 from golden.store import Captured, Node, save
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -170,6 +170,27 @@ def test_a_changed_weight_is_seen() -> None:
     expected = sum(model(x) for _ in range(4))
     assert isinstance(expected, Tensor)
     assert not torch.allclose(float_run(captured, x, 4).logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("given", "stored"), [
+    (torch.float16, "float32"), (torch.bfloat16, "float32"), (torch.float32, "float32"), (torch.float64, "float64")])
+def test_precision(given: torch.dtype, stored: str, tmp_path: Path) -> None:
+    """No precision that numpy or the file lacks gets into it, and none is lost."""
+    model = seeded(SingleStep()).to(given)
+    capture(model, images(1, 2, 8, 8), tmp_path / "net.safetensors")
+    tensors = load(tmp_path / "net.safetensors").tensors
+    assert {str(tensor.dtype) for tensor in tensors.values()} == {stored}
+    assert torch.equal(torch.from_numpy(tensors["conv.weight"]), model.get_parameter("conv.weight").to(torch.float64).to(
+        torch.from_numpy(tensors["conv.weight"]).dtype))
+
+
+def test_short_floats_of_another_program_are_refused(tmp_path: Path) -> None:
+    """A file whose tensors numpy does not have is refused in one line."""
+    bad = tmp_path / "bad.safetensors"
+    safetensors.torch.save_file({"a": torch.zeros(2, dtype=torch.bfloat16)}, str(bad), {"format": "spikeloom-captured"})
+    with pytest.raises(ParameterError) as error:
+        load(bad)
+    assert str(error.value) == f"captured file: {bad}: cannot be read (data type 'bfloat16' not understood); {FLAT}"
 
 
 def test_training_mode_is_kept() -> None:

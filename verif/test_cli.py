@@ -21,6 +21,7 @@ from golden.run import predict
 from golden.run import run as execute
 from golden.store import load
 from models import digits
+from models.workloads import find
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
 from verif.system import SystemFailure
@@ -83,6 +84,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
      "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
     (["generate", "--preset", "tiny", "-o", "x", "--top", "gpu"],
      "top: unknown name, not 'gpu'; legal: ftp; try: --top ftp"),
+    *[([*words, "--top", "imc"], "top: unknown name, not 'imc'; legal: ftp; try: --top ftp") for words in (
+        ["generate", "--preset", "tiny", "-o", "x"], ["compile", "digits", "-o", "x"], ["simulate", "digits"], ["verify"],
+        ["synth", "--preset", "tiny"], ["list"], ["bench", "sim"])],
+    (["verify", "--random", "1", "--sizes"],
+     "verify: one of --random and --sizes, not both; try: spikeloom verify --help"),
+    (["verify", "--random", "1", "--preset", "huge"],
+     "preset: unknown name 'huge'; legal: tiny, loas or a FILE.toml; try: spikeloom list"),
+    (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
     (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits; try: spikeloom list"),
@@ -189,9 +198,10 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
     entry = next(w for w in report["workloads"] if w["name"] == "digits")
     assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
-    assert entry["source"] == digits.SOURCE
-    network = lower(load(ROOT / "models" / "digits.safetensors"), digits.STEPS, PRESETS["tiny"], name="digits",
-                    input_kind=digits.INPUT_KIND, input_bits=digits.INPUT_BITS, input_scale=digits.INPUT_SCALE)
+    facts = find("digits")
+    assert entry["source"] == facts.source
+    network = lower(load(facts.checkpoint), facts.steps, PRESETS["tiny"], name="digits", input_kind=facts.input_kind,
+                    input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = digits.split()
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
     right = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))

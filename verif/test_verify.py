@@ -1,7 +1,10 @@
 """``spikeloom verify --random``: random networks are exact on one build; a broken accelerator is found and shrunk."""
 
+import dataclasses
+import itertools
 import json
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,16 +12,20 @@ from typing import Any
 import pytest
 import torch
 
-from golden.arch import PRESETS
+from golden.arch import LEAKS, PRESETS
 from golden.network import Network
 from hdl.image import build_image
+from spikeloom.blocks import ROOT, bench, defines_block
+from spikeloom.blocks import blocks as block_names
 from spikeloom.cli import run as command_line
 from verif.system import System
-from verif.verify import Maker, describe, random_networks, run_network, smaller
+from verif.verify import Maker, blocks, build_of, describe, random_networks, run_network, smaller
 
 ARCH = PRESETS["tiny"]
 NETWORKS = 50
 ATTEMPTS = 8
+DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
+          "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}
 BROKEN = {
     "equal does not fire": (r"assign fire_0 = (\\?\S+) +\| +\\?\S+ *;", r"assign fire_0 = \1 ;"),
     "correction of step 1 dropped": (r"- \$signed\(corrected_1\)", r"- $signed(24'd0)"),
@@ -28,7 +35,7 @@ BROKEN = {
 @cache
 def drawn() -> tuple[Network, ...]:
     """Return the networks of `test_random_networks`."""
-    return tuple(Maker(ARCH, seed).network(f"random-{seed}") for seed in range(NETWORKS))
+    return tuple(Maker(build_of(ARCH, seed), seed).network(f"random-{seed}") for seed in range(NETWORKS))
 
 
 @cache
@@ -62,9 +69,11 @@ def test_what_is_drawn() -> None:
     assert {sweep.weight.shape[2] for sweep in passes} == {1, 2, 3, 4, 5}
     assert {sweep.stride for sweep in passes} == {1, 2, 3}
     assert {sweep.padding for sweep in passes} == {0, 1, 2}
-    assert {(n.leak_shift, n.decay_input) for n in neurons} == {(0, False), (0, True), (1, False), (1, True), (2, False)}
-    assert {n.compare for n in neurons} == {">", ">="}
-    assert {n.reset for n in neurons} == {"hard", "soft", "soft_delayed"}
+    variants = {leak: [(leak, k, decay_input, compare, reset) for (k, decay_input), compare, reset in
+                       itertools.product(decays, (">=", ">"), ("hard", "soft", "soft_delayed"))]
+                for leak, decays in DECAYS.items()}
+    drawn_variants = Counter((n.leak, n.leak_shift, n.decay_input, n.compare, n.reset) for n in neurons)
+    assert drawn_variants.keys() == {*variants["2^-k"], *variants["1-2^-k"]}
     assert {layer.min_spikes for layer in layers} == {1, 2}
     for kind in ("residual", "max_pool", "or_pool"):
         assert any(getattr(layer, kind) is not None for layer in layers), kind
@@ -73,9 +82,46 @@ def test_what_is_drawn() -> None:
     assert max(densities) > 0.99
     assert any((sweep.weight == 0).flatten(1).all(1).any() and (sweep.weight != 0).any() for sweep in passes)
     assert any(len(layer.bias) % 2 and len(layer.bias) > 1 for layer in layers)
-    plans = [plan for network in drawn() for plan in build_image(network, ARCH).plans]
+    plans = [plan for seed, network in enumerate(drawn()) for plan in build_image(network, build_of(ARCH, seed)).plans]
     assert any(plan.column_tiles > 1 for plan in plans)
     assert any(plan.weight_bytes > ARCH.buffer_bytes for plan in plans)
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_one_in_five_has_the_other_leak(leak: str) -> None:
+    """Of any five seeds in a row one runs on the build with the other leak, and the same one when it runs alone."""
+    arch = dataclasses.replace(ARCH, leak=leak)
+    for start in range(7):
+        leaks = [build_of(arch, seed).leak for seed in range(start, start + 5)]
+        assert sorted(leaks) == sorted([*[leak] * 4, *(set(LEAKS) - {leak})])
+
+
+def test_blocks_have_benches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block is reported under the name that ``list`` prints; each bench runs once."""
+    ran: list[str] = []
+
+    def pretend(words: list[str], **options: Any) -> None:
+        ran.append(words[-1])
+        (results,) = (word.split("=", 1)[1] for word in words if word.startswith("--junitxml"))
+        Path(results).write_text('<testsuites><testsuite tests="4" failures="1" errors="1" time="0.5"/></testsuites>')
+
+    monkeypatch.setattr("verif.verify.subprocess.run", pretend)
+    report = blocks(3)["blocks"]
+    assert [block["name"] for block in report] == block_names()
+    assert all((block["tests"], block["passed"], block["failed"], block["seconds"]) == (4, 2, 2, 0.5) for block in report)
+    assert sorted(ran) == sorted({str(bench(name)) for name in block_names()})
+    assert all(bench(name).exists() for name in block_names())
+
+
+def test_what_a_block_is() -> None:
+    """A file is a block when it defines a `Block`; helpers, layouts and tables are none."""
+    names = block_names()
+    assert {"tail", "walker", "ftp", "bus.fetch", "bus.crc"} <= set(names)
+    assert not {"block", "count_ones", "descriptor", "folder", "generate", "image", "program_files", "bus.register_map"
+                } & set(names)
+    assert defines_block("class A(Block):\n    pass")
+    assert not defines_block("from hdl.block import Block\nclass A(Base):\n    x = Block()")
+    assert (ROOT / "hdl" / "tail.py").exists()
 
 
 def test_a_seed_repeats() -> None:
@@ -92,7 +138,7 @@ def test_broken_accelerator(what: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     """A mutant fails, with a shrunk case that still fails and the command that repeats it; the exit code is 1."""
     system = broken(what)
     failure: dict[str, Any] | None = None
-    for seed in range(ATTEMPTS):
+    for seed in (n for n in range(ATTEMPTS) if build_of(ARCH, n) == ARCH):
         maker = Maker(ARCH, seed)
         network = maker.network(f"random-{seed}")
         failure = run_network(network, maker.image(network.input, network.steps), system,

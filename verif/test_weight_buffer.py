@@ -17,8 +17,8 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.weight_buffer import Column, weight_buffer
 from hdl.descriptor import LAYER_LAYOUT
-from hdl.weight_tiles import packed_columns, weight_tiles
 from hdl.weight_buffer import WeightBuffer
+from hdl.weight_tiles import packed_columns, weight_tiles
 from verif import chunks
 from verif.chunks import DENSITIES, arch, draw_weights, signed
 from verif.sim import Outcome, simulate

@@ -1,5 +1,6 @@
 """``spikeloom verify``: the benches of all blocks, and random networks on one tiny build."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -15,11 +16,13 @@ from xml.etree import ElementTree
 import torch
 from torch import Tensor
 
-from golden.arch import PRESETS, Arch, ParameterError
-from golden.lower import check
+from golden.arch import LEAKS, Arch, ParameterError, load_preset
+from golden.limits import check
 from golden.network import Input, Layer, Network, Neuron, Pass, Pool, input_planes, input_words, spike_planes
 from golden.run import run
 from hdl.image import build_image
+from spikeloom.blocks import bench as bench_of
+from spikeloom.blocks import blocks as block_names
 from verif.compare import compare
 from verif.simulate import memory_of
 from verif.system import Start, System, SystemFailure
@@ -27,13 +30,22 @@ from verif.system import Start, System, SystemFailure
 HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
 SHRINKS = 12
+OTHER_LEAK = 5
+# Share of the thresholds that equal a current, so that >= and > differ.
+TIES = 0.3
+# Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
+VARIANT_STRIDE = 7
+COMPARES, RESETS = (">=", ">"), ("hard", "soft", "soft_delayed")
 
 
 def blocks(seed: int, progress: Progress = lambda done, of: None) -> dict[str, Any]:
-    """Run the bench of every block and return ``{"blocks": [{name, tests, passed, failed, seconds}]}``."""
-    stems = sorted({p.stem for folder in ("hdl", "hdl/bus") for p in (HERE.parent / folder).glob("*.py")})
-    benches = [path for path in (HERE / f"test_{stem}.py" for stem in stems) if path.exists()]
-    report = []
+    """Run the bench of every block and return ``{"blocks": [{name, tests, passed, failed, seconds}]}``.
+
+    Blocks that share a bench share its numbers.
+    """
+    names = block_names()
+    benches = list(dict.fromkeys(bench_of(name) for name in names))
+    found: dict[Path, dict[str, Any]] = {}
     for number, bench in enumerate(benches):
         progress(number, len(benches))
         with tempfile.TemporaryDirectory() as folder:
@@ -43,28 +55,42 @@ def blocks(seed: int, progress: Progress = lambda done, of: None) -> dict[str, A
             suite = ElementTree.parse(results).getroot()[0].attrib if results.exists() else {}
         tests = int(suite.get("tests", 0))
         failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0)) if tests else 1
-        report.append({"name": bench.stem.removeprefix("test_"), "tests": tests, "passed": tests - failed if tests else 0,
-                       "failed": failed, "seconds": float(suite.get("time", 0.0))})
+        found[bench] = {"tests": tests, "passed": tests - failed if tests else 0, "failed": failed,
+                        "seconds": float(suite.get("time", 0.0))}
     progress(len(benches), len(benches))
-    return {"blocks": report, "seed": seed}
+    return {"blocks": [{"name": name, **found[bench_of(name)]} for name in names], "seed": seed}
+
+
+def neuron_variants(arch: Arch) -> list[dict[str, Any]]:
+    """Return every neuron that a build has, as fields of `Neuron` without the threshold."""
+    leaks = [(k, False) for k in range(arch.lif.k_max + 1)] + [(k, True) for k in (0, 1) if arch.leak == "2^-k"]
+    return [{"leak": arch.leak, "leak_shift": k, "decay_input": decay_input, "compare": compare, "reset": reset}
+            for (k, decay_input), compare, reset in itertools.product(leaks, COMPARES, RESETS)]
 
 
 class Maker:
     """Draws random networks that fit a build.
 
-    Maps up to 9 pixels wide and not square, 1 to 19 channels, kernels 1 to 5, strides 1 to 3, padding 0 to 2,
-    pools, residual currents and shortcuts, all neuron variants, T from 1 to ``t_max``, weight densities 0 to 1.
+    Maps up to 9 pixels wide and not square, 1 to 19 channels (20 to 27, with the widest kernels, in one network of
+    six: their weights exceed every buffer of ``tiny``), kernels 1 to 5, strides 1 to 3, padding 0 to 2,
+    pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
+    densities 0 to 1. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in
+    a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
         self.arch, self.random = arch, random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
+        self.turn = VARIANT_STRIDE * seed
+        self.variants = neuron_variants(arch)
 
-    def network(self, name: str) -> Network:
-        """Return one network that `golden.lower.check` accepts and that fits the weight buffer."""
+    def network(self, name: str, steps: int | None = None) -> Network:
+        """Return one network that `golden.limits.check` accepts and that fits the weight buffer, of ``steps`` or any T."""
+        turn = self.turn
         while True:
+            self.turn = turn
             try:
-                network = self._draw(name)
+                network = self._draw(name, steps)
                 check(network, self.arch)
                 build_image(network, self.arch)
             except ParameterError:
@@ -89,18 +115,20 @@ class Maker:
         return torch.where(keep, weight, 0).to(torch.int8)
 
     def _neuron(self, currents: Tensor) -> Neuron:
-        choose = self.random.choice
-        shift = choose((0, 1, 2))
+        choose, variant = self.random.choice, self.variants[self.turn % len(self.variants)]
+        self.turn += 1
         spread = currents.abs().amax().item() or 1
         threshold = torch.randint(1, max(2, int(spread * choose((0.2, 0.6, 1.0)))), (currents.shape[1],),
                                   generator=self.generator)
-        return Neuron(threshold=threshold, leak_shift=shift, decay_input=shift < 2 and choose((False, True)),
-                      compare=choose((">=", ">")), reset=choose(("hard", "soft", "soft_delayed")))
+        of_channel = currents.movedim(1, 0).flatten(1)
+        place = torch.randint(of_channel.shape[1], (len(threshold), 1), generator=self.generator)
+        reached = of_channel.gather(1, place)[:, 0]
+        coin = torch.rand(len(threshold), generator=self.generator) < TIES
+        return Neuron(threshold=torch.where(coin & (reached > 0), reached, threshold), **variant)
 
-    def _draw(self, name: str) -> Network:
+    def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint
-        steps = choose((1, 2, 3, 4, 4, 5, 8, 11, 16))
-        steps = min(steps, self.arch.t_max)
+        steps = steps or min(choose((1, 2, 3, 4, 4, 5, 8, 11, 16)), self.arch.t_max)
         kind, bits = choose((("static", 8), ("static", 4), ("static", 6), ("steps", 1), ("steps", 3)))
         spec = Input(kind=kind, channels=draw(1, 5), height=draw(2, 9), width=draw(2, 9), bits=bits, scale=1.0,
                      plane_bits=min(self.arch.t_max, max(steps, 4)))
@@ -108,12 +136,13 @@ class Maker:
         x = self.image(spec, steps)
         probe = input_words(x, spec, steps)
         shapes: dict[str, tuple[int, int, int]] = {"input": (spec.channels, spec.height, spec.width)}
-        source, count = "input", draw(2, 6)
+        source, count, large = "input", draw(2, 6), choose((True, *[False] * 5))
         for number in range(count):
             last = number == count - 1
             channels, height, width = shapes[source]
-            columns = draw(1, 10) if last else draw(1, 19)
-            kernel = draw(1, min(5, height + 2, width + 2))
+            columns = draw(1, 10) if last else draw(20, 27) if large else draw(1, 19)
+            widest = min(5, height + 2, width + 2)
+            kernel = widest if large else draw(1, widest)
             stride, padding = draw(1, 3), draw(0, 2)
             if min(height, width) + 2 * padding < kernel:
                 padding = 2
@@ -236,24 +265,42 @@ def describe(network: Network) -> list[str]:
 def _neuron_text(neuron: Neuron | None) -> str:
     if neuron is None:
         return "none"
-    return f"k={neuron.leak_shift} decay_input={neuron.decay_input} {neuron.compare} {neuron.reset}"
+    return f"leak={neuron.leak} k={neuron.leak_shift} decay_input={neuron.decay_input} {neuron.compare} {neuron.reset}"
 
 
-def random_networks(count: int, seed: int, progress: Progress = lambda done, of: None,
-                    system: System | None = None) -> dict[str, Any]:
-    """Run ``count`` random networks; network i is drawn from ``seed + i``, so one failure repeats alone."""
-    system = system or System(PRESETS["tiny"])
+def build_of(arch: Arch, seed: int) -> Arch:
+    """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` with the other leak."""
+    if seed % OTHER_LEAK != OTHER_LEAK - 1:
+        return arch
+    return replace(arch, leak=next(leak for leak in LEAKS if leak != arch.leak))
+
+
+def random_networks(count: int, seed: int, progress: Progress = lambda done, of: None, preset: str = "tiny"
+                    ) -> dict[str, Any]:
+    """Run ``count`` random networks; network i is drawn from ``seed + i``, so one failure repeats alone.
+
+    Each network runs on `build_of` its seed, so that five networks in a row meet every kind of neuron.
+    """
+    base = load_preset(preset)
+    systems = {build: System(build) for build in dict.fromkeys(build_of(base, seed + n) for n in range(count))}
     started, failures = time.monotonic(), []
-    for number in range(count):
-        progress(number, count)
-        maker = Maker(system.arch, seed + number)
-        network = maker.network(f"random-{seed + number}")
+    for number in range(seed, seed + count):
+        progress(number - seed, count)
+        build = build_of(base, number)
+        maker = Maker(build, number)
+        network = maker.network(f"random-{number}")
         x = maker.image(network.input, network.steps)
-        failure = run_network(network, x, system, stall_seed=(seed + number) % 4 and seed + number)
+        failure = run_network(network, x, systems[build], stall_seed=number % 4 and number)
         if failure is not None:
-            small, why = shrink(network, x, system)
-            failures.append({"seed": seed + number, "failure": failure, "small": describe(small), "small_failure": why,
-                             "command": f"spikeloom verify --random 1 --seed {seed + number}"})
+            small, why = shrink(network, x, systems[build])
+            words = ["spikeloom", "verify", "--random", "1", *(["--preset", preset] if preset != "tiny" else []), "--seed"]
+            failures.append({"seed": number, "build": f"{build.name}, leak {build.leak}", "failure": failure,
+                             "small": describe(small), "small_failure": why, "command": " ".join([*words, str(number)])})
     progress(count, count)
-    return {"blocks": [{"name": "random", "tests": count, "passed": count - len(failures), "failed": len(failures),
-                        "seconds": time.monotonic() - started}], "seed": seed, "failures": failures}
+    return {"blocks": [tally("random", count, len(failures), started)], "seed": seed, "failures": failures}
+
+
+def tally(name: str, tests: int, failed: int, started: float) -> dict[str, Any]:
+    """Return one row of a report: tests that passed and failed, seconds since ``started``."""
+    return {"name": name, "tests": tests, "passed": tests - failed, "failed": failed,
+            "seconds": time.monotonic() - started}

@@ -1,21 +1,18 @@
-"""A workload: a shipped name or a captured file with its data, lowered for one build."""
+"""A workload: a shipped name or a captured file with its data, lowered for one build. Loads without torch."""
 
-import importlib
-import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
 from golden.lower import lower, quantise_input
 from golden.network import Network, input_words
 from golden.store import Captured, load
 
-RANDOM_IMAGES = 16
+Images = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,34 +26,13 @@ class Workload:
     name: str
     network: Network
     captured: Captured
-    x: Tensor
-    y: Tensor | None
+    x: Images
+    y: Labels | None
 
-    def words(self, index: int) -> dict[str, Tensor]:
+    def words(self, index: int) -> dict[str, NDArray[np.int64]]:
         """Return the operand words of image ``index``."""
         network = self.network
         return input_words(quantise_input(self.x[index], network.input), network.input, network.steps)
-
-
-def shipped() -> list[str]:
-    """Return the names of the shipped workloads."""
-    import models
-
-    return sorted(info.name for info in pkgutil.iter_modules(models.__path__))
-
-
-def shipped_module(name: str) -> ModuleType:
-    """Return the module of a shipped workload; raise `ParameterError` for any other name."""
-    names = shipped()
-    if name not in names:
-        raise ParameterError(f"workload: unknown name {name!r}; legal: {', '.join(names)} or a FILE.safetensors; "
-                             "try: spikeloom list")
-    return importlib.import_module(f"models.{name}")
-
-
-def checkpoint(name: str) -> Path:
-    """Return the captured file of a shipped workload."""
-    return Path(str(shipped_module(name).__file__)).with_suffix(".safetensors")
 
 
 def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Path | None = None,
@@ -73,7 +49,7 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
             raise ParameterError(f"workload: {source}: no images, not None; legal: --data FILE.npz with x; "
                                  "try: spikeloom simulate --help")
         x, y = read_data(data, captured.example_shape)
-        kind = "steps" if x.dim() == 5 else "static"
+        kind = "steps" if x.ndim == 5 else "static"
         frames = x.shape[1] if kind == "steps" else None
         if steps is not None and frames is not None and steps != frames:
             raise ParameterError(f"T: must be {frames}, the frames in {data}, not {steps}")
@@ -82,18 +58,21 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
         network = lower(captured, steps, arch, name=name, input_kind=kind, input_bits=1 if binary else 8,
                         input_scale=1.0 if binary else None, calibration=x, leak_nearest=leak_nearest)
         return Workload(name, network, captured, x, y)
-    module = shipped_module(source)
-    captured = load(checkpoint(source))
+    from models.datasets import SPLITS
+    from models.workloads import find
+
+    facts = find(source)
+    captured = load(facts.checkpoint)
     if data is None:
-        _, _, x, y = module.split()
+        _, _, x, y = SPLITS[facts.data]()
     else:
         x, y = read_data(data, captured.example_shape)
-    network = lower(captured, steps or module.STEPS, arch, name=source, input_kind=module.INPUT_KIND,
-                    input_bits=module.INPUT_BITS, input_scale=module.INPUT_SCALE, leak_nearest=leak_nearest)
+    network = lower(captured, steps or facts.steps, arch, name=source, input_kind=facts.input_kind,
+                    input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
     return Workload(source, network, captured, x, y)
 
 
-def read_data(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+def read_data(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels | None]:
     """Return ``x`` and ``y`` of an ``.npz`` file; ``shape`` is (C, H, W) of one image."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -109,4 +88,4 @@ def read_data(path: Path, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor |
     y = arrays.get("y")
     if y is not None and (y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer)):
         raise ParameterError(f"data: {path}: y must be integers [{len(x)}], not {y.dtype} {list(y.shape)}")
-    return (torch.tensor(x, dtype=torch.float32), None if y is None else torch.tensor(y, dtype=torch.int64))
+    return x.astype(np.float32), None if y is None else y.astype(np.int64)

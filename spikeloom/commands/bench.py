@@ -2,6 +2,7 @@
 
 import click
 
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
@@ -12,8 +13,9 @@ def command() -> None:
 
 @command.command("sim", epilog="Example: spikeloom bench sim --preset loas")
 @click.option("--preset", default="loas", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run.")
+@top_option
 @common
-def sim(output: Output, preset: str) -> None:
+def sim(output: Output, preset: str, top: str) -> None:
     """Compare the simulation speed of the shipped path with a bare C++ loop on the same model."""
     from golden.arch import load_preset
     from verif.bench import bench_sim

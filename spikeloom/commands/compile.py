@@ -31,7 +31,8 @@ def command(output: Output, workload: str, preset: str, top: str, out: Path, ima
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "output", "row tiles", "column tiles", "outer loop", "bytes moved at most"], [
         [layer["name"], " x ".join(map(str, layer["out_shape"])), layer["row_tiles"], layer["column_tiles"],
-         layer["order"], " / ".join(f"{name} {count:,}" for name, count in layer["bytes_moved_at_most"].items())] for layer in report["layers"]])
+         layer["order"], ", ".join(f"{name} {count:,}" for name, count in layer["bytes_moved_at_most"].items())]
+        for layer in report["layers"]])
     output.say(f"program {report['program_bytes']:,} bytes, memory {report['memory_bytes']:,} bytes")
     output.say(f"{out}: {', '.join([*report['files'], 'program.json'])}")
     output.result(report)

@@ -2,15 +2,18 @@
 
 import click
 
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
 @click.command("list", epilog="Example: spikeloom list --json -")
+@top_option
 @common
-def command(output: Output) -> None:
+def command(output: Output, top: str) -> None:
     """Show workloads, presets and blocks."""
     from golden.arch import PRESETS
-    from spikeloom.catalogue import blocks, workloads
+    from spikeloom.blocks import blocks
+    from spikeloom.catalogue import workloads
 
     shipped = workloads()
     output.table(["workload", "golden accuracy", "weight sparsity", "source"], [

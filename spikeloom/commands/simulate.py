@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
 @click.command("simulate", epilog="Example: spikeloom simulate digits --preset tiny --images 20")
 @click.argument("workload", metavar="NAME|FILE")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
-@click.option("--top", type=click.Choice(["ftp"]), default="ftp", show_default=True, help="Accelerator.")
+@top_option
 @click.option("--images", type=click.IntRange(min=1), default=20, show_default=True, help="First images of the data.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")

@@ -2,12 +2,13 @@
 
 import click
 
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
 @click.command("synth", epilog="Example: spikeloom synth --preset tiny --target ecp5")
 @click.option("--preset", required=True, metavar="NAME|FILE.toml", help="Hardware to synthesise.")
-@click.option("--top", default="ftp", metavar="ftp", show_default=True, help="Accelerator.")
+@top_option
 @click.option("--target", default="generic", metavar="generic|ice40|ecp5|xilinx", show_default=True,
               help="Technology.")
 @common

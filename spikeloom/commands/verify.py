@@ -4,27 +4,41 @@ import secrets
 
 import click
 
+from golden.arch import ParameterError, load_preset
+from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
 
 @click.command("verify", epilog="Example: spikeloom verify --random 20 --seed 1")
-@click.option("--random", "networks", type=click.IntRange(min=1), help="Random networks on one tiny build.")
+@click.option("--random", "networks", type=click.IntRange(min=1),
+              help="Random networks, four in five on the preset, one in five on the preset with the other leak.")
+@click.option("--sizes", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[N]",
+              help="A random network on a small build of every pair of legal sizes, or only on the N-th build.")
+@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware of --random.")
+@top_option
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; a fresh one is drawn and printed without it.")
 @common
-def command(output: Output, networks: int | None, seed: int | None) -> int:
-    """Run the bench of every block, or random networks."""
+def command(output: Output, networks: int | None, sizes: int | None, preset: str, top: str, seed: int | None) -> int:
+    """Run the bench of every block, or random networks, or every legal size."""
+    if networks is not None and sizes is not None:
+        raise ParameterError("verify: one of --random and --sizes, not both; try: spikeloom verify --help")
+    load_preset(preset)
+    from verif.sizes import verify_sizes
     from verif.verify import blocks, random_networks
 
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     output.say(f"seed {seed}")
     with output.progress("verify") as advance:
-        report = blocks(seed, advance) if networks is None else random_networks(networks, seed, advance)
+        if sizes is not None:
+            report = verify_sizes(seed, advance, only=sizes or None)
+        elif networks is not None:
+            report = random_networks(networks, seed, advance, preset=preset)
+        else:
+            report = blocks(seed, advance)
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
-    for failure in report.get("failures", []):
-        output.say(f"\n{failure['failure']}\nsmallest: {'; '.join(failure['small'])}\ntry: {failure['command']}")
     for failure in report.get("failures", ()):
-        output.say(f"seed {failure['seed']}: {failure['failure']}; repeat: {failure['command']}")
+        output.say(f"\n{failure['build']}, seed {failure['seed']}: {failure['failure']}; repeat: {failure['command']}")
         for line in failure["small"]:
             output.say(f"  {line}")
     output.result(report)

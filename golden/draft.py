@@ -1,0 +1,288 @@
+"""Draft the layers of a captured network: walk its graph and write each layer as float convolutions and a tail."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from golden.arch import Arch, ParameterError
+from golden.dynamics import Dynamics, dynamics, leak_text, leaks
+from golden.kernel import FloatArray, average_outputs, dense_kernel, unpool
+from golden.network import Pool
+from golden.store import Captured, Node
+
+
+@dataclass(eq=False)
+class Term:
+    """One float convolution of a source: spikes of a layer, or the input (None)."""
+
+    source: "Draft | None"
+    weight: FloatArray
+    stride: int = 1
+    padding: int = 0
+    identity: bool = False
+
+
+@dataclass(eq=False)
+class Linear:
+    """A sum of terms, bias and stored currents; shape is ``(C, H, W)``."""
+
+    terms: list[Term]
+    bias: FloatArray
+    shape: tuple[int, int, int]
+    residual: "Draft | None" = None
+    flat: bool = False
+    origin: str = ""
+
+
+@dataclass(eq=False)
+class Words:
+    """Spikes of one or more layers, added; ``pool`` is the window of a pending average."""
+
+    sources: tuple["Draft | None", ...]
+    shape: tuple[int, int, int]
+    pool: int = 1
+    flat: bool = False
+
+
+@dataclass(eq=False)
+class Draft:
+    """A layer before quantisation."""
+
+    name: str
+    value: Linear
+    max_pool: Pool | None = None
+    store: bool = False
+    dynamics: Dynamics | None = None
+    or_pool: Pool | None = None
+    readout: bool = False
+    scale: FloatArray = field(default_factory=lambda: np.ones(1))
+
+
+def draft_layers(captured: Captured, arch: Arch, *, leak_nearest: bool) -> list[Draft]:
+    """Return the layers of ``captured`` in execution order, the read-out last.
+
+    leak_nearest : replace a leak that ``arch`` does not have by the nearest that it has, instead of refusing
+    Raises `ParameterError` naming the module path of what has no layer.
+    """
+    return _Builder(captured, arch, leak_nearest).build()
+
+
+class _Builder:
+    """Walks the captured nodes and drafts layers."""
+
+    def __init__(self, captured: Captured, arch: Arch, leak_nearest: bool) -> None:
+        self.captured, self.arch, self.leak_nearest = captured, arch, leak_nearest
+        self.drafts: list[Draft] = []
+        self.values: dict[str, Linear | Words] = {}
+        self.users = {node.name: sum(node.name in other.inputs for other in captured.nodes) for node in captured.nodes}
+
+    def build(self) -> list[Draft]:
+        for node in self.captured.nodes:
+            operands = [self.values[name] for name in node.inputs]
+            if node.op == "input":
+                self.values[node.name] = Words((None,), self.captured.example_shape)
+            elif node.op == "output":
+                self._output(node, operands[0])
+            else:
+                handler: Callable[..., Linear | Words] = getattr(self, f"_{node.op}")
+                value = handler(node, *operands)
+                if isinstance(value, Linear) and value.terms and self.users[node.name] > 1:
+                    value = self._store(node.name, value)
+                self.values[node.name] = value
+        return self.drafts
+
+    def _tensor(self, node: Node, role: str) -> FloatArray | None:
+        tensor = self.captured.tensor(node, role)
+        if tensor is not None and not np.isfinite(tensor).all():
+            raise ParameterError(f"{node.path}: {role}: must be finite numbers, not "
+                                 f"{float(tensor[~np.isfinite(tensor)][0])}; try: training again")
+        return None if tensor is None else tensor.astype(np.float64)
+
+    def _need(self, node: Node, role: str) -> FloatArray:
+        tensor = self._tensor(node, role)
+        if tensor is None:
+            raise ParameterError(f"captured file: {node.name}.{role}: the tensor is missing; "
+                                 "legal: a .safetensors file written by spikeloom.capture")
+        return tensor
+
+    def _bias(self, node: Node, channels: int) -> FloatArray:
+        bias = self._tensor(node, "bias")
+        return np.zeros(channels) if bias is None else bias
+
+    def _draft(self, name: str, value: Linear, **fields: Any) -> Draft:
+        taken = {draft.name for draft in self.drafts}
+        unique = next(n for n in [name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))] if n not in taken)
+        draft = Draft(unique, value, **fields)
+        self.drafts.append(draft)
+        return draft
+
+    def _store(self, name: str, value: Linear, **fields: Any) -> Linear:
+        draft = self._draft(f"{name}_currents", value, store=True, **fields)
+        return _stored(draft, value)
+
+    def _conv(self, node: Node, value: Linear | Words) -> Linear:
+        words = self._words(node, value)
+        weight = dense_kernel(self._need(node, "weight"), node.args["dilation"], node.args["groups"], words.shape[0], node)
+        stride, padding = node.args["stride"], node.args["padding"]
+        if words.pool > 1:
+            if padding and (words.shape[1] % words.pool or words.shape[2] % words.pool):
+                raise ParameterError(f"{node.path}: Conv2d: a padded convolution after AvgPool2d needs a map that "
+                                     f"divides by {words.pool}, not {words.shape[1]}x{words.shape[2]}")
+            weight, stride, padding = unpool(weight, words.pool), stride * words.pool, padding * words.pool
+        _, height, width = words.shape
+        shape = (weight.shape[0], *(_extent(size, k, stride, padding)
+                                    for size, k in ((height, weight.shape[2]), (width, weight.shape[3]))))
+        if min(shape) < 1:
+            raise ParameterError(f"{node.path}: Conv2d: the kernel is larger than the map {height}x{width}")
+        terms = [Term(source, weight, stride, padding) for source in words.sources]
+        return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
+
+    def _linear(self, node: Node, value: Linear | Words) -> Linear:
+        words = self._words(node, value)
+        weight = self._need(node, "weight")
+        channels, height, width = words.shape
+        h, w = height // words.pool, width // words.pool
+        if not words.flat or weight.shape[1] != channels * h * w:
+            raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): needs a flat input of that "
+                                 f"size, not {channels}x{h}x{w}; legal: Flatten before Linear")
+        weight = unpool(weight.reshape(-1, channels, h, w), words.pool)
+        weight = np.pad(weight, ((0, 0), (0, 0), (0, height - weight.shape[2]), (0, width - weight.shape[3])))
+        terms = [Term(source, weight) for source in words.sources]
+        return Linear(terms, self._bias(node, len(weight)), (len(weight), 1, 1), flat=True, origin=node.path)
+
+    def _batchnorm(self, node: Node, value: Linear | Words) -> Linear:
+        linear = self._currents(value)
+        if linear.residual is not None:
+            raise ParameterError(f"{node.path}: BatchNorm2d: cannot fold into a residual stream or pooled currents; "
+                                 "legal: directly after a convolution, or on spikes")
+        mean, var = self._need(node, "mean"), self._need(node, "var") + node.args["eps"]
+        if (var <= 0).any():
+            raise ParameterError(f"{node.path}: BatchNorm2d: running_var + eps must be above 0, not {var.min()}")
+        gain = 1 / np.sqrt(var)
+        weight, bias = self._tensor(node, "weight"), self._tensor(node, "bias")
+        gain = gain if weight is None else gain * weight
+        terms = [replace(term, weight=term.weight * gain[:, None, None, None]) for term in linear.terms]
+        shift = gain * (linear.bias - mean) + (0 if bias is None else bias)
+        return replace(linear, terms=terms, bias=shift)
+
+    def _add(self, node: Node, left: Linear | Words, right: Linear | Words | None = None) -> Linear | Words:
+        right = left if right is None else right
+        if left.shape != right.shape or left.flat != right.flat:
+            raise ParameterError(f"{node.name}: add: needs two operands of one shape, not {list(left.shape)} and "
+                                 f"{list(right.shape)}")
+        if (isinstance(left, Words) and isinstance(right, Words) and left.pool == right.pool
+                and None not in left.sources + right.sources):
+            return replace(left, sources=left.sources + right.sources)
+        a, b = self._currents(left), self._currents(right)
+        while a.residual is not None and b.residual is not None:
+            owner = b.residual.value
+            if b.residual.max_pool is not None:
+                raise ParameterError(f"{node.name}: add: at most one operand may be a residual stream with a max-pool")
+            b = replace(b, terms=b.terms + owner.terms, bias=b.bias + owner.bias, residual=owner.residual)
+        return Linear(a.terms + b.terms, a.bias + b.bias, a.shape, a.residual or b.residual, a.flat,
+                       a.origin or b.origin)
+
+    def _flatten(self, node: Node, value: Linear | Words) -> Linear | Words:
+        return replace(value, flat=True)
+
+    def _maxpool(self, node: Node, value: Linear | Words) -> Linear | Words:
+        pool = Pool(kernel=node.args["kernel"], stride=node.args["stride"], padding=node.args["padding"])
+        shape = _pooled(value.shape, pool, node)
+        if isinstance(value, Words) and value.pool == 1 and len(value.sources) == 1 and value.sources[0] is not None:
+            owner = value.sources[0]
+            taken = owner.or_pool is not None or owner.value.residual is not None or owner.store
+            if taken or self.users[node.inputs[0]] > 1:
+                owner = self._relay(f"{node.name}_spikes", value)
+            owner.or_pool = pool
+            return replace(value, sources=(owner,), shape=shape)
+        linear = self._currents(value)
+        if linear.terms or linear.bias.any():
+            linear = self._store(node.inputs[0], linear)
+        pooled = replace(linear, terms=[])
+        result = self._store(node.name, pooled, max_pool=pool)
+        return replace(result, shape=shape)
+
+    def _avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
+        k = node.args["kernel"]
+        if isinstance(value, Words):
+            return replace(value, pool=value.pool * k)
+        if value.residual is not None:
+            raise ParameterError(f"{node.path}: AvgPool2d: cannot fold into a residual stream or pooled currents; "
+                                 "legal: on spikes, or directly after a convolution")
+        terms = [replace(term, weight=average_outputs(term.weight, term.stride, k), stride=term.stride * k, identity=False)
+                 for term in value.terms]
+        return replace(value, terms=terms, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k))
+
+    def _neuron(self, node: Node, value: Linear | Words) -> Words:
+        linear = self._currents(value)
+        found = self._leak(node, dynamics(node))
+        owner = linear.residual
+        if not linear.terms and owner is not None and owner.dynamics is None and not linear.bias.any():
+            owner.dynamics = found
+            owner.name = self._free(node.name)
+        else:
+            owner = self._draft(node.name, linear, dynamics=found)
+        return Words((owner,), linear.shape, flat=linear.flat)
+
+    def _free(self, name: str) -> str:
+        taken = {draft.name for draft in self.drafts}
+        return next(n for n in [name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))] if n not in taken)
+
+    def _output(self, node: Node, value: Linear | Words) -> None:
+        name = f"{node.inputs[0]}_count" if isinstance(value, Words) else node.inputs[0]
+        self._draft(name, self._currents(value), readout=True)
+        for draft in self.drafts:
+            draft.store = any(other.value.residual is draft for other in self.drafts)
+
+    def _words(self, node: Node, value: Linear | Words) -> Words:
+        if isinstance(value, Linear):
+            kind = {"conv": "Conv2d", "linear": "Linear"}[node.op]
+            raise ParameterError(f"{node.path}: {kind}: reads multi-bit currents of "
+                                 f"{value.origin or 'a residual stream'}; legal: the input or spikes; "
+                                 "try: a neuron between the two layers, or merge them")
+        return value
+
+    def _currents(self, value: Linear | Words) -> Linear:
+        if isinstance(value, Linear):
+            return value
+        channels, k = value.shape[0], value.pool
+        eye = np.eye(channels)[:, :, None, None] * np.ones((k, k)) / k ** 2
+        terms = [Term(source, eye, k, 0, identity=True) for source in value.sources]
+        shape = (channels, value.shape[1] // k, value.shape[2] // k)
+        return Linear(terms, np.zeros(channels), shape, flat=value.flat)
+
+    def _relay(self, name: str, value: Words) -> Draft:
+        copy = Dynamics(decay=min(leaks(self.arch)), gain=1.0, threshold=1.0, compare=">=", reset="hard")
+        return self._draft(name, self._currents(value), dynamics=copy)
+
+    def _leak(self, node: Node, found: Dynamics) -> Dynamics:
+        nearest = sorted(sorted(leaks(self.arch)), key=lambda leak: abs(leak - found.decay))[:2]
+        if abs(nearest[0] - found.decay) < 1e-6:
+            return replace(found, decay=nearest[0])
+        if self.leak_nearest:
+            return replace(found, decay=nearest[0])
+        key = "beta" if "beta" in node.args else "tau"
+        given = f"{key} {node.args[key]:g}" if key in node.args else "no leak"
+        shown = " and ".join(leak_text(leak, key) for leak in sorted(nearest))
+        raise ParameterError(f"{node.path}: {node.args['class']}: {given} does not exist with leak "
+                             f"{self.arch.leak}; legal nearest: {shown}; try: --leak nearest")
+
+
+def _stored(draft: Draft, value: Linear) -> Linear:
+    return Linear([], np.zeros_like(value.bias), value.shape, draft, value.flat, value.origin)
+
+
+def _extent(size: int, kernel: int, stride: int, padding: int) -> int:
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def _pooled(shape: tuple[int, int, int], pool: Pool, node: Node) -> tuple[int, int, int]:
+    height, width = (_extent(size, pool.kernel, pool.stride, pool.padding) for size in shape[1:])
+    if min(height, width) < 1:
+        raise ParameterError(f"{node.path}: MaxPool2d: the window {pool.kernel} is larger than the map "
+                             f"{shape[1]}x{shape[2]}")
+    return shape[0], height, width
+
+

@@ -1,0 +1,176 @@
+"""The limits of a build: what an integer network needs, proven for all inputs by interval arithmetic."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.arch import Arch, ParameterError, word_bits
+from golden.formats import LAYER, PASS, PLANE
+from golden.network import Layer, Network, Neuron, map_arrays
+
+Bound = NDArray[np.int64]
+
+
+def check(network: Network, arch: Arch) -> None:
+    """Prove for all inputs that ``network`` fits the build, or raise `ParameterError`.
+
+    Sums, currents, read-outs, membranes and thresholds per channel; chunks and packed words per row; neurons, pools
+    and descriptor fields that the hardware has; channels of pooled layers.
+    """
+    if not 1 <= network.steps <= arch.t_max:
+        raise ParameterError(f"T: must be in 1..{arch.t_max} for preset {arch.name}, not {network.steps}")
+    network = map_arrays(network, np.asarray)
+    top = (1 << (arch.weight_bits - 1)) - 1
+    currents: dict[str, tuple[Bound, Bound]] = {}
+    for layer in network.layers:
+        _check_fields(layer, arch)
+        _check_tail(layer)
+        largest = max((int(np.abs(p.weight.astype(np.int64)).max()) for p in layer.passes), default=0)
+        if largest > top:
+            _refuse(layer, "weights", largest, f"at most {top}", arch)
+        _check_row(layer, network, arch)
+        low, high = _sum_bounds(layer, network.steps)
+        _check_width(layer, "sums", low, high, bits=arch.acc_bits, arch=arch)
+        low, high = low + layer.bias, high + layer.bias
+        _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
+        if layer.residual is not None:
+            low, high = low + currents[layer.residual][0], high + currents[layer.residual][1]
+            _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
+        currents[layer.name] = (low, high)
+        if layer.readout:
+            _check_width(layer, "read-out", low.clip(max=0).sum(0), high.clip(min=0).sum(0),
+                         bits=arch.membrane_bits, arch=arch)
+        if layer.neuron is not None:
+            _check_neuron(layer, layer.neuron, arch)
+            _check_width(layer, "thresholds", -layer.neuron.threshold, layer.neuron.threshold,
+                         bits=arch.membrane_bits, arch=arch)
+            floor, ceiling = membrane_bounds(layer.neuron, low, high)
+            _check_width(layer, "membranes", floor, ceiling, bits=arch.membrane_bits, arch=arch)
+        if layer.or_pool is not None and len(layer.bias) > arch.pool_channels:
+            _refuse(layer, "pooled channels", len(layer.bias), f"at most {arch.pool_channels}", arch)
+
+
+def _where(layer: Layer) -> str:
+    return f"{layer.name} ({layer.origin})" if layer.origin else layer.name
+
+
+def _refuse(layer: Layer, what: str, need: int, legal: str, arch: Arch) -> None:
+    raise ParameterError(f"{_where(layer)}: {what}: needs {need}; legal: {legal} on preset {arch.name}; "
+                         "try: a larger preset or a smaller layer")
+
+
+def _check_width(layer: Layer, what: str, low: Bound, high: Bound, *, bits: int, arch: Arch) -> None:
+    need = max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
+    if need > bits:
+        _refuse(layer, f"{what} in bits", need, f"at most {bits}", arch)
+
+
+def _check_fields(layer: Layer, arch: Arch) -> None:
+    """Refuse what no descriptor field holds."""
+    widest = {(record, field.name): (1 << field.width) - 1
+              for record, table in (("layer", LAYER), ("pass", PASS), ("plane", PLANE)) for field in table}
+    needs = [("layer", "passes", len(layer.passes)), ("layer", "columns", len(layer.bias)),
+             ("layer", "min_spikes", layer.min_spikes)]
+    pool = layer.max_pool or layer.or_pool
+    if pool is not None:
+        needs += [("layer", "pool_kernel", pool.kernel), ("layer", "pool_stride", pool.stride),
+                  ("layer", "pool_padding", pool.padding)]
+    for p in layer.passes:
+        needs += [("pass", "kernel_height", p.weight.shape[2]), ("pass", "kernel_width", p.weight.shape[3]),
+                  ("pass", "stride", p.stride), ("pass", "padding", p.padding),
+                  *(("plane", "shift", plane.shift) for plane in p.planes)]
+        if not 1 <= len(p.planes) <= arch.t_max:
+            _refuse(layer, "bits of an operand word", len(p.planes), f"1 to {arch.t_max}", arch)
+    for record, name, value in needs:
+        if not 0 <= value <= widest[record, name]:
+            _refuse(layer, name.replace("_", " "), value, f"at most {widest[record, name]}", arch)
+
+
+def _check_tail(layer: Layer) -> None:
+    """Refuse combinations of pools and stored currents that one layer of the hardware does not do."""
+    if layer.or_pool is not None and (layer.neuron is None or layer.max_pool is not None or layer.store_currents
+                                      or layer.residual is not None):
+        raise ParameterError(f"{_where(layer)}: OR-pool: must follow a neuron on sums alone, not residual or stored "
+                             "currents; legal: a layer of its own behind the neuron")
+    if layer.max_pool is not None and (layer.passes or layer.bias.any() or layer.residual is None):
+        raise ParameterError(f"{_where(layer)}: signed max-pool: must be alone on stored currents, not with passes or "
+                             "a bias; legal: a layer of its own behind them")
+    for pool in (layer.max_pool, layer.or_pool):
+        if pool is not None and not (pool.kernel >= 1 and pool.stride >= 1 and 2 * pool.padding <= pool.kernel):
+            raise ParameterError(f"{_where(layer)}: max-pool: must have its padding in half a window, not {pool}; "
+                                 "legal: kernel and stride from 1, padding up to kernel / 2")
+    if not layer.passes and layer.residual is None:
+        raise ParameterError(f"{_where(layer)}: sums: must come from passes or stored currents, not from neither")
+
+
+def _check_neuron(layer: Layer, p: Neuron, arch: Arch) -> None:
+    """Refuse a neuron that the build does not have."""
+    legal: dict[str, tuple[object, ...]] = {
+        "leak": (arch.leak,), "leak_shift": tuple(range(arch.lif.k_max + 1)), "compare": (">=", ">"),
+        "reset": ("hard", "soft", "soft_delayed"),
+        "decay_input": (False, True) if arch.leak == "2^-k" and p.leak_shift <= 1 else (False,)}
+    for name, values in legal.items():
+        if getattr(p, name) not in values:
+            raise ParameterError(f"{_where(layer)}: neuron: {name} must be one of {', '.join(map(str, values))} with "
+                                 f"leak {arch.leak}, not {getattr(p, name)!r}; try: --leak nearest")
+
+
+def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
+    chunks = bits = 0
+    widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else network.steps)
+              for p in layer.passes}
+    if len(widths) > 1:
+        raise ParameterError(f"{_where(layer)}: passes: must read words of one width, not {sorted(widths)} bits; "
+                             f"legal: T whose word is as wide as the input's; try: --T {network.input.plane_bits}")
+    for p in layer.passes:
+        _, c, kh, kw = p.weight.shape
+        chunks += kh * kw * -(-c // arch.chunk_bits)
+        bits += kh * kw * c * max(widths)
+    if chunks > arch.max_chunks:
+        _refuse(layer, "chunks of one row", chunks, f"at most {arch.max_chunks}", arch)
+    if bits > arch.row_value_bits:
+        _refuse(layer, "bits of one row's words", bits, f"at most {arch.row_value_bits}", arch)
+
+
+def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
+    """Return int64 [T, N] lowest and highest sums over all operand words."""
+    low, high = np.zeros((2, steps, len(layer.bias)), np.int64)
+    for p in layer.passes:
+        weight = p.weight.astype(np.int64).reshape(len(p.weight), -1)
+        positive, negative = weight.clip(min=0).sum(1), weight.clip(max=0).sum(1)
+        for plane in p.planes:
+            ends = (-positive, -negative) if plane.negate else (negative, positive)
+            for t in plane.steps:
+                low[t] += ends[0] << plane.shift
+                high[t] += ends[1] << plane.shift
+    return low, high
+
+
+def membrane_bounds(p: Neuron, low: Bound, high: Bound) -> tuple[Bound, Bound]:
+    """Return the lowest and highest value, int64 [N], that ``h`` or any sum inside the neuron step can take.
+
+    low, high : int64 [T, N] bounds of the currents; with ``leak="1-2^-k"`` the bounds are of ``h`` rounded down
+    """
+    k = p.leak_shift
+    v_low = v_high = owed = np.zeros_like(p.threshold)
+    least, most = np.zeros_like(v_low), np.zeros_like(v_low)
+    for lo, hi in zip(low, high, strict=True):
+        rounding = (1 << k) - 1
+        if p.leak == "1-2^-k":
+            a, b = v_low + (-v_low >> k) + lo, v_high - (v_high >> k) + hi + 1
+        elif p.decay_input:
+            a, b = (v_low + lo) >> k, (v_high + hi + rounding) >> k
+            least, most = np.minimum(least, v_low + lo), np.maximum(most, v_high + hi + rounding)
+        else:
+            a, b = (v_low >> k) + lo, ((v_high + rounding) >> k) + hi
+            most = np.maximum(most, v_high + rounding)
+        if p.reset == "soft_delayed":
+            a, owed = a - owed, p.threshold
+        least, most = np.minimum(least, a), np.maximum(most, b)
+        if p.reset == "hard":
+            v_low, v_high = a.clip(max=0), np.minimum(b, p.threshold).clip(min=0)
+        elif p.reset == "soft":
+            v_low = np.where(b >= p.threshold, np.minimum(a, np.zeros_like(a)), a)
+            v_high = np.maximum(np.minimum(b, p.threshold), b - p.threshold)
+        else:
+            v_low, v_high = a, b
+    return least, most

@@ -1,0 +1,45 @@
+"""Program check: which error a header or a layer descriptor is, by the codes of `golden.formats.ERRORS`."""
+
+from golden.arch import Arch
+from golden.formats import ALIGN, FEATURES, FORMAT_MAJOR, HEADER_BYTES, MAX_PASSES, MAX_PROGRAM_BYTES, PROGRAM_MAGIC
+
+Fields = dict[str, int]
+
+
+def head_code(header: Fields) -> int:
+    """Return 1 for what is no program, 2 for another major version, else 0."""
+    legal = header["length"] % 4 == 0 and HEADER_BYTES < header["length"] < MAX_PROGRAM_BYTES
+    if header["magic"] != PROGRAM_MAGIC or not legal:
+        return 1
+    return 2 if header["major"] != FORMAT_MAJOR else 0
+
+
+def body_code(header: Fields, crc: int, arch: Arch) -> int:
+    """Return 3 for a wrong CRC32, 4 for more than the build's limits, 5 for a feature it lacks, else 0."""
+    if header["crc"] != crc:
+        return 3
+    cut = [header["chunk_bits"] == arch.chunk_bits, header["weight_bits"] == arch.weight_bits,
+           header["lanes"] == arch.lanes, header["layers"] > 0]
+    need = [(header["chunks"], arch.max_chunks), (header["row_lines"], arch.row_value_lines),
+            (header["weight_bytes"], arch.weight_bytes), (header["pool_channels"], arch.pool_channels),
+            (header["resume_tiles"], arch.resume_tiles), (header["t_max"], arch.t_max),
+            (header["acc_bits"], arch.acc_bits), (header["stream_bits"], arch.stream_bits),
+            (header["membrane_bits"], arch.membrane_bits)]
+    if not all(cut) or any(much > limit for much, limit in need):
+        return 4
+    there = {"leak_1m2k"} if arch.leak == "1-2^-k" else set()
+    return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
+
+
+def layer_code(layer: Fields, arch: Arch) -> int:
+    """Return 8 for a layer with a field outside its range, else 0."""
+    ranges = {
+        "steps": (1, arch.t_max), "passes": (0, MAX_PASSES), "chunks": (int(layer["passes"] > 0), arch.max_chunks),
+        "columns": (1, arch.pool_channels if layer["or_pool"] else 65535), "column_tiles": (1, 65535),
+        "row_tiles": (1, arch.resume_tiles if layer["resume"] else (1 << 32) - 1),
+        "leak_shift": (0, arch.lif.k_max), "reset": (0, 2)}
+    ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
+    ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
+    legal = all(low <= layer[name] <= high for name, (low, high) in ranges.items())
+    idle = layer["passes"] == 0 and layer["chunks"] > 0
+    return 0 if legal and not idle and layer["weights"] % ALIGN == 0 else 8

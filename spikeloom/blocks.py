@@ -1,0 +1,27 @@
+"""The hardware blocks: which files of ``hdl/`` define one, and the bench that exercises each."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"": "hdl", "bus.": "hdl/bus"}
+# Blocks that only run as the whole accelerator: on workloads, and on programs and buses that are broken.
+BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors"}
+
+
+def defines_block(text: str) -> bool:
+    """Return whether a source text defines a class that inherits from ``Block``; nothing is imported."""
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    return any(isinstance(base, ast.Name) and base.id == "Block" for node in classes for base in node.bases)
+
+
+def blocks() -> list[str]:
+    """Return the names of the hardware blocks: stems of files in ``hdl/``, and ``bus.<stem>`` in ``hdl/bus/``."""
+    return [prefix + path.stem for prefix, folder in FOLDERS.items() for path in sorted((ROOT / folder).glob("*.py"))
+            if defines_block(path.read_text())]
+
+
+def bench(block: str) -> Path:
+    """Return the file with the bench of a block."""
+    stem = block.removeprefix("bus.")
+    return ROOT / "verif" / f"test_{BENCHES.get(stem, stem)}.py"

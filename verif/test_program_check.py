@@ -1,0 +1,112 @@
+"""Program check against its golden twin: headers and layer descriptors at and beyond every limit."""
+
+import dataclasses
+import random
+from typing import Any
+
+import cocotb
+import pytest
+from cocotb.triggers import Timer
+
+from golden.arch import PRESETS, Arch
+from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PROGRAM_MAGIC, Field
+from golden.program_check import body_code, head_code, layer_code
+from hdl.program_check import ProgramCheck
+from verif.layers import arch, layer_word
+from verif.mutant import mutant
+from verif.sim import simulate
+
+TINY = PRESETS["tiny"]
+ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k")}
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_program_check(name: str) -> None:
+    """Every cocotb test below passes on the generated Verilog."""
+    simulate(ProgramCheck(ARCHS[name]), __name__, parameters=dataclasses.asdict(ARCHS[name]))
+
+
+@pytest.mark.parametrize(("old", "new", "red"), [
+    pytest.param("self.crc != header.crc", "Const(0)", "headers", id="CRC not compared"),
+    pytest.param("_most(header[name], most)", "_most(header[name], most - 1)", "headers", id="limit itself refused"),
+    pytest.param("_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
+    pytest.param("header.magic != PROGRAM_MAGIC", "header.magic[:31] != PROGRAM_MAGIC", "headers", id="magic cut short"),
+])
+def test_mutants_are_caught(old: str, new: str, red: str) -> None:
+    """A check left out, one too strict, and two too lax are caught."""
+    outcome = simulate(mutant(ProgramCheck, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY),
+                       expect_failure=True)
+    assert any(red in name for name in outcome.failed)
+
+
+def near(rng: random.Random, field: Field, value: int) -> int:
+    """Return a value of ``field``: one next to ``value``, an end of its range, one flipped bit, or any."""
+    top = (1 << field.width) - 1
+    return max(0, min(top, rng.choice((value - 1, value + 1, 0, 1, top, value ^ 1 << rng.randrange(field.width),
+                                       rng.randint(0, top)))))
+
+
+def spoilt(rng: random.Random, table: tuple[Field, ...], good: dict[str, int]) -> dict[str, int]:
+    """Return ``good`` with up to two fields changed."""
+    chosen = rng.sample(table, rng.choice((0, 1, 1, 1, 2)))
+    return good | {field.name: near(rng, field, good[field.name]) for field in chosen}
+
+
+def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
+    """Return a header that the build takes; limits are often met exactly."""
+    most = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
+            "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max, "acc_bits": p.acc_bits,
+            "stream_bits": p.stream_bits, "membrane_bits": p.membrane_bits}
+    return dict.fromkeys((field.name for field in HEADER), 0) | {
+        "magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "length": 64 + 128 * rng.randint(1, 99),
+        "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
+        "weight_bits": p.weight_bits, "lanes": p.lanes, "features": int(p.leak == "1-2^-k" and rng.random() < 0.5),
+        **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
+
+
+def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
+    """Return a layer that the build takes."""
+    passes = rng.choice((0, 1, 2, 32))
+    return dict.fromkeys((field.name for field in LAYER), 0) | {
+        "passes": passes, "chunks": rng.choice((1, p.max_chunks)) if passes else 0, "steps": rng.choice((1, p.t_max)),
+        "height": 5, "width": 4, "out_height": 3, "out_width": 2, "columns": rng.choice((1, p.pool_channels)),
+        "or_pool": rng.randrange(2), "pool_kernel": 1, "pool_stride": 1, "column_tiles": 1,
+        "resume": rng.randrange(2), "row_tiles": rng.choice((1, p.resume_tiles)), "reset": rng.randrange(3),
+        "leak_shift": rng.randint(0, p.lif.k_max)}
+
+
+def header_word(fields: dict[str, int]) -> int:
+    """Return the value of the port ``header``."""
+    value = at = 0
+    for field in HEADER:
+        value, at = value | fields[field.name] << at, at + field.width
+    return value
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def headers(dut: Any) -> None:
+    """Codes of headers at, beyond and far from every limit equal golden's."""
+    p, rng, seen = arch(), random.Random(cocotb.RANDOM_SEED), set()
+    for _ in range(3000):
+        fields = spoilt(rng, HEADER, good_header(rng, p))
+        crc = fields["crc"] ^ rng.choice((0, 0, 0, 1 << rng.randrange(32)))
+        dut.header.value, dut.crc.value, dut.layer.value = header_word(fields), crc, 0
+        await Timer(1, "ns")
+        codes = (int(dut.head_code.value), int(dut.body_code.value))
+        assert codes == (head_code(fields), body_code(fields, crc, p)), fields
+        seen |= {*codes}
+    assert seen == {0, 1, 2, 3, 4, 5}
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def layers(dut: Any) -> None:
+    """Codes of layers at, beyond and far from every limit equal golden's."""
+    p, rng, seen = arch(), random.Random(cocotb.RANDOM_SEED), set()
+    dut.header.value, dut.crc.value = 0, 0
+    for _ in range(3000):
+        fields = spoilt(rng, LAYER, good_layer(rng, p))
+        dut.layer.value = layer_word(fields)
+        await Timer(1, "ns")
+        assert int(dut.layer_code.value) == layer_code(fields, p), fields
+        seen.add(int(dut.layer_code.value))
+    assert seen == {0, 8}

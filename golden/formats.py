@@ -17,6 +17,8 @@ ALIGN = 64
 STATS_BYTES = 64
 CURRENT_BYTES = 4
 MAX_PASSES = 32
+# Pixels of a map and bytes of a fiber's mask or slot are numbers of 18 bits, which one DSP block multiplies.
+PLACE_BITS = 18
 MAX_PROGRAM_BYTES = 1 << 20
 
 ERRORS = {

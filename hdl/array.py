@@ -1,5 +1,8 @@
 """Lockstep array: one row per lane, column chunks broadcast to all lanes."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
@@ -10,7 +13,7 @@ from hdl.bus.fifo import Fifo
 from hdl.bus.ram import Ram
 from hdl.count_ones import count_ones
 from hdl.descriptor import LAYER_LAYOUT
-from hdl.spike_buffer import SpikeBuffer
+from hdl.spike_buffer import SpikeBuffer, place_piece
 from hdl.tppe import Tppe
 
 
@@ -81,6 +84,8 @@ class LockstepArray(Block):
         left, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
         lanes_ready, lanes_done = Signal(p.lanes), Signal(p.lanes)
         hits, corrected, idles, results = Signal(p.lanes), Signal(p.lanes), Signal(p.lanes), Signal(p.lanes)
+        after_chunk, after_column, after_tile, after_known = (
+            Signal(range(p.max_chunks + 1)), Signal(16), Signal(16), Signal(16))
         weights_ready, no_chunks = Signal(), Signal()
         byte_mask = Cat((bytes_b > i).replicate(8) for i in range(p.chunk_bits // 8))
         m.d.comb += [
@@ -92,11 +97,11 @@ class LockstepArray(Block):
             ready.eq(running & have_params & row_seen & weights_ready & ~no_chunks),
             go.eq(ready & lanes_ready.all()),
             advance.eq(go & lanes_done.all()),
-            last_chunk.eq(chunk == layer.chunks - 1),
-            last_column.eq(column_index == self.columns - 1),
-            last_tile_of_columns.eq(column_tile == layer.column_tiles - 1),
+            after_chunk.eq(chunk + 1), last_chunk.eq(after_chunk == layer.chunks),
+            after_column.eq(column_index + 1), last_column.eq(after_column == self.columns),
+            after_tile.eq(column_tile + 1), last_tile_of_columns.eq(after_tile == layer.column_tiles),
             self.mask_take.eq(Mux(advance, bytes_b, 0)), self.value_take.eq(Mux(advance, ones, 0)),
-            next_chunk.eq(Mux(last_chunk, 0, chunk + 1)),
+            next_chunk.eq(Mux(last_chunk, 0, after_chunk)),
             table.r_en.eq(fetch_row | advance), table.r_addr.eq(Mux(advance, next_chunk, 0)),
             self.chunk_done.eq(advance), self.match_count.eq(count_ones(m, hits)),
             self.corrections.eq(count_ones(m, corrected)),
@@ -108,15 +113,17 @@ class LockstepArray(Block):
         put = Signal()
         m.d.comb += [
             column.bias.eq(self.param_window[:32]), column.threshold.eq(self.param_window[32:]),
-            column.tile_end.eq((known == self.columns - 1) & last_tile_of_columns),
+            column.tile_end.eq((after_known == self.columns) & last_tile_of_columns),
             put.eq(running & (known != self.columns) & (self.param_fill != 0)),
-            have_params.eq(ahead != 0),
+            have_params.eq(ahead != 0), after_known.eq(known + 1),
             column_fifo.i.payload.eq(column), column_fifo.i.valid.eq(put),
             self.param_take.eq(put & column_fifo.i.ready),
         ]
         column_done = Signal()
         m.d.comb += column_done.eq(Mux(no_chunks, have_params, advance & last_chunk))
-        m.d.sync += [known.eq(known + self.param_take), ahead.eq(ahead + self.param_take - column_done)]
+        with m.If(self.param_take):
+            m.d.sync += known.eq(after_known)
+        m.d.sync += ahead.eq(ahead + self.param_take - column_done)
         with m.If(go):
             m.d.sync += first.eq(advance)
         with m.If(advance):
@@ -134,10 +141,10 @@ class LockstepArray(Block):
                                  known.eq(0)]
                     m.next = "RUN"
             with m.State("RUN"), m.If(column_done):
-                m.d.sync += column_index.eq(column_index + 1)
+                m.d.sync += column_index.eq(after_column)
                 with m.If(last_column):
                     m.d.comb += self.weight_close.eq(1)
-                    m.d.sync += [running.eq(0), column_tile.eq(column_tile + 1)]
+                    m.d.sync += [running.eq(0), column_tile.eq(after_tile)]
                     m.next = "WAIT"
                     with m.If(last_tile_of_columns):
                         m.d.sync += [column_tile.eq(0), left.eq(left - 1)]
@@ -152,6 +159,10 @@ class LockstepArray(Block):
         with m.If(self.layer_start):
             m.d.sync += [left.eq(self.tiles), column_tile.eq(0), in_half.eq(0)]
 
+        fills = [Signal(range(p.chunk_bits), name=f"fill_{lane}") for lane in range(p.lanes)]
+        fill, piece, here = Signal(range(p.chunk_bits)), Signal(p.chunk_bits), Signal(p.chunk_bits)
+        turned, free = place_piece(self.lane_data, fill)
+        m.d.comb += [fill.eq(reduce(or_, fills)), piece.eq(turned), here.eq(free)]
         for lane in range(p.lanes):
             buffer = SpikeBuffer(p)
             tppe = Tppe(p)
@@ -160,7 +171,8 @@ class LockstepArray(Block):
             m.d.comb += [
                 buffer.i_mask.payload.eq(self.lane_mask), buffer.i_mask.valid.eq(self.lane_mask_valid[lane]),
                 self.lane_mask_ready[lane].eq(buffer.i_mask.ready),
-                buffer.i_value.p.data.eq(self.lane_data), buffer.i_value.p.bits.eq(self.lane_bits),
+                fills[lane].eq(Mux(self.lane_value_valid[lane], buffer.fill, 0)),
+                buffer.i_value.p.data.eq(piece), buffer.i_value.p.here.eq(here), buffer.i_value.p.bits.eq(self.lane_bits),
                 buffer.i_value.p.flush.eq(self.lane_flush), buffer.i_value.valid.eq(self.lane_value_valid[lane]),
                 buffer.fill_half.eq(self.fill_half), buffer.read_half.eq(in_half), idles[lane].eq(buffer.idle),
                 buffer.chunk_en.eq(table.r_en), buffer.chunk.eq(table.r_addr),

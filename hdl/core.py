@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib.wiring import In, Out, connect
 
 from golden.arch import Arch
-from golden.formats import STATS
+from golden.formats import PLACE_BITS, STATS
 from hdl.array import LockstepArray
 from hdl.block import Block
 from hdl.bus.fetch import ReadPort
@@ -78,7 +78,7 @@ class Core(Block):
         members, visits = Signal(16), Signal(32)
         m.d.comb += [
             members.eq(Mux(layer.or_pool, layer.pool_kernel * layer.pool_kernel, 1)),
-            visits.eq(layer.row_tiles * members),
+            visits.eq(layer.row_tiles[:PLACE_BITS] * members),
             sequencer.progress.eq(read_port.beats | store.beats | array.chunk_done | array.column.valid & array.column.ready),
             sequencer.start.eq(self.start), sequencer.base.eq(self.base),
             sequencer.program_offset.eq(self.program_offset), sequencer.stats_offset.eq(self.stats_offset),

@@ -1,10 +1,19 @@
 """Fast prefix sum: number of set bits below a position, combinational."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from hdl.block import Block
 from hdl.count_ones import count_ones
+
+
+def places_below(position: Value) -> Value:
+    """Return one bit for each place that ``position`` can name, set where the place is below it."""
+    below: Value = Const(0, 1)
+    for bit in position:
+        every = bit.replicate(len(below))
+        below = Cat(below | every, below & every)
+    return below
 
 
 class FastPrefixSum(Block):
@@ -48,7 +57,7 @@ class FastPrefixSum(Block):
         word_bits = min(64, self.params)
         low, high = self.position[:(word_bits - 1).bit_length()], self.position[(word_bits - 1).bit_length():]
         below_low = Signal(word_bits)
-        m.d.comb += below_low.eq((1 << low) - 1)
+        m.d.comb += below_low.eq(places_below(low))
         counts = []
         last = self.params // word_bits - 1
         for index in range(last + 1):

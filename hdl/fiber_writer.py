@@ -5,7 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import CURRENT_BYTES
+from golden.formats import CURRENT_BYTES, PLACE_BITS
 from hdl.block import Block
 from hdl.bus.ram import Ram
 from hdl.compressor import Compressor
@@ -59,7 +59,7 @@ class FiberWriter(Block):
         masks, values = Signal(p.lanes), Signal(p.lanes)
         lane, of_mask, sending, done, wanted = (
             Signal(range(max(2, p.lanes))), *(Signal(name=n) for n in ("of_mask", "sending", "done", "wanted")))
-        pixel, piece, place = Signal(32), Signal(16), Signal(32)
+        pixel, piece, place = Signal(PLACE_BITS), Signal(16), Signal(32)
         entries = data.ArrayLayout(data.StructLayout({"bytes": 16, "bits": 3, "byte": 7}), p.lanes)
         m.submodules.ends = ends = Ram(entries.size, p.resume_tiles)
         before, after = Signal(entries), Signal(entries)
@@ -77,9 +77,8 @@ class FiberWriter(Block):
             ends.r_en.eq(load), ends.r_addr.eq(self.tile), ends.w_en.eq(ending), ends.w_addr.eq(self.tile),
             ends.w_data.eq(after), before.eq(Mux(layer.resume, ends.r_data, 0)),
             pixel.eq(self.tile * p.lanes + lane), piece.eq(chosen("_index")),
-            place.eq(Mux(of_mask, layer.out_masks + pixel * layer.out_mask_stride,
-                         layer.out_values + pixel * layer.out_slot_stride
-                         + Array(entry.bytes for entry in before)[lane])),
+            place.eq(Mux(of_mask, layer.out_masks, layer.out_values + Array(entry.bytes for entry in before)[lane])
+                     + pixel * Mux(of_mask, layer.out_mask_stride, layer.out_slot_stride)[:PLACE_BITS]),
             wanted.eq(self.present.bit_select(lane, 1)),
             o.valid.eq(sending & wanted), o.p.data.eq(chosen("")), o.p.bytes.eq(chosen("_bytes")),
             o.p.address.eq(self.base + place + piece * (p.chunk_bits // 8)),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import Arch
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
-from hdl.fast_prefix_sum import FastPrefixSum
+from hdl.fast_prefix_sum import FastPrefixSum, places_below
 from hdl.priority_encoder import PriorityEncoder
 from hdl.spike_buffer import row_chunk_layout
 
@@ -68,7 +68,7 @@ class InnerJoin(Block):
             self.hit.eq(self.go & ~encoder.none),
             self.weight.eq(self.values.word_select(prefix.offset, p.weight_bits)),
             group.eq(encoder.position >> 4),
-            below.eq(self.row.mask.word_select(group, 16) & ((Const(1, 17) << encoder.position[:4]) - 1)),
+            below.eq(self.row.mask.word_select(group, 16) & places_below(encoder.position[:4])),
             local.eq(sum(below[bit] for bit in range(16))),
             index.eq(self.row.base + bases[group] + local),
             last.eq(self.go & self.last),

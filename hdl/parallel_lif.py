@@ -112,25 +112,26 @@ class ParallelLif(Block):
         """Return (fires, (membrane, threshold still owed)) of one timestep."""
         p = self.params
         x, strict, k = job.x[place], job.strict, job.leak_shift
-        threshold = Value.cast(job.threshold) << p.fraction_bits
         h = Signal(signed(len(v)), name=f"h_{place}")          # lowering proves that no membrane leaves its width
         v_next = Signal(signed(len(v)), name=f"v_{place}")
+        above = Signal(signed(len(v) + 1), name=f"above_{place}")
         fire = Signal(name=f"fire_{place}")
+        threshold = job.threshold << p.fraction_bits
         debt = Mux(owed, threshold, 0)
         if p.leak == "2^-k":
-            rounding = Cat(strict & (k != 0), strict & (k == 2))
-            decaying = Signal(signed(len(v) + 2), name=f"decaying_{place}")     # v + x + rounding
-            decayed = Mux(k == 0, decaying, Mux(k == 1, decaying >> 1, decaying >> 2))
-            m.d.comb += [
-                decaying.eq(v + rounding + Mux(job.decay_input, x, 0)),
-                h.eq(decayed + Mux(job.decay_input, 0, x) - debt),
-            ]
+            halved = job.decay_input & (k == 1)
+            lost = Mux(k == 0, 0, Mux(k == 1, v[0], v[0] | v[1]))
+            carry = Mux(halved, Mux(strict, v[0] | x[0], v[0] & x[0]), strict & lost)
+            decayed = Mux(k == 0, v, Mux(k == 1, v >> 1, v >> 2)).as_signed()
+            current = Mux(halved, x >> 1, x).as_signed()
+            total = Cat(1, decayed).as_signed() + Cat(carry, current).as_signed()
+            m.d.comb += h.eq((total >> 1) - debt)
         else:
             gone = Mux(k == 0, v, Mux(k == 1, v >> 1, Mux(k == 2, v >> 2, v >> 3)))
             m.d.comb += h.eq(v - gone + (x << p.fraction_bits) - debt)
-        soft = Mux(fire & (job.reset == Reset.SOFT), threshold, 0)
         m.d.comb += [
-            fire.eq((h > threshold) | ((h == threshold) & ~strict)),
-            v_next.eq(Mux(fire & (job.reset == Reset.HARD), 0, h - soft)),
+            above.eq(h - threshold),
+            fire.eq((above >= 0) & ~(strict & (above == 0))),
+            v_next.eq(Mux(fire & (job.reset == Reset.HARD), 0, Mux(fire & (job.reset == Reset.SOFT), above, h))),
         ]
         return fire, (v_next, fire & (job.reset == Reset.SOFT_DELAYED))

@@ -1,6 +1,6 @@
 """Step sums of one lane: what the word bits of each pass add to each timestep."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,24 +41,25 @@ class PassSum(Block):
 
     def build(self) -> Module:
         m, p, op = Module(), self.params, self.op
-        dot, plane = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits))
-        old, new = Signal(signed(p.stream_bits)), Signal(signed(p.stream_bits))
+        dot, shared = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits))
+        old, larger, replaced, negate = Signal(signed(p.stream_bits)), Signal(), Signal(), Signal()
+        operate = op.identity | op.plane | op.load
         m.d.comb += [
             dot.eq(self.dots.as_value().word_select(op.bit, p.acc_bits)),
-            plane.eq(Mux(op.negate, -(dot << op.shift), dot << op.shift)),
+            negate.eq(op.plane & op.negate),
+            shared.eq(Mux(op.plane, (dot << op.shift)[: p.stream_bits] ^ op.negate.replicate(p.stream_bits), self.current)),
             old.eq(self.sums.as_value().word_select(self.current_step, p.stream_bits)),
-            new.eq(Mux(self.current_max, Mux(self.current_first | (self.current > old), self.current, old),
-                       old + self.current)),
+            larger.eq(self.current_first | (self.current > old)),
+            replaced.eq(self.current_max & ~operate),
         ]
         for t in range(p.t_max):
-            total = self.sums[t]
+            total, here = self.sums[t], Signal(name=f"here_{t}")
             start, addend = Signal(signed(p.stream_bits), name=f"start_{t}"), Signal(signed(p.stream_bits), name=f"addend_{t}")
             m.d.comb += [
-                start.eq(Mux(op.first | op.load, op.bias, total)),
-                addend.eq(Mux(op.steps[t] & ~op.load, Mux(op.identity, self.dots[t], plane), 0)),
+                here.eq(Mux(operate, op.steps[t] & ~op.load, self.current_step == t)),
+                start.eq(Mux(replaced, 0, Mux(operate & (op.first | op.load), op.bias, total))),
+                addend.eq(Mux(here, Mux(op.identity, self.dots[t], shared), 0)),
             ]
-            with m.If(op.identity | op.plane | op.load):
-                m.d.sync += total.eq(start + addend)
-            with m.Elif(self.current_valid & (self.current_step == t)):
-                m.d.sync += total.eq(new)
+            with m.If(operate | (self.current_valid & here & (larger | ~self.current_max))):
+                m.d.sync += total.eq((Cat(1, start).as_signed() + Cat(negate & here, addend).as_signed()) >> 1)
         return m

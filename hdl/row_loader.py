@@ -19,6 +19,12 @@ class RowLoader(Block):
     so both kinds of reads are in flight at the same time. A tile is done when its last value is in its lane
     and all laggy sums have ended; the loader then fills the other half as soon as the array has released it.
 
+    Cycles from ``layer_start`` to ``full`` at a memory latency of 1, for a tile of one pass whose mask pieces do not
+    cross a beat: 26, one per step of the walk (lanes x chunks, absent lanes too), one per beat of masks. Values that
+    outlast the masks: 26, the steps and beats of masks up to the last chunk of lane 0, one per piece of values, one
+    per row of values that starts a beat of its own, one more if the last lane has no values. A further tile takes one
+    less after the tile before.
+
     Members
     -------
     layer_start : In(1), a layer starts: restart at its first tile
@@ -49,14 +55,17 @@ class RowLoader(Block):
         m, p = Module(), self.params
         piece = p.chunk_bits // 8
         lane_width = max(1, (p.lanes - 1).bit_length())
+        bits_width = p.row_value_bits.bit_length()
         mask_user = data.StructLayout({
             "lane": lane_width, "fiber_end": 1, "row_end": 1, "value_address": p.address_bits})
-        value_user = data.StructLayout({"lane": lane_width, "bits": 24, "row_end": 1})
+        value_user = data.StructLayout({"lane": lane_width, "bits": bits_width, "row_end": 1})
         m.submodules.walker = walker = Walker(p)
         m.submodules.mask_fetch = masks = Fetch(
-            p.data_bits, p.address_bits, piece, mask_user.size, p.outstanding, p.burst_beats)
+            p.data_bits, p.address_bits, piece, mask_user.size, p.outstanding, p.burst_beats,
+            piece.bit_length())
         m.submodules.value_fetch = values = Fetch(
-            p.data_bits, p.address_bits, piece, value_user.size, p.outstanding, p.burst_beats)
+            p.data_bits, p.address_bits, piece, value_user.size, p.outstanding, p.burst_beats,
+            (p.row_value_bits // 8).bit_length())
         connect(m, flipped(self.descriptor), walker.descriptor)
         connect(m, masks.ar, flipped(self.mask_ar))
         connect(m, flipped(self.mask_r), masks.r)
@@ -91,9 +100,9 @@ class RowLoader(Block):
         ]
 
         user = data.View(mask_user, masks.o.p.user)
-        mask, ones, total = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1)), Signal(24)
-        counts = Array(Signal(16, name=f"count_{i}") for i in range(p.lanes))
-        bits = Signal(24)
+        mask, ones, total = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1)), Signal(p.index_bits)
+        counts = Array(Signal(p.index_bits, name=f"count_{i}") for i in range(p.lanes))
+        bits = Signal(bits_width)
         lane_ready, taken, need_value = Signal(), Signal(), Signal()
         value = Signal(value_user)
         m.d.comb += [
@@ -116,7 +125,7 @@ class RowLoader(Block):
             m.d.sync += counts[user.lane].eq(Mux(user.fiber_end, 0, total))
 
         tail = data.View(value_user, values.o.p.user)
-        given, rest, size = Signal(24), Signal(24), Signal(range(p.chunk_bits + 1))
+        given, rest, size = Signal(bits_width), Signal(bits_width), Signal(range(p.chunk_bits + 1))
         flush = Signal()
         m.d.comb += [
             rest.eq(tail.bits - given),

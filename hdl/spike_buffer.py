@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -20,8 +20,20 @@ def row_chunk_layout(p: Arch) -> data.StructLayout:
 
 
 def piece_layout(p: Arch) -> data.StructLayout:
-    """Return one piece of packed words: ``bits`` of ``data`` are valid, the rest is 0; ``flush`` ends the row."""
-    return data.StructLayout({"data": p.chunk_bits, "bits": range(p.chunk_bits + 1), "flush": 1})
+    """Return one piece of packed words; ``flush`` ends the row.
+
+    ``data`` has ``bits`` bits and is 0 above them, then turned left by the bits that its line holds so far; ``here``
+    marks the places of that line that are free.
+    """
+    return data.StructLayout({"data": p.chunk_bits, "here": p.chunk_bits, "bits": range(p.chunk_bits + 1), "flush": 1})
+
+
+def place_piece(piece: Value, fill: Value) -> tuple[Value, Value]:
+    """Return (data, here) of a piece whose first bit goes to place ``fill`` of a line."""
+    width, turned = len(piece), piece
+    for bit in range(len(fill)):
+        turned = Mux(fill[bit], turned.rotate_left(1 << bit), turned)
+    return turned, (Const((1 << width) - 1, width) << fill)[:width]
 
 
 class SpikeBuffer(Block):
@@ -35,8 +47,9 @@ class SpikeBuffer(Block):
     -------
     i_mask : In(stream), chunk_bits
         Chunks of the row in order.
-    i_value : In(stream), {data, bits, flush}
-        Packed words in order, ``bits`` of them valid, the rest 0; ``flush`` ends the row.
+    i_value : In(stream), `piece_layout`
+        Packed words in order, in their place; ``flush`` ends the row.
+    fill : Out, bits that the line holds so far, for `place_piece`
     fill_half, read_half : In(1)
     chunk_en, chunk, row : read of a row chunk
     word_en, word_address, line : read of a line of words; ``word_address`` is a bit address
@@ -53,6 +66,7 @@ class SpikeBuffer(Block):
             "i_mask": In(stream.Signature(p.chunk_bits)),
             "i_value": In(stream.Signature(piece_layout(p))),
             "fill_half": In(1), "read_half": In(1), "idle": Out(1),
+            "fill": Out(range(p.chunk_bits)),
             "chunk_en": In(1), "chunk": In(range(p.max_chunks)), "row": Out(row_chunk_layout(p)),
             "word_en": In(1), "word_address": In(range(p.row_value_bits)), "line": Out(p.chunk_bits),
         })
@@ -82,26 +96,26 @@ class SpikeBuffer(Block):
         with m.If(laggy.o.valid):
             m.d.sync += [chunk.eq(chunk + 1), base.eq(base + laggy.o.p.count)]
 
-        line, partial, fill = Signal(range(p.row_value_lines + 1)), Signal(p.chunk_bits), Signal(range(p.chunk_bits))
-        joined, stop = Signal(2 * p.chunk_bits), Signal(range(2 * p.chunk_bits))
+        line, partial, joined = Signal(range(p.row_value_lines + 1)), Signal(p.chunk_bits), Signal(p.chunk_bits)
+        stop = Signal(range(2 * p.chunk_bits))
         full = Signal()
         m.d.comb += [
-            joined.eq(partial | (value.p.data << fill)),
-            stop.eq(fill + value.p.bits),
-            full.eq(stop >= p.chunk_bits),
+            joined.eq(partial | (value.p.data & value.p.here)),
+            stop.eq(self.fill + value.p.bits),
+            full.eq(stop[-1]),
             value.ready.eq(1),
-            words.w_addr.eq(_half(self.fill_half, p.row_value_lines) + line), words.w_data.eq(joined[: p.chunk_bits]),
+            words.w_addr.eq(_half(self.fill_half, p.row_value_lines) + line), words.w_data.eq(joined),
             words.w_en.eq(value.valid & (full | (value.p.flush & (stop != 0)))),
             words.r_en.eq(self.word_en),
             words.r_addr.eq(_half(self.read_half, p.row_value_lines) + (self.word_address >> _log2(p.chunk_bits))),
             self.line.eq(words.r_data),
         ]
         with m.If(value.valid & value.p.flush):
-            m.d.sync += [partial.eq(0), fill.eq(0), line.eq(0), chunk.eq(0), base.eq(0)]
+            m.d.sync += [partial.eq(0), self.fill.eq(0), line.eq(0), chunk.eq(0), base.eq(0)]
         with m.Elif(value.valid):
             m.d.sync += [
-                partial.eq(Mux(full, joined[p.chunk_bits :], joined[: p.chunk_bits])),
-                fill.eq(stop[: len(fill)]), line.eq(line + full)]
+                partial.eq(Mux(full, value.p.data & ~value.p.here, joined)),
+                self.fill.eq(stop[:-1]), line.eq(line + full)]
         return m
 
 

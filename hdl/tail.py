@@ -5,25 +5,27 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import CURRENT_BYTES, MAX_PASSES, PLANE_WORD
+from golden.formats import CURRENT_BYTES, MAX_PASSES, PASS, PLACE_BITS, PLANE_WORD
 from hdl.array import column_layout
 from hdl.block import Block
 from hdl.bus.ram import Ram
-from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
+from hdl.descriptor import LAYER_LAYOUT, capture, descriptor_bus
 from hdl.fiber_writer import FiberWriter, piece_layout
 from hdl.neuron_stage import NeuronStage
 from hdl.pass_sum import PassSum, operation
 from hdl.residual import current_layout
 from hdl.tile_walk import TileWalk
 
+PASS_KEPT = data.StructLayout({field.name: field.width for field in PASS if field.name in ("identity", "planes", "steps")})
+
 
 class Tail(Block):
     """Finish the outputs of all lanes, column after column.
 
-    Twin of `golden.run.run` from the sums on. A column takes 3 cycles, one per identity pass, one more than its
-    planes for any other pass, and one per current of the residual; the neurons run beside the next column. Stored
-    currents and read-outs leave one step a cycle. Compressed pieces leave one in two cycles; the
-    neurons wait while a piece waits.
+    Twin of `golden.run.run` from the sums on. A column takes 3 cycles, one per identity pass, and one more than its
+    planes for any other pass; a residual costs its entries up to ``end`` in place of one of the 3; stored currents take
+    ``steps`` cycles per present lane plus 1 per absent lane, and so does a read-out. OR-pool and mask cost nothing: the
+    neurons run beside the next column. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
     -------
@@ -59,19 +61,22 @@ class Tail(Block):
         sums = [PassSum(p) for _ in range(p.lanes)]
         for lane_number, unit in enumerate(sums):
             m.submodules[f"sum_{lane_number}"] = unit
-        identity, plane_count, pass_steps = self._keep_passes(m, planes)
+        m.submodules.passes = passes = Ram(PASS_KEPT.size, MAX_PASSES)
+        self._keep_passes(m, planes, passes)
+        kept, next_number = data.View(PASS_KEPT, passes.r_data), Signal(range(MAX_PASSES))
 
         op = operation(p).create()
         number, bit, following, last_pass = Signal(range(MAX_PASSES)), Signal(4), Signal(4), Signal()
         plane, residual, store = planes.r_data, self.residual, self.store
         lane, step = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max)))
         total, column = Signal(signed(32)), Signal(16)
-        current, pixel, send, last_step = Signal(signed(32)), Signal(32), Signal(), Signal()
+        current, pixel, send, last_step = Signal(signed(32)), Signal(PLACE_BITS), Signal(), Signal()
         of_fibers, waiting = Signal(), Signal()
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
-            last_pass.eq(number == layer.passes - 1), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
+            last_pass.eq(number + 1 == layer.passes), next_number.eq(number),
+            passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
             pixel.eq(walk.tile * p.lanes + lane),
             current.eq(lane_sums[lane].word_select(step, p.stream_bits).as_signed()),
@@ -80,7 +85,8 @@ class Tail(Block):
         ]
         with m.FSM(name="columns"):
             with m.State("COLUMN"):
-                m.d.sync += [number.eq(0), bit.eq(0)]
+                m.d.comb += next_number.eq(0)
+                m.d.sync += bit.eq(0)
                 with m.If(self.column.valid & walk.ready):
                     m.d.comb += op.load.eq(layer.passes == 0)
                     m.next = "PASS"
@@ -88,9 +94,8 @@ class Tail(Block):
                         m.next = "RESIDUAL"
             with m.State("PASS"):
                 m.d.comb += planes.r_en.eq(1)
-                with m.If(self.i.valid & identity.bit_select(number, 1)):
-                    m.d.comb += [op.identity.eq(1), op.steps.eq(pass_steps[number]), self.i.ready.eq(1)]
-                    m.d.sync += number.eq(number + 1)
+                with m.If(self.i.valid & kept.identity):
+                    m.d.comb += [op.identity.eq(1), op.steps.eq(kept.steps), self.i.ready.eq(1), next_number.eq(number + 1)]
                     with m.If(last_pass):
                         m.next = "RESIDUAL"
                 with m.Elif(self.i.valid):
@@ -100,9 +105,9 @@ class Tail(Block):
                     planes.r_en.eq(1), planes.r_addr.eq(Cat(following, number)),
                     op.plane.eq(1), op.steps.eq(plane[:16]), op.shift.eq(plane[16:21]), op.negate.eq(plane[21])]
                 m.d.sync += bit.eq(following)
-                with m.If(bit == plane_count[number] - 1):
-                    m.d.comb += self.i.ready.eq(1)
-                    m.d.sync += [number.eq(number + 1), bit.eq(0)]
+                with m.If(following == kept.planes[:4]):
+                    m.d.comb += [self.i.ready.eq(1), next_number.eq(number + 1)]
+                    m.d.sync += bit.eq(0)
                     m.next = "PASS"
                     with m.If(last_pass):
                         m.next = "RESIDUAL"
@@ -155,6 +160,7 @@ class Tail(Block):
             self.word_column.eq(neurons.column),
             of_fibers.eq(fibers.o.valid & ~waiting), fibers.o.ready.eq(store.ready & of_fibers),
         ]
+        m.d.sync += number.eq(next_number)
         m.d.sync += waiting.eq(send & ~of_fibers & ~store.ready)
         with m.If(of_fibers):
             m.d.comb += [store.valid.eq(1), store.payload.eq(fibers.o.payload)]
@@ -162,25 +168,20 @@ class Tail(Block):
             m.d.comb += [
                 store.valid.eq(send), store.p.bytes.eq(CURRENT_BYTES),
                 store.p.data.eq(Mux(layer.readout, total + current, current)[:32]),
-                store.p.address.eq(self.base + layer.currents + pixel * layer.current_stride + CURRENT_BYTES
+                store.p.address.eq(self.base + layer.currents + pixel * layer.current_stride[:22] + CURRENT_BYTES
                                    * Mux(layer.readout, column, column * layer.steps + step)),
             ]
         return m
 
-    def _keep_passes(self, m: Module, planes: Ram) -> tuple[Signal, Array, Array]:
-        bus, identity = self.descriptor, Signal(MAX_PASSES)
-        plane_count = Array(Signal(8, name=f"planes_{i}") for i in range(MAX_PASSES))
-        pass_steps = Array(Signal(16, name=f"pass_steps_{i}") for i in range(MAX_PASSES))
+    def _keep_passes(self, m: Module, planes: Ram, passes: Ram) -> None:
+        bus, fields = self.descriptor, Signal(PASS_KEPT)
         record = (bus.record - 1)[:5]
         m.d.comb += [
             planes.w_en.eq(bus.valid & (bus.record != 0) & (bus.word >= PLANE_WORD)),
             planes.w_addr.eq(Cat(bus.word[:4], record)), planes.w_data.eq(bus.data),
+            passes.w_en.eq(bus.valid & (bus.record != 0) & (bus.word == PLANE_WORD)),
+            passes.w_addr.eq(record), passes.w_data.eq(fields),
         ]
-        with m.If(bus.valid & (bus.record != 0)), m.Switch(bus.word):
-            with m.Case(6):
-                m.d.sync += identity.bit_select(record, 1).eq(bus.data[4])
-            with m.Case(7):
-                m.d.sync += plane_count[record].eq(bus.data[8:16])
-            with m.Case(8):
-                m.d.sync += pass_steps[record].eq(bus.data[:16])
-        return identity, plane_count, pass_steps
+        with m.If(bus.valid):
+            capture(m, tuple(field for field in PASS if field.name in PASS_KEPT.members), fields, word=bus.word,
+                    value=bus.data)

@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Signal, Value, signed
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
+from golden.formats import PLACE_BITS
 from hdl.block import Block
 from hdl.descriptor import LAYER_LAYOUT
 
@@ -35,9 +36,9 @@ class TileWalk(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         y0, x0, y, x = (Signal(16, name=n) for n in ("y0", "x0", "y", "x"))
-        at_y, at_x, here = Signal(signed(26)), Signal(signed(26)), Signal()
+        at_y, at_x, here = Signal(signed(PLACE_BITS)), Signal(signed(PLACE_BITS)), Signal()
         member_y, member_x, left, lane = Signal(8), Signal(8), Signal(32), Signal(range(max(2, p.lanes)))
-        last_x, last_y = Signal(), Signal()
+        last_x, last_y, after_x, after_member_x, after_member_y = Signal(), Signal(), Signal(16), Signal(8), Signal(8)
 
         def within(value: Signal, size: Signal) -> Value:
             return (value >= 0) & (value < Cat(size, Const(0, 1)).as_signed())
@@ -47,8 +48,9 @@ class TileWalk(Block):
             at_x.eq((x * layer.pool_stride).as_signed() - layer.pool_padding + member_x),
             here.eq((y < layer.out_height)
                     & (~layer.or_pool | (within(at_y, layer.height) & within(at_x, layer.width)))),
-            last_x.eq(~layer.or_pool | (member_x == layer.pool_kernel - 1)),
-            last_y.eq(~layer.or_pool | (member_y == layer.pool_kernel - 1)),
+            after_x.eq(x + 1), after_member_x.eq(member_x + 1), after_member_y.eq(member_y + 1),
+            last_x.eq(~layer.or_pool | (after_member_x == layer.pool_kernel)),
+            last_y.eq(~layer.or_pool | (after_member_y == layer.pool_kernel)),
             self.last_member.eq(last_x & last_y), self.first_member.eq((member_x == 0) & (member_y == 0)),
             self.member.eq(member_y * layer.pool_kernel + member_x),
             self.idle.eq(~self.layer_start & (left == 0)),
@@ -59,17 +61,17 @@ class TileWalk(Block):
                 m.next = "LANES"
             with m.State("LANES"):
                 m.d.sync += [self.present.bit_select(lane, 1).eq(y < layer.out_height),
-                             self.in_map.bit_select(lane, 1).eq(here), lane.eq(lane + 1), x.eq(x + 1)]
-                with m.If(x == layer.out_width - 1):
+                             self.in_map.bit_select(lane, 1).eq(here), lane.eq(lane + 1), x.eq(after_x)]
+                with m.If(after_x == layer.out_width):
                     m.d.sync += [x.eq(0), y.eq(y + 1)]
                 with m.If(lane == p.lanes - 1):
                     m.next = "READY"
             with m.State("READY"):
                 m.d.comb += self.ready.eq(1)
                 with m.If(self.next):
-                    m.d.sync += member_x.eq(member_x + 1)
+                    m.d.sync += member_x.eq(after_member_x)
                     with m.If(last_x):
-                        m.d.sync += [member_x.eq(0), member_y.eq(member_y + 1)]
+                        m.d.sync += [member_x.eq(0), member_y.eq(after_member_y)]
                     with m.If(self.last_member):
                         m.d.sync += [member_y.eq(0), self.tile.eq(self.tile + 1), left.eq(left - 1), y0.eq(y), x0.eq(x)]
                     m.next = "IDLE"

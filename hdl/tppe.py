@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
-from golden.arch import Arch
+from golden.arch import Arch, word_bits
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.inner_join import InnerJoin
@@ -57,23 +57,26 @@ class Tppe(Block):
             total.eq(pseudo + Mux(join.hit, hit_weight, 0)),
             sums.i.valid.eq(self.go & self.last), sums.i.payload.eq(total),
         ]
-        with m.If(self.go):
+        with m.If(self.go & self.last):
+            m.d.sync += pseudo.eq(0)
+        with m.Elif(self.go):
             m.d.sync += pseudo.eq(total)
-            with m.If(self.last):
-                m.d.sync += pseudo.eq(0)
 
         busy, match, last, shift = Signal(), Signal(), Signal(), Signal(range(p.chunk_bits))
         weight = Signal(signed(p.weight_bits))
         address = Signal(range(p.row_value_bits))
-        retire, word, kept = Signal(), Signal(p.t_max), Signal(16)
+        group_log2 = word_bits(p.t_max).bit_length() - 1
+        log2 = self.word_log2[: max(1, group_log2.bit_length())]
+        retire, group, word, kept = Signal(), Signal(1 << group_log2), Signal(p.t_max), Signal(1 << group_log2)
         corrections = [Signal(signed(p.acc_bits), name=f"correction_{b}") for b in range(p.t_max)]
         m.d.comb += [
-            address.eq(join.o.p.index << self.word_log2),
+            address.eq(join.o.p.index << log2),
             retire.eq(busy & (~last | ((~o.valid | o.ready) & sums.o.valid))),
             join.o.ready.eq(~busy | retire),
             self.word_en.eq(join.o.valid & join.o.ready), self.word_address.eq(address),
-            kept.eq((1 << (1 << self.word_log2)) - 1),
-            word.eq(self.line.bit_select(shift, p.t_max) & kept),
+            kept.eq(((1 << (1 << log2)) - 1)[: len(kept)]),
+            group.eq(self.line.word_select(shift >> group_log2, 1 << group_log2)),
+            word.eq((group >> shift[:group_log2]) & kept),
             self.corrected.eq(retire & match & ((word | ((1 << p.t_max) - 1 << self.steps)[: p.t_max]) != (1 << p.t_max) - 1)),
             sums.o.ready.eq(retire & last),
         ]
@@ -85,10 +88,10 @@ class Tppe(Block):
         for b, correction in enumerate(corrections):
             missing = Signal(signed(p.acc_bits), name=f"corrected_{b}")
             m.d.comb += missing.eq(correction + Mux(match & ~word[b], weight, 0))
-            with m.If(retire):
+            with m.If(retire & last):
+                m.d.sync += [correction.eq(0), o.payload[b].eq(sums.o.payload.as_signed() - missing)]
+            with m.Elif(retire):
                 m.d.sync += correction.eq(missing)
-                with m.If(last):
-                    m.d.sync += [correction.eq(0), o.payload[b].eq(sums.o.payload.as_signed() - missing)]
         with m.If(retire & last):
             m.d.sync += o.valid.eq(1)
         return m

@@ -5,7 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import MAX_PASSES, PASS
+from golden.formats import MAX_PASSES, PASS, PLACE_BITS
 from hdl.block import Block
 from hdl.bus.ram import Ram
 from hdl.descriptor import LAYER_LAYOUT, PASS_LAYOUT, capture, descriptor_bus
@@ -64,13 +64,16 @@ class Walker(Block):
         lane, chunk = Signal(range(max(2, p.lanes))), Signal(range(p.max_chunks))
         y0, x0, y, x = (Signal(16, name=name) for name in ("y0", "x0", "y", "x"))
         member_y, member_x = Signal(8), Signal(8)
-        signed_width = 26
+        signed_width = PLACE_BITS
         center_y, center_x = Signal(signed(signed_width)), Signal(signed(signed_width))
         tap_at_y, tap_at_x = Signal(signed(signed_width)), Signal(signed(signed_width))
-        in_map, pixel = Signal(), Signal(32)
+        in_map, pixel = Signal(), Signal(PLACE_BITS)
         last_lane, last_chunk, last_x, last_y, last_pass = (
             Signal(name=f"last_{n}") for n in ("lane", "chunk", "x", "y", "pass"))
-        step = Signal()
+        step, end_x = Signal(), Signal()
+        after_x, after_y, after_chunk = (Signal(16, name=f"after_{name}") for name in ("x", "y", "chunk"))
+        after_tap_y, after_tap_x, after_member_y, after_member_x, after_pass = (
+            Signal(8, name=f"after_{name}") for name in ("tap_y", "tap_x", "member_y", "member_x", "pass"))
         origin = Signal(p.address_bits)
 
         def between(value: Signal, limit: Signal) -> Value:
@@ -87,13 +90,16 @@ class Walker(Block):
                       & between(tap_at_y, fields.height) & between(tap_at_x, fields.width)),
             pixel.eq(tap_at_y[:16] * fields.width + tap_at_x[:16]),
             origin.eq(self.base + Mux(fields.input, self.input_offset, 0)),
-            last_lane.eq(lane == p.lanes - 1), last_chunk.eq(tap_chunk == fields.tap_chunks - 1),
-            last_x.eq(tap_x == fields.kernel_width - 1), last_y.eq(tap_y == fields.kernel_height - 1),
-            last_pass.eq(number == layer.passes - 1),
-            o.p.address.eq(origin + fields.masks + pixel * fields.mask_stride + tap_chunk * (p.chunk_bits // 8)),
+            after_x.eq(x + 1), after_y.eq(y + 1), after_chunk.eq(tap_chunk + 1), after_tap_y.eq(tap_y + 1),
+            after_tap_x.eq(tap_x + 1), after_member_y.eq(member_y + 1), after_member_x.eq(member_x + 1),
+            after_pass.eq(number + 1),
+            last_lane.eq(lane == p.lanes - 1), last_chunk.eq(after_chunk == fields.tap_chunks),
+            last_x.eq(after_tap_x == fields.kernel_width), last_y.eq(after_tap_y == fields.kernel_height),
+            last_pass.eq(after_pass == layer.passes), end_x.eq(after_x == layer.out_width),
+            o.p.address.eq(origin + fields.masks + pixel * fields.mask_stride[:PLACE_BITS] + tap_chunk * (p.chunk_bits // 8)),
             self.chunk_bytes.eq(Mux(last_chunk, fields.last_bytes, p.chunk_bits // 8)),
             o.p.bytes.eq(Mux(in_map, self.chunk_bytes, 0)),
-            o.p.value_address.eq(origin + fields.values + pixel * fields.slot_stride),
+            o.p.value_address.eq(origin + fields.values + pixel * fields.slot_stride[:PLACE_BITS]),
             o.p.lane.eq(lane), o.p.fiber_end.eq(last_chunk),
             o.p.row_end.eq(last_lane & last_chunk & last_x & last_y & last_pass),
             step.eq(o.valid & o.ready),
@@ -121,29 +127,24 @@ class Walker(Block):
             with m.State("WALK"):
                 m.d.comb += o.valid.eq(1)
                 with m.If(step):
-                    with m.If(x == layer.out_width - 1):
-                        m.d.sync += [x.eq(0), y.eq(y + 1)]
-                    with m.Else():
-                        m.d.sync += x.eq(x + 1)
+                    m.d.sync += x.eq(after_x)
+                    with m.If(end_x):
+                        m.d.sync += [x.eq(0), y.eq(after_y)]
                     m.d.sync += lane.eq(lane + 1)
                     with m.If(last_lane):
-                        m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0), tap_chunk.eq(tap_chunk + 1), chunk.eq(chunk + 1)]
+                        m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0), tap_chunk.eq(after_chunk), chunk.eq(chunk + 1)]
                         with m.If(last_chunk):
-                            m.d.sync += [tap_chunk.eq(0), tap_x.eq(tap_x + 1)]
+                            m.d.sync += [tap_chunk.eq(0), tap_x.eq(after_tap_x)]
                             with m.If(last_x):
-                                m.d.sync += [tap_x.eq(0), tap_y.eq(tap_y + 1)]
+                                m.d.sync += [tap_x.eq(0), tap_y.eq(after_tap_y)]
                                 with m.If(last_y):
-                                    m.d.sync += [number.eq(number + 1), word.eq(0)]
+                                    m.d.sync += [number.eq(after_pass), word.eq(0)]
                                     m.next = "FIELDS"
                     with m.If(o.p.row_end):
-                        m.d.sync += member_x.eq(member_x + 1)
-                        with m.If(member_x == layer.pool_kernel - 1):
-                            m.d.sync += [member_x.eq(0), member_y.eq(member_y + 1)]
-                            with m.If(member_y == layer.pool_kernel - 1):
-                                m.d.sync += member_y.eq(0)
-                                with m.If(x == layer.out_width - 1):
-                                    m.d.sync += [x0.eq(0), y0.eq(y + 1)]
-                                with m.Else():
-                                    m.d.sync += [x0.eq(x + 1), y0.eq(y)]
+                        m.d.sync += member_x.eq(after_member_x)
+                        with m.If(after_member_x == layer.pool_kernel):
+                            m.d.sync += [member_x.eq(0), member_y.eq(after_member_y)]
+                            with m.If(after_member_y == layer.pool_kernel):
+                                m.d.sync += [member_y.eq(0), x0.eq(Mux(end_x, 0, after_x)), y0.eq(Mux(end_x, after_y, y))]
                         m.next = "IDLE"
         return m

@@ -3,7 +3,7 @@
 from typing import Any
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal
-from amaranth.lib import stream
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
@@ -12,7 +12,7 @@ from hdl.block import Block
 from hdl.bus.fetch import ar_signature
 from hdl.bus.ram import Ram
 from hdl.byte_stream import ByteStream
-from hdl.descriptor import LAYER_LAYOUT, layout
+from hdl.descriptor import LAYER_LAYOUT
 
 HEADER_BYTES = 64
 
@@ -62,36 +62,41 @@ class WeightBuffer(Block):
         head_beats = HEADER_BYTES // beat
         m.submodules.ram = ram = Ram(p.data_bits, 2 * half_words)
 
-        tile_fields = layout(TILE)
+        tile_fields = data.StructLayout({
+            "columns": 16, **dict.fromkeys(("bytes", "masks", "values"), range(half_words + 1))})
         heads = Array(Signal(tile_fields, name=f"head_{h}") for h in range(2))
         full = Signal(2)
         load_half, read_half = Signal(), Signal()
-        tiles_left, tile, address = Signal(48), Signal(16), Signal(p.address_bits)
+        rounds_left, tile, after_tile, address = Signal(32), Signal(16), Signal(16), Signal(p.address_bits)
         resident, last_tile = Signal(), Signal()
-        head, legal = heads[load_half], Signal()
-        m.d.comb += legal.eq(
-            (head.bytes[:log] == 0) & (head.bytes > HEADER_BYTES) & (head.bytes <= p.weight_bytes)
-            & (head.columns != 0) & (head.masks <= head.bytes) & (head.values <= head.bytes))
-        m.d.comb += [resident.eq(self.layer.column_tiles <= 2), last_tile.eq(tile == self.layer.column_tiles - 1)]
+        head, legal, outside = heads[load_half], Signal(), Signal()
+        m.d.comb += [
+            resident.eq(self.layer.column_tiles <= 2), after_tile.eq(tile + 1),
+            last_tile.eq(after_tile == self.layer.column_tiles),
+            legal.eq(~outside & (head.bytes > head_beats) & (head.columns != 0) & (head.masks <= head.bytes)
+                     & (head.values <= head.bytes)),
+        ]
 
-        asked, got, want = Signal(24), Signal(24), Signal(24)
+        asked, got, want, left = (Signal(range(half_words + 1), name=n) for n in ("asked", "got", "want", "left"))
         page = 4096 // beat
-        burst, to_page, room = Signal(24), Signal(range(page + 1)), Signal(24)
+        burst, to_page, room = Signal(range(half_words + 1)), Signal(range(page + 1)), Signal(range(half_words + 1))
         request, in_page = self.ar, Signal(range(page))
         m.d.comb += [
             request.p.address.eq(address + (asked << log)),
             in_page.eq((address >> log) + asked), to_page.eq(page - in_page),
-            room.eq(Mux(want - asked > p.burst_beats, p.burst_beats, want - asked)),
+            left.eq(want - asked), room.eq(Mux(left > p.burst_beats, p.burst_beats, left)),
             burst.eq(Mux(room > to_page, to_page, room)),
-            request.p.len.eq(burst - 1),
+            request.p.len.eq((burst - 1)[: len(burst)]),
             ram.w_data.eq(self.r.payload), ram.w_addr.eq(Mux(load_half, half_words, 0) + got),
         ]
         with m.If(request.valid & request.ready):
             m.d.sync += asked.eq(asked + burst)
         with m.FSM():
             with m.State("IDLE"):
-                with m.If(~self.layer_start & (tiles_left != 0) & ~full.bit_select(load_half, 1)):
-                    m.d.sync += [asked.eq(0), got.eq(0), want.eq(head_beats), tiles_left.eq(tiles_left - 1)]
+                with m.If(~self.layer_start & (rounds_left != 0) & ~full.bit_select(load_half, 1)):
+                    m.d.sync += [asked.eq(0), got.eq(0), want.eq(head_beats), outside.eq(0)]
+                    with m.If(last_tile):
+                        m.d.sync += rounds_left.eq(rounds_left - 1)
                     m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.comb += [request.valid.eq(asked != want), ram.w_en.eq(self.r.valid)]
@@ -101,18 +106,23 @@ class WeightBuffer(Block):
                         for field in TILE:
                             if field.word == number:
                                 start = (4 * number) % beat * 8 + field.lsb
+                                value = self.r.payload[start : start + field.width]
                                 with m.If(got == 4 * number // beat):
-                                    m.d.sync += heads[load_half][field.name].eq(
-                                        self.r.payload[start : start + field.width])
+                                    if field.name == "columns":
+                                        m.d.sync += head.columns.eq(value)
+                                    else:
+                                        m.d.sync += head[field.name].eq(value >> log)
+                                        with m.If((value[:log] != 0) | (value > p.weight_bytes)):
+                                            m.d.sync += outside.eq(1)
                 with m.If((got == head_beats) & (want == head_beats)):
-                    m.d.sync += want.eq(heads[load_half].bytes >> log)
+                    m.d.sync += want.eq(head.bytes)
                     with m.If(~legal):
                         m.next = "ERROR"
                 with m.Elif((got == want) & (want != head_beats)):
                     m.d.sync += [
                         full.bit_select(load_half, 1).eq(1), load_half.eq(~load_half),
-                        tile.eq(Mux(last_tile, 0, tile + 1)),
-                        address.eq(Mux(last_tile, self.base + self.layer.weights, address + heads[load_half].bytes))]
+                        tile.eq(Mux(last_tile, 0, after_tile)),
+                        address.eq(Mux(last_tile, self.base + self.layer.weights, address + (head.bytes << log)))]
                     m.next = "IDLE"
 
             with m.State("ERROR"):
@@ -123,7 +133,7 @@ class WeightBuffer(Block):
         granted_before = Const(0, 1)
         m.d.comb += [self.full.eq(full.bit_select(read_half, 1)), self.columns.eq(heads[read_half].columns)]
         opened = Signal()
-        starts = (HEADER_BYTES >> log, heads[read_half].masks >> log, heads[read_half].values >> log)
+        starts = (head_beats, heads[read_half].masks, heads[read_half].values)
         for number, (name, (units, unit_bits)) in enumerate(self.windows.items()):
             window = ByteStream(p.data_bits, units, unit_bits)
             m.submodules[f"{name}_stream"] = window
@@ -153,5 +163,5 @@ class WeightBuffer(Block):
             m.d.sync += [
                 full.eq(0), load_half.eq(0), read_half.eq(0), tile.eq(0), opened.eq(0),
                 address.eq(self.base + self.layer.weights),
-                tiles_left.eq(Mux(resident, self.layer.column_tiles, self.layer.column_tiles * self.rounds))]
+                rounds_left.eq(Mux(resident, 1, self.rounds))]
         return m

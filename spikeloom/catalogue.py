@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from golden.arch import ParameterError
-from models.workloads import shipped
+from golden.arch import PRESETS, ParameterError
+from models.workloads import Shipped, shipped
+from spikeloom.output import check_file
 
 
 def workloads() -> list[dict[str, Any]]:
@@ -30,6 +31,7 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ParameterError(f"--out: {path}: cannot be written ({error.strerror}); legal: a writable folder") from None
+    check_file("--out", path)
     module = importlib.import_module(f"models.{name}")
     model = module.train(seed, progress)
     captured = capture(model, torch.zeros(module.EXAMPLE_SHAPE), path)
@@ -37,4 +39,20 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.size for w in weights)
     _, _, x, y = module.split()
     return {"workload": name, "file": str(path), "seed": seed, "accuracy_float": module.accuracy(model, x, y),
-            "weight_sparsity": zeros / count, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            "accuracy_golden": accuracy_golden(path, shipped()[name]), "weight_sparsity": zeros / count,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def accuracy_golden(path: Path, facts: Shipped) -> float:
+    """Return the share of the whole test split that a captured file, lowered as ``facts`` say, classifies right."""
+    from golden.lower import lower, quantise_input
+    from golden.network import input_words
+    from golden.run import predict, run
+    from golden.store import load
+    from models.datasets import SPLITS
+
+    network = lower(load(path), facts.steps, PRESETS["tiny"], name=facts.name, input_kind=facts.input_kind,
+                    input_bits=facts.input_bits, input_scale=facts.input_scale)
+    _, _, x, y = SPLITS[facts.data]()
+    words = (input_words(quantise_input(image, network.input), network.input, network.steps) for image in x)
+    return sum(predict(run(network, word)) == int(label) for word, label in zip(words, y, strict=True)) / len(y)

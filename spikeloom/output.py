@@ -29,6 +29,36 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     return path(quiet(called))
 
 
+def check_file(option: str, path: Path, legal: str = "FILE") -> None:
+    """Raise `ParameterError` unless a file can be written, or written anew, at ``path``."""
+    target = path.resolve()
+    good = not target.exists() or (target.is_file() and os.access(target, os.W_OK))
+    try:
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError:
+        good = False
+    if not good:
+        raise ParameterError(f"{option}: a file in a writable folder, not {str(path)!r}; legal: {legal}")
+
+
+def check_folder(folder: Path, manifest: str, *, force: bool) -> None:
+    """Refuse, before any work, what `hdl.folder.write_folder` would refuse after it; nothing is made."""
+    from hdl.folder import owned
+
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+        foreign = sorted(set(os.listdir(folder)) - owned(folder, manifest)) if folder.is_dir() else []
+    except OSError as error:
+        raise ParameterError(f"{folder}: cannot be written ({error.strerror}); legal: a writable folder") from None
+    if foreign and not force:
+        names = ", ".join([*foreign[:3], *(["..."] if len(foreign) > 3 else [])])
+        raise ParameterError(f"{folder}: holds files that are not ours, not an empty folder ({names}); "
+                             "legal: an empty or generated folder; try: --force")
+
+
 class Output:
     """Where results go.
 
@@ -38,10 +68,8 @@ class Output:
 
     def __init__(self, json_path: str | None = None, *, quiet: bool = False) -> None:
         self._json_path, self.quiet = json_path, quiet
-        if json_path not in (None, "-"):
-            folder = Path(json_path or "").resolve().parent
-            if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(json_path or "").is_dir():
-                raise ParameterError(f"--json: a file in a writable folder, not {json_path!r}; legal: FILE or -")
+        if json_path is not None and json_path != "-":
+            check_file("--json", Path(json_path), "FILE or -")
 
     def say(self, text: str = "") -> None:
         """Print a line for a person: to standard output, or to standard error when that carries JSON."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.arch import ParameterError, load_preset
+from spikeloom.output import check_folder
 
 
 def compile_workload(source: str, preset: str, out: Path | str, *, images: int = 1, steps: int | None = None,
@@ -26,6 +27,7 @@ def compile_workload(source: str, preset: str, out: Path | str, *, images: int =
     from verif.workload import load_workload
 
     arch = load_preset(preset)
+    check_folder(Path(out), DESCRIPTION, force=force)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
     if not 1 <= images <= len(workload.x):
         raise ParameterError(f"images: must be in 1..{len(workload.x)}, the images of {workload.name}, not {images}")

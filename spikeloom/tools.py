@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class MissingToolError(Exception):
+    """A tool without which the command cannot go on; the text is the whole message."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A program on the path.
@@ -84,6 +88,13 @@ TOOLS = (
 def _number(text: str) -> str:
     found = re.search(r"\d+(?:\.\d+)+", text)
     return found[0] if found else "unknown"
+
+
+def need(*programs: str) -> None:
+    """Raise `MissingToolError` unless every one of ``programs`` (``g++``, ``make``, ``perl``) is there and runs."""
+    for tool in TOOLS:
+        if isinstance(tool, Program) and tool.program in programs and not (found := tool.check())["ok"]:
+            raise MissingToolError(f"{tool.name.split()[-1]}: {found['problem']}; try: spikeloom doctor")
 
 
 def check() -> list[dict[str, Any]]:

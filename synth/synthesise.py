@@ -16,12 +16,12 @@ from typing import Any
 
 from golden.arch import Arch, ParameterError
 from hdl.block import Block
-from hdl.generate import modules, top_block, totals
+from hdl.generate import modules, rams, top_block, totals
 
 FLOWS = {
     "generic": "synth -top {top}; abc -g AND,NAND,OR,NOR,XOR,XNOR,MUX; opt_clean",
     "ice40": "synth_ice40 -top {top} -noflatten",
-    "ecp5": "synth_ecp5 -top {top} -noflatten",
+    "ecp5": "synth_ecp5 -top {top} -noflatten -nowidelut",
     "xilinx": "synth_xilinx -top {top} -noiopad -noclkbuf",
 }
 LUTS = {
@@ -37,8 +37,15 @@ FLIP_FLOPS = {
     "ecp5": re.compile(r"TRELLIS_FF"),
     "xilinx": re.compile(r"FD[RSCP]E(_1)?"),
 }
+MULTIPLIERS = {
+    "generic": re.compile(r"(?!)"),
+    "ice40": re.compile(r"SB_MAC16"),
+    "ecp5": re.compile(r"MULT18X18D"),
+    "xilinx": re.compile(r"DSP48E\d"),
+}
+EBR_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 NO_CELL = re.compile(r"\$scopeinfo")
-COUNTED = ("cells", "luts", "ffs", "memory_bits")
+COUNTED = ("cells", "luts", "ffs", "memory_bits", "multipliers")
 
 Size = dict[str, Any]
 
@@ -53,10 +60,12 @@ def synthesise(arch: Arch, target: str, *, top: str = "ftp",
                progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
     """Return ``{preset, target, top: size, blocks: {module: size}}`` of an accelerator.
 
-    A size has ``cells``, ``luts`` (None for ``generic``, which has none), ``ffs`` and ``memory_bits``. The size of a
-    block is that of one instance without the modules below it, ``count`` says how many there are; the size of the top
-    is the sum of count x size over all blocks. RAMs are black boxes, reported in bits and counted in no cell. Hence no
-    optimisation crosses a module boundary; ``counted`` says so in the result.
+    A size has ``cells``, ``luts`` (None for ``generic``, which has none), ``ffs``, ``memory_bits`` and ``multipliers``
+    (DSP blocks). The size of a block is that of one instance without the modules below it, ``count`` says how many there
+    are; the size of the top is the sum of count x size over all blocks. RAMs are black boxes, reported in bits and counted
+    in no cell; ``rams`` lists depth, width and count of every kind. Hence no optimisation crosses a module boundary;
+    ``counted`` says so in the result. The flow of ``ecp5`` maps to LUT4 alone: tables made wider by multiplexers take a
+    third more LUTs.
     """
     if target not in FLOWS:
         raise ParameterError(f"target: unknown name, not {target!r}; legal: {', '.join(FLOWS)}; try: --target generic")
@@ -65,7 +74,7 @@ def synthesise(arch: Arch, target: str, *, top: str = "ftp",
 
 def report(block: Block, target: str,
            progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
-    """Return ``{counted, top, blocks}`` of one block and everything below it."""
+    """Return ``{counted, top, blocks, rams}`` of one block and everything below it."""
     texts, instances, top = modules(block, "spikeloom")
     counts = totals(instances, top)
     names = sorted(name for name in counts if ":" not in name)
@@ -80,7 +89,14 @@ def report(block: Block, target: str,
     for key in COUNTED:
         parts = [(entry["count"], entry[key]) for entry in blocks.values()]
         total[key] = None if any(size is None for _, size in parts) else sum(count * size for count, size in parts)
-    return {"counted": "count x size of each distinct module, unflattened", "top": total, "blocks": blocks}
+    return {"counted": "count x size of each distinct module, unflattened", "top": total, "blocks": blocks,
+            "rams": rams(instances, top)}
+
+
+def block_rams(kinds: list[dict[str, int]]) -> int:
+    """Return how many 18-kbit block RAMs of an ECP5 hold RAMs of these kinds, none shared and none in LUTs."""
+    return sum(kind["count"] * min(-(-kind["depth"] // depth) * -(-kind["width"] // width) for depth, width in EBR_SHAPES)
+               for kind in kinds)
 
 
 def _size(name: str, texts: dict[str, str], below: dict[str, int], target: str) -> Size:
@@ -115,6 +131,7 @@ def size(cells: dict[str, int], below: dict[str, int], target: str) -> Size:
         "luts": None if lut is None else sum(n * LUTS_OF_CELL.get(k, 1) for k, n in own.items() if lut.fullmatch(k)),
         "ffs": sum(n for kind, n in own.items() if ff.fullmatch(kind)),
         "memory_bits": sum(each * n for each, n in bits),
+        "multipliers": sum(n for kind, n in own.items() if MULTIPLIERS[target].fullmatch(kind)),
     }
 
 

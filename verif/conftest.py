@@ -1,4 +1,7 @@
-"""The seed of every random stimulus: ``pytest --seed N``, else ``COCOTB_RANDOM_SEED``, else a fresh one."""
+"""The seed of every random stimulus: ``pytest --seed N``, else ``COCOTB_RANDOM_SEED``, else a fresh one.
+
+Torch gets one thread, here and in the processes that tests start: the networks are small, and other tests run beside.
+"""
 
 import os
 import secrets
@@ -6,6 +9,8 @@ import secrets
 import pytest
 
 SEED = "COCOTB_RANDOM_SEED"
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

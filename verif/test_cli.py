@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from golden.network import input_words
 from golden.run import predict
 from golden.run import run as execute
 from golden.store import load
+from hdl import generate
 from models import digits
 from models.workloads import find
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
+from spikeloom.tools import MissingToolError
+from verif import sim, simulate, system, workload
 from verif.system import SystemFailure
 from verif.test_tree import ROOT
 
@@ -51,6 +56,17 @@ def process(*arguments: str, script: str = "", **environ: str) -> subprocess.Com
     """Run the command line, or a script, in a process of its own."""
     words = [sys.executable, "-W", "error", *(["-c", script] if script else ["-m", "spikeloom"]), *arguments]
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environ})
+
+
+def right(checkpoint: Path) -> tuple[float, float]:
+    """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered."""
+    facts = find("digits")
+    network = lower(load(checkpoint), facts.steps, PRESETS["tiny"], name="digits", input_kind=facts.input_kind,
+                    input_bits=facts.input_bits, input_scale=facts.input_scale)
+    _, _, x, y = digits.split()
+    words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
+    found = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))
+    return found / len(x), network.weight_sparsity
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "bench sim"])
@@ -97,6 +113,15 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits; try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
+    (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),
+    (["simulate", "digits", "--trace", "/nowhere/x.vcd"],
+     "--trace: a file in a writable folder, not '/nowhere/x.vcd'; legal: FILE"),
+    (["simulate", "digits", "--trace", "."], "--trace: a file in a writable folder, not '.'; legal: FILE"),
+    (["train", "digits", "-o", "/dev/null/x/y"],
+     "--out: /dev/null/x/y: cannot be written (Not a directory); legal: a writable folder"),
+    (["train", "digits", "-o", "/proc/x"], "--out: a file in a writable folder, not '/proc/x'; legal: FILE"),
+    (["compile", "digits", "-o", "/proc/x/y"],
+     "/proc/x/y: cannot be written (No such file or directory); legal: a writable folder"),
     (["simulate", "digits", "--images", "0"],
      "Invalid value for '--images': 0 is not in the range x>=1; try: spikeloom simulate --help"),
 ])
@@ -144,6 +169,86 @@ def test_missing_package_is_exit_1() -> None:
     done = process("train", "digits", script=script)
     assert (done.returncode, done.stdout, done.stderr) == (
         1, "", "spikeloom: torch: not installed; try: pip install 'spikeloom[torch]'\n")
+
+
+@pytest.fixture
+def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that leaves only the named programs on the path, and an empty cache of builds."""
+    real = {name: shutil.which(name) for name in ("g++", "make", "perl")}
+
+    def leave(*names: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        for name in names:
+            (folder / name).symlink_to(str(real[name]))
+        monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("CXX", raising=False)
+        sim.tool_versions.cache_clear()
+
+    monkeypatch.setattr(system, "accelerator", lambda arch: "module spikeloom_ftp; endmodule")
+    return leave
+
+
+@pytest.mark.parametrize(("there", "missing"), [
+    ((), "compiler: no program 'g++'"), (("g++",), "make: no program 'make'"), (("g++", "make"), "perl: no program 'perl'")])
+@pytest.mark.parametrize("arguments", [
+    "simulate digits --images 1", "verify", "verify --random 1", "verify --sizes 1", "bench sim --preset tiny"])
+def test_missing_program_is_exit_1(there: tuple[str, ...], missing: str, arguments: str, only: Callable[..., None],
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    """Without compiler, make or perl a command that builds a simulator ends in one line that names the program."""
+    only(*there)
+    assert run([*arguments.split(), "--quiet"]) == 1
+    assert capsys.readouterr() == ("", f"spikeloom: {missing} on the path; try: spikeloom doctor\n")
+
+
+def test_compiler_that_does_not_run(only: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    """The compiler is the one that ``CXX`` names, and it must run."""
+    only("g++", "make", "perl")
+    for compiler, what in (("nocc", "no program 'nocc' on the path"),
+                           ("/bin/false", "/bin/false --version fails with exit code 1")):
+        monkeypatch.setenv("CXX", compiler)
+        assert run(["simulate", "digits"]) == 1
+        assert capsys.readouterr().err == f"spikeloom: compiler: {what}; try: spikeloom doctor\n"
+
+
+def test_a_build_that_is_there_needs_neither_make_nor_perl(only: Callable[..., None],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the compiler, whose version tells builds apart, is asked for when nothing has to be built."""
+    only("g++")
+    text = "module a (\n  input b\n);\nendmodule\n"
+    with pytest.raises(MissingToolError, match="make: no program 'make' on the path; try: spikeloom doctor"):
+        sim.build([text], "a")
+    monkeypatch.setattr(sim, "need", lambda *programs: None)
+    monkeypatch.setattr(sim, "_build_in", lambda folder, text, control, top, **how: (folder / top).write_text(""))
+    program = sim.build([text], "a")
+    monkeypatch.undo()
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(program.parents[1]))
+    monkeypatch.setenv("PATH", str(program.parents[2] / "bin"))
+    assert sim.build([text], "a") == program
+
+
+def test_paths_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing can be written the work does not begin; where something can, it does."""
+    def begin(*arguments: object, **options: object) -> None:
+        raise RuntimeError("begun")
+
+    monkeypatch.setattr(generate, "top_block", begin)
+    monkeypatch.setattr(workload, "load_workload", begin)
+    monkeypatch.setattr(simulate, "simulate", begin)
+    monkeypatch.setattr(digits, "train", begin)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").touch()
+    for words, good, bad in (("generate --preset tiny -o", "new", "theirs"), ("compile digits -o", "new", "theirs"),
+                             ("compile digits -o", "new", "theirs/file"), ("simulate digits --trace", "x", "theirs"),
+                             ("simulate digits --json", "x", "theirs/file/x"), ("train digits -o", "x", "theirs/file/x")):
+        assert run([*words.split(), str(tmp_path / bad)]) == 2, words
+        assert LINE.fullmatch(capsys.readouterr().err)
+        with pytest.raises(RuntimeError, match="begun"):
+            run([*words.split(), str(tmp_path / good)])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "theirs"]
 
 
 def test_generate_without_torch(tmp_path: Path) -> None:
@@ -200,13 +305,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
     facts = find("digits")
     assert entry["source"] == facts.source
-    network = lower(load(facts.checkpoint), facts.steps, PRESETS["tiny"], name="digits", input_kind=facts.input_kind,
-                    input_bits=facts.input_bits, input_scale=facts.input_scale)
-    _, _, x, y = digits.split()
-    words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
-    right = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))
-    assert entry["accuracy_golden"] == right / len(x)
-    assert entry["weight_sparsity"] == network.weight_sparsity
+    assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint)
     assert "digits" in captured.err
 
 
@@ -255,8 +354,12 @@ def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = tmp_path / "new" / "digits.safetensors"
     assert run(["train", "digits", "-o", str(path), "--seed", "3", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"workload", "file", "seed", "accuracy_float", "weight_sparsity", "sha256"}
+    assert set(report) == {"workload", "file", "seed", "accuracy_float", "accuracy_golden", "weight_sparsity", "sha256"}
     assert report["seed"] == 3 and load(path).nodes and 0.1 < report["accuracy_float"] <= 1
+    assert report["accuracy_golden"] == right(path)[0]
+    monkeypatch.setattr(catalogue, "train", lambda *arguments: {**report, "accuracy_golden": 0.25, "accuracy_float": 0.5})
+    assert run(["train", "digits"]) == 0
+    assert "digits: accuracy 25.00% (integer network), 50.00% (float network) on the test split" in capsys.readouterr().out
 
 
 def test_public_functions() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from golden.fast_prefix_sum import fast_prefix_sum
 from hdl.fast_prefix_sum import FastPrefixSum
+from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import combinational, masks
 
@@ -22,8 +23,8 @@ def test_fast_prefix_sum(chunk_bits: int) -> None:
 
 def test_mutant_is_caught() -> None:
     """A broken mask of the positions below is caught."""
-    outcome = simulate(FastPrefixSum(16), __name__, parameters={"chunk_bits": 16},
-                       replace=(r"- 1'h1", "- 1'h0"), expect_failure=True)
+    broken = mutant(FastPrefixSum, "below & every)", "below)")
+    outcome = simulate(broken(16), __name__, parameters={"chunk_bits": 16}, expect_failure=True)
     assert outcome.failed
 
 

@@ -19,14 +19,15 @@ from verif.stream import NEVER, cycle, put, reset, stalls, start_clock, watch, w
 
 Run = tuple[int, int]
 
-FIELDS = ("data_bits", "address_bits", "piece_bytes", "user_bits", "depth", "burst_beats")
+FIELDS = ("data_bits", "address_bits", "piece_bytes", "user_bits", "depth", "burst_beats", "length_bits")
 SIZES = {
-    "tiny": (64, 40, 4, 9, 16, 64),
-    "piece of a beat": (64, 32, 8, 3, 5, 16),
-    "wide": (512, 40, 16, 40, 32, 64),
+    "tiny": (64, 40, 4, 9, 16, 64, 24),
+    "piece of a beat": (64, 32, 8, 3, 5, 16, 10),
+    "wide": (512, 40, 16, 40, 32, 64, 24),
 }
 MEMORY_BYTES = 1 << 14
 SMALL = SIZES["piece of a beat"]
+SHORT = (64, 32, 4, 3, 4, 16, 3)
 PORT = {"masters": 3, "data_bits": 64, "address_bits": 32, "outstanding": 4}
 
 
@@ -41,21 +42,27 @@ def test_fetch(name: str) -> None:
     simulate(Fetch(*SIZES[name]), __name__, parameters=bench(SIZES[name]), test_filter="fetch_")
 
 
+def test_short_runs() -> None:
+    """Runs whose length has fewer bits than an address in a beat still take their second beat."""
+    simulate(Fetch(*SHORT), __name__, parameters=bench(SHORT), test_filter="fetch_matches")
+
+
 def test_read_port() -> None:
     """Every cocotb test of `ReadPort` passes on the generated Verilog."""
     simulate(ReadPort(*PORT.values()), __name__, parameters=PORT, test_filter="port_")
 
 
 @pytest.mark.parametrize(("old", "new", "catcher"), [
-    pytest.param("reuse.eq(held_valid & (held == first) & ~self.forget)", "reuse.eq(0)", "fetch_matches",
+    pytest.param("reuse.eq(held_valid & (next_beat == second) & ~self.forget)", "reuse.eq(0)", "fetch_matches",
                  id="asks for a beat twice"),
     pytest.param("ar.valid.eq(active & (credit >= burst))", "ar.valid.eq(active)", "fetch_asks", id="no credit"),
-    pytest.param("to_page.eq(page - next_beat[: (page - 1).bit_length()])", "to_page.eq(page)", "fetch_matches",
+    pytest.param("to_page.eq(page - next_beat[:page_bits])", "to_page.eq(page)", "fetch_matches",
                  id="crosses 4 KB"),
     pytest.param("need_next.eq(stop > beat)", "need_next.eq(stop > beat + 1)", "fetch_matches",
                  id="tail of a piece lost"),
     pytest.param("with m.Elif(self.forget):", "with m.Elif(0):", "fetch_forgets", id="keeps the held beat"),
-    pytest.param("with m.If(i.p.bytes != 0):", "with m.If(1):", "fetch_matches", id="empty run moves the held beat"),
+    pytest.param("with m.If((i.p.bytes != 0) & ~reuse):", "with m.If(~reuse):", "fetch_matches",
+                 id="empty run moves the held beat"),
     pytest.param("have.eq(beats.o.valid), offset.eq(0)]", "have.eq(0), offset.eq(0)]", "fetch_", id="beat skipped"),
 ])
 def test_broken_fetch_is_caught(old: str, new: str, catcher: str) -> None:
@@ -115,12 +122,13 @@ def pieces_of(runs: list[Run], users: list[int], content: bytes, piece: int) -> 
     return out
 
 
-def some_runs(rng: random.Random, beat: int, count: int) -> list[Run]:
+def some_runs(rng: random.Random, beat: int, count: int, most: int) -> list[Run]:
     """Return runs: anywhere, neighbours of the run before, inside its last beat, empty ones, across 4 KB."""
     runs: list[Run] = []
     after = 0
     for _ in range(count):
         size = rng.choice((0, 1, 2, 3, beat - 1, beat, beat + 1, rng.randrange(4 * beat), rng.randrange(20 * beat)))
+        size = min(size, most)
         kind = rng.randrange(5)
         if kind == 0:
             address = rng.randrange(MEMORY_BYTES - 32 * beat)
@@ -159,7 +167,7 @@ async def begin(dut: Any, rng: random.Random, pauses: Iterator[bool], latency: i
 def run_word(address: int, size: int, user: int) -> int:
     """Return the payload of ``i``."""
     p = parameters_of_bench()
-    layout = data.StructLayout({"address": p["address_bits"], "bytes": 24, "user": p["user_bits"]})
+    layout = data.StructLayout({"address": p["address_bits"], "bytes": p["length_bits"], "user": p["user_bits"]})
     return word(layout, {"address": address, "bytes": size, "user": user})
 
 
@@ -199,9 +207,9 @@ async def fetch_matches_memory(dut: Any, density: tuple[float, float], latency: 
     """Pieces are the bytes of the runs; no beat is asked for twice in a row, no burst is shorter than it must be."""
     p, rng = parameters_of_bench(), random.Random(cocotb.RANDOM_SEED)
     memory, content = await begin(dut, rng, stalls(rng, density[0]), latency)
-    beat = p["data_bits"] // 8
-    shared = [(64, 3), (67, 0), (67, 1), (64, 0), (66, 2), (0, 0), (68, 4), (72, 0), (72, beat)]
-    runs = shared + some_runs(rng, beat, 60)
+    beat, most = p["data_bits"] // 8, (1 << p["length_bits"]) - 1
+    shared = [(64, 3), (67, 0), (67, 1), (64, 0), (66, 2), (0, 0), (68, 4), (72, 0), (72, min(beat, most))]
+    runs = shared + some_runs(rng, beat, 60, most)
     users = [rng.getrandbits(p["user_bits"]) for _ in runs]
     wanted = pieces_of(runs, users, content, p["piece_bytes"])
     sent = [run_word(*run, user) for run, user in zip(runs, users, strict=True)]
@@ -240,6 +248,21 @@ async def fetch_gives_a_piece_a_cycle(dut: Any) -> None:
         wanted = pieces_of([(first, size)], [0], content, p["piece_bytes"])
         assert await take_pieces(dut, len(wanted), itertools.repeat(False), at) == wanted
         assert at == list(range(at[0], at[0] + len(at)))
+
+
+@cocotb.test(timeout_time=60, timeout_unit="us")
+async def fetch_answers_in_the_documented_cycles(dut: Any) -> None:
+    """A request shows 1 cycle after its run is accepted, the first piece 3 after the beat; an empty run takes 3."""
+    p, rng = parameters_of_bench(), random.Random(cocotb.RANDOM_SEED)
+    memory, _ = await begin(dut, rng, itertools.repeat(False), 1)
+    for size, latency, requests in ((p["piece_bytes"], 5, [1]), (0, 3, [])):
+        at: list[int] = []
+        taker = cocotb.start_soon(take_pieces(dut, 1, itertools.repeat(False), at))
+        before = len(memory.requests)
+        (accepted,) = await put(dut, "i", [run_word(1024, size, 0)])
+        await taker
+        assert at == [accepted + latency]
+        assert [request[0] - accepted for request in memory.requests[before:]] == requests
 
 
 @cocotb.test(timeout_time=60, timeout_unit="us")

@@ -12,6 +12,7 @@ from cocotb.triggers import RisingEdge
 from golden.arch import LifParams, ParameterError
 from golden.parallel_lif import parallel_lif
 from hdl.parallel_lif import ParallelLif
+from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import NEVER, get, idle, put, reset, stalls, word
 
@@ -36,12 +37,14 @@ def test_parallel_lif(name: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [
-    pytest.param((r"\$signed\(h_2\) > ", "$signed(h_2) < "), id="comparison"),
-    pytest.param((r"\$signed\(decaying_1\) >>> 1'h1", "$signed(decaying_1) >>> 1'h0"), id="leak"),
+    pytest.param(("above >= 0", "above < 0"), id="comparison"),
+    pytest.param(("Mux(k == 1, v >> 1, v >> 2)).as_signed()", "v).as_signed()"), id="leak"),
+    pytest.param(("strict & lost", "0"), id="rounding"),
+    pytest.param(("v[0] & x[0])", "0)"), id="carry of a decaying input"),
 ])
 def test_mutants_are_caught(broken: tuple[str, str]) -> None:
-    """A turned comparison and a missing leak are caught."""
-    outcome = simulate(ParallelLif(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN), replace=broken,
+    """A turned comparison, a missing leak and a lost half are caught."""
+    outcome = simulate(mutant(ParallelLif, *broken)(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN),
                        expect_failure=True)
     assert "matches_golden" in " ".join(outcome.failed)
 

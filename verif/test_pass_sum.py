@@ -14,6 +14,7 @@ from golden.arch import PRESETS, Arch
 from golden.pass_sum import Operation, add_current, pass_sum
 from hdl.pass_sum import PassSum
 from verif.chunks import arch, packed, signed
+from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import cycle, reset
 
@@ -35,15 +36,17 @@ def test_pass_sum(name: str) -> None:
 
 
 @pytest.mark.parametrize("broken", [
-    pytest.param((r"op__negate \? ", "1'h0 ? "), id="sign"),
-    pytest.param((r"<< op__shift", "<< 0"), id="shift"),
-    pytest.param((r"op__first \| op__load", "op__load"), id="first"),
-    pytest.param((r"op__steps\[3\] & ", "op__steps[2] & "), id="step"),
-    pytest.param((r"\$signed\(current\) > \$signed\((.*?)\)", r"current > \1"), id="unsigned maximum"),
+    pytest.param(("^ op.negate.replicate(p.stream_bits)", ""), id="sign"),
+    pytest.param(("negate.eq(op.plane & op.negate)", "negate.eq(0)"), id="carry of the sign"),
+    pytest.param(("dot << op.shift", "dot << 0"), id="shift"),
+    pytest.param(("op.first | op.load", "op.load"), id="first"),
+    pytest.param(("op.steps[t] & ~op.load", "op.steps[max(0, t - 1)] & ~op.load"), id="step"),
+    pytest.param(("self.current > old", "self.current.as_unsigned() > old.as_unsigned()"), id="unsigned maximum"),
+    pytest.param(("self.current_max & ~operate", "0"), id="maximum added"),
 ])
 def test_mutants_are_caught(broken: tuple[str, str]) -> None:
-    """A lost sign, shift or start, a wrong step and an unsigned comparison are caught."""
-    outcome = simulate(PassSum(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN), replace=broken,
+    """A lost sign, shift or start, a wrong step, an unsigned comparison and an added maximum are caught."""
+    outcome = simulate(mutant(PassSum, *broken)(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN),
                        expect_failure=True)
     assert any("matches_golden" in name for name in outcome.failed)
 

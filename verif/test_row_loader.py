@@ -9,6 +9,7 @@ import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
+from golden.arch import Arch
 from golden.row_loader import Row, row_loader
 from golden.walker import walker
 from hdl.row_loader import RowLoader
@@ -16,7 +17,7 @@ from verif.layers import ARCHS, TINY, arch, describe, draw_case, pass_record, st
 from verif.memory import ReadMemory
 from verif.mutant import mutant
 from verif.sim import simulate
-from verif.stream import stalls
+from verif.stream import cycle, stalls
 
 BASE, INPUT_OFFSET, MEMORY_BYTES = 0x40, 0x1000, 1 << 16
 
@@ -35,8 +36,19 @@ def test_row_loader(name: str) -> None:
 def test_mutants_are_caught(old: str, new: str) -> None:
     """A wrong length of a value read and a half that is overwritten are caught."""
     outcome = simulate(mutant(RowLoader, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY),
-                       expect_failure=True)
+                       test_filter="matches_golden", expect_failure=True)
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("value_user.size, p.outstanding", "value_user.size, 2", id="two beats of values on their way"),
+    pytest.param("(filled != 2)", "(filled == 0)", id="no tile ahead"),
+])
+def test_slow_loaders_are_caught(old: str, new: str) -> None:
+    """What delivers the right rows in more cycles than documented is caught, by the cycles alone."""
+    outcome = simulate(mutant(RowLoader, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY),
+                       expect_failure=True)
+    assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
 
 async def collect(dut: Any, rows: list[list[Row]], rng: random.Random, stall: bool) -> None:
@@ -106,3 +118,55 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         assert rows == wanted, case
         taker.cancel()
         dut.row_release.value = 0
+
+
+def documented(p: Arch, *, chunks: int, present: int, pieces: int) -> int:
+    """Return the documented cycles of a tile of one pass.
+
+    chunks : per row; every pixel's masks lie behind each other, from a whole beat on
+    present : lanes with a pixel, the first ones
+    pieces : of values in each present lane's row, which fill whole beats; 0: silent rows
+    """
+    piece = p.chunk_bits // 8
+    beats = [(lane * chunks + chunk) * piece // (p.data_bits // 8) for chunk in range(chunks) for lane in range(present)]
+    fresh = [number == 0 or beats[number - 1] != beat for number, beat in enumerate(beats)]
+    masks = 26 + p.lanes * chunks + sum(fresh)
+    first = 26 + p.lanes * (chunks - 1) + 1 + sum(fresh[: present * (chunks - 1) + 1])
+    return max(masks, first + present * (pieces + 1) + (present < p.lanes)) if pieces else masks
+
+
+@cocotb.test(timeout_time=40, timeout_unit="us")
+@cocotb.parametrize(chunks=[1, 2, 3], full=[False, True], one=[False, True])
+async def documented_cycles(dut: Any, chunks: int, full: bool, one: bool) -> None:
+    """A tile, silent or full, of one lane or all, is ready after the documented cycles, the tile behind it one sooner."""
+    p, steps, values = arch(), 4, 4096
+    present, tiles, bits = 1 if one else p.lanes, 1 if one or p.lanes == 1 else 2, chunks * p.chunk_bits
+    content = bytes(64) + (b"\xff" if full else b"\0") * (values - 64) + bytes(values)
+    dut.base.value = dut.input_offset.value = 0
+    await start(dut, ["descriptor__valid", "layer", "layer_start", "row_release"])
+    for kind in ("mask", "value"):
+        ReadMemory(dut, content, beat=p.data_bits // 8, address_bits=p.address_bits, burst_beats=p.burst_beats,
+                   pauses=stalls(random.Random(0), 0.0), ar=f"{kind}_ar", r=f"{kind}_r").start()
+    dut.lane_mask_ready.value, dut.lanes_idle.value = (1 << p.lanes) - 1, 1
+    await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    sweep = {"masks": 64, "mask_stride": bits // 8, "values": values, "slot_stride": bits * steps // 8, "height": 1,
+             "width": present * tiles, "kernel_height": 1, "kernel_width": 1, "stride": 1, "identity": 1,
+             "tap_chunks": chunks, "last_bytes": p.chunk_bits // 8, "planes": steps, "steps": (1 << steps) - 1}
+    layer = {"passes": 1, "steps": steps, "operand_log2": 2, "word_log2": 2, "height": 1, "width": present * tiles,
+             "out_height": 1, "out_width": present * tiles, "chunks": chunks, "pool_kernel": 1, "pool_stride": 1,
+             "row_tiles": tiles, "column_tiles": 1, "columns": 1, "min_spikes": 1}
+    await describe(dut, layer, [pass_record(sweep)])
+    dut.tiles.value, dut.layer_start.value = tiles, 1
+    began, ready = cycle(), []
+    await RisingEdge(dut.clk)
+    dut.layer_start.value = 0
+    while len(ready) < tiles:
+        half = int(dut.half.value)
+        await FallingEdge(dut.clk)
+        if int(dut.half.value) != half:
+            assert dut.full.value
+            ready.append(cycle() - began)
+        await RisingEdge(dut.clk)
+    first = documented(p, chunks=chunks, present=present, pieces=chunks * steps * full)
+    assert ready == [first, 2 * first - 1][:tiles]

@@ -15,6 +15,7 @@ from golden.arch import PRESETS, Arch, word_bits
 from golden.spike_buffer import RowChunk, spike_buffer
 from hdl.spike_buffer import SpikeBuffer, piece_layout, row_chunk_layout
 from verif.chunks import ARCHS, arch, mask_pairs
+from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import NEVER, cycle, put, reset, stalls, word
 
@@ -22,8 +23,6 @@ TINY = PRESETS["tiny"]
 MUTANTS = {
     "base not carried on": (r"(assign \S+ += )base \+ ", r"\g<1>12'h000 + "),
     "halves mixed up": (r"= fill_half \? 7'h40 : 7'h00", "= 7'h00"),
-    "piece not joined": (r"i_value__payload\[31:0\] << fill", "i_value__payload[31:0]"),
-    "last line lost": (r"i_value__payload\[38\] & \S+ +;", "1'h0;"),
     "read without enable": (r"\.r_en\(chunk_en\)", ".r_en(1'h1)"),
     "idle too early": (r"assign idle = .*;", "assign idle = 1'h1;"),
 }
@@ -43,6 +42,18 @@ def test_mutant_is_caught(mutant: str) -> None:
     assert outcome.failed
 
 
+@pytest.mark.parametrize("broken", [
+    pytest.param(("partial | (value.p.data", "(value.p.data"), id="piece not joined"),
+    pytest.param(("Mux(full, value.p.data & ~value.p.here, joined)", "Mux(full, 0, joined)"), id="rest of a piece lost"),
+    pytest.param(("(full | (value.p.flush & (stop != 0)))", "full"), id="last line lost"),
+])
+def test_source_mutant_is_caught(broken: tuple[str, str]) -> None:
+    """Pieces that are not joined and a lost end of a piece or of a row are caught."""
+    outcome = simulate(mutant(SpikeBuffer, *broken)(TINY), __name__, parameters=dataclasses.asdict(TINY),
+                       expect_failure=True)
+    assert outcome.failed
+
+
 @dataclass(frozen=True)
 class Row:
     """A row as it is sent, and what golden keeps of it."""
@@ -58,14 +69,19 @@ def row(rng: random.Random, p: Arch, masks: list[int], steps: int) -> Row:
     log2 = word_bits(steps).bit_length() - 1
     words = [rng.randrange(1, 1 << steps) for _ in range(sum(mask.bit_count() for mask in masks))]
     joined = sum(value << (place << log2) for place, value in enumerate(words))
-    left, pieces = len(words) << log2, []
+    left, pieces, fill = len(words) << log2, [], 0
     while left:
         size = min(left, rng.choice((p.chunk_bits, rng.randint(1, p.chunk_bits), 1 << log2)))
-        pieces.append({"data": joined & ((1 << size) - 1), "bits": size, "flush": 0})
-        joined, left = joined >> size, left - size
-    pieces.append({"data": 0, "bits": 0, "flush": 1})
+        pieces.append(_piece(p, joined & ((1 << size) - 1), size, fill))
+        joined, left, fill = joined >> size, left - size, (fill + size) % p.chunk_bits
+    pieces.append({"data": 0, "here": rng.getrandbits(p.chunk_bits), "bits": 0, "flush": 1})
     chunks, lines = spike_buffer(masks, words, log2, p.chunk_bits)
     return Row(masks, [word(piece_layout(p), piece) for piece in pieces], chunks, lines)
+
+
+def _piece(p: Arch, bits: int, size: int, fill: int) -> dict[str, int]:
+    whole, far = (1 << p.chunk_bits) - 1, bits << fill
+    return {"data": far & whole | far >> p.chunk_bits, "here": whole << fill & whole, "bits": size, "flush": 0}
 
 
 def rows(rng: random.Random, p: Arch) -> list[Row]:

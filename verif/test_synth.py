@@ -10,7 +10,7 @@ from golden.arch import PRESETS, ParameterError
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from synth import synthesise as flow
-from synth.synthesise import FLOWS, report, size, synthesise
+from synth.synthesise import FLOWS, block_rams, report, size, synthesise
 
 
 class Inverter(Block):
@@ -58,7 +58,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_known_size(target: str) -> None:
     """Eight registered exclusive-ors take eight flip-flops and, where there are LUTs, eight of them."""
     found = report(Inverter(), target)
-    assert found["top"] == {"cells": 16, "luts": None if target == "generic" else 8, "ffs": 8, "memory_bits": 0}
+    assert found["top"] == {"cells": 16, "luts": None if target == "generic" else 8, "ffs": 8, "memory_bits": 0,
+                            "multipliers": 0}
     assert found["blocks"] == {"spikeloom_inverter": {"count": 1, **found["top"]}}
 
 
@@ -70,20 +71,31 @@ def test_totals() -> None:
         "spikeloom_fifo": 2, "spikeloom_inverter": 3, "spikeloom_pair": 1}
     assert blocks["spikeloom_inverter"]["ffs"] == 8 and blocks["spikeloom_pair"]["ffs"] == 0
     assert blocks["spikeloom_fifo"]["memory_bits"] == 32
-    for key in ("cells", "luts", "ffs", "memory_bits"):
+    assert found["rams"] == [{"depth": 4, "width": 8, "count": 2}]
+    for key in ("cells", "luts", "ffs", "memory_bits", "multipliers"):
         assert found["top"][key] == sum(block["count"] * block[key] for block in blocks.values())
     assert found["top"]["memory_bits"] == 64
 
 
 def test_size_counts_by_kind() -> None:
     """Carry cells count as two LUTs on ECP5; black boxes, scopes and multiplexers do not count as LUTs."""
-    cells = {"LUT4": 5, "CCU2C": 2, "PFUMX": 3, "TRELLIS_FF": 4, "x_ram_1r1w": 2, "child": 1, "$scopeinfo": 9}
+    cells = {"LUT4": 5, "CCU2C": 2, "PFUMX": 3, "TRELLIS_FF": 4, "MULT18X18D": 6, "x_ram_1r1w": 2, "child": 1, "$scopeinfo": 9}
     below = {"x_ram_1r1w:16x8": 2, "child": 1}
-    assert size(cells, below, "ecp5") == {"cells": 14, "luts": 9, "ffs": 4, "memory_bits": 256}
+    assert size(cells, below, "ecp5") == {"cells": 20, "luts": 9, "ffs": 4, "memory_bits": 256, "multipliers": 6}
     assert size({"$_SDFFE_PP0P_": 3, "$_AND_": 2, "$_DFF_P_": 1}, {}, "generic") == {
-        "cells": 6, "luts": None, "ffs": 4, "memory_bits": 0}
+        "cells": 6, "luts": None, "ffs": 4, "memory_bits": 0, "multipliers": 0}
     assert size({"LUT6": 2, "LUT2": 1, "FDRE": 3, "FDSE": 1, "CARRY4": 1}, {}, "xilinx") == {
-        "cells": 8, "luts": 3, "ffs": 4, "memory_bits": 0}
+        "cells": 8, "luts": 3, "ffs": 4, "memory_bits": 0, "multipliers": 0}
+
+
+def test_block_rams() -> None:
+    """A block RAM holds 18 kbit in one of six shapes; a wide RAM takes several side by side, a deep one several in a row."""
+    def of(depth: int, width: int, count: int = 1) -> int:
+        return block_rams([{"depth": depth, "width": width, "count": count}])
+
+    assert [of(512, 36), of(513, 36), of(16, 37), of(16, 92, 4), of(1024, 18), of(1024, 19), of(16384, 1)] == [
+        1, 2, 2, 12, 1, 2, 1]
+    assert of(2048, 9, 3) + of(4096, 9) == 5
 
 
 def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from golden.spike_buffer import RowChunk, spike_buffer
 from golden.tppe import tppe
 from hdl.tppe import Tppe
 from verif.chunks import ARCHS, Chunk, Taken, arch, broadcast, draw_weights, mask_pairs, quiet, signed
+from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import NEVER, get, idle, reset, stalls
 
@@ -30,9 +31,6 @@ def test_tppe(name: str) -> None:
 
 
 @pytest.mark.parametrize(("broken", "red"), [
-    pytest.param((r"\? 24'h000000 : corrected_0;", "? corrected_0 : corrected_0;"), "matches_golden",
-                 id="correction not cleared"),
-    pytest.param((r"last \? 24'h000000 : i__payload;", "i__payload;"), "matches_golden", id="sum not cleared"),
     pytest.param((r"(corrected_1 \} = .*) \+ ", r"\1 - "), "matches_golden", id="sign of a correction"),
     pytest.param((r"assign corrected = .*;", "assign corrected = 1'h0;"), "matches_golden", id="corrections"),
     pytest.param((r"assign ready = (.*) & i__ready;", r"assign ready = \1;"), "holds_back", id="no back-pressure"),
@@ -43,6 +41,18 @@ def test_mutants_are_caught(broken: tuple[str, str], red: str) -> None:
     outcome = simulate(Tppe(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN), replace=broken,
                        expect_failure=True)
     assert any(red in name for name in outcome.failed)
+
+
+@pytest.mark.parametrize("broken", [
+    pytest.param(("[correction.eq(0), o.payload", "[correction.eq(missing), o.payload"), id="correction not cleared"),
+    pytest.param(("pseudo.eq(0)", "pseudo.eq(total)"), id="sum not cleared"),
+    pytest.param(("(group >> shift[:group_log2])", "group"), id="word beside the right one"),
+])
+def test_source_mutants_are_caught(broken: tuple[str, str]) -> None:
+    """An accumulator that is not cleared and a wrong word of the group are caught."""
+    outcome = simulate(mutant(Tppe, *broken)(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN),
+                       expect_failure=True)
+    assert any("matches_golden" in name for name in outcome.failed)
 
 
 def test_golden_by_definition(seed: int) -> None:

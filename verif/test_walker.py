@@ -33,7 +33,7 @@ def test_walker(name: str) -> None:
     pytest.param("between(center_x, layer.width)", "1", id="member outside the map"),
     pytest.param("Mux(last_chunk, fields.last_bytes, p.chunk_bits // 8)", "p.chunk_bits // 8", id="long last chunk"),
     pytest.param("Mux(fields.input, self.input_offset, 0)", "0", id="no input offset"),
-    pytest.param("m.d.sync += [member_x.eq(0), member_y.eq(member_y + 1)]", "m.d.sync += member_x.eq(0)",
+    pytest.param("m.d.sync += [member_x.eq(0), member_y.eq(after_member_y)]", "m.d.sync += member_x.eq(0)",
                  id="first row of members only"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:

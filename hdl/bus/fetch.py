@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -20,12 +20,15 @@ class Fetch(Block):
 
     A run that starts in the beat in which the run before it ended does not request that beat again, so runs
     that neighbour in memory cost one read. A run of 0 bytes gives one piece of 0 bytes and no request.
-    Requests are made only when their beats fit the queue, so responses are always taken. Throughput one piece
-    a cycle inside a run, one run in two cycles; bursts never cross 4 KB and have at most ``burst_beats`` beats.
+    Requests are made only when their beats fit the queue, so responses are always taken; bursts never cross 4 KB and
+    have at most ``burst_beats`` beats. A request shows 1 cycle after its run is accepted, the first piece 5 cycles after
+    that at a memory latency of 1, the piece of an empty run 3. Throughput one piece a cycle inside a run, one run in two
+    cycles.
 
     Members
     -------
     i : In(stream), {address, bytes, user}
+        ``bytes`` in 0..2^length_bits-1.
     ar : Out(stream), {address, len}
     r : In(stream), beat; always ready
     o : Out(stream), {data, bytes, user, last}
@@ -40,10 +43,10 @@ class Fetch(Block):
     o: stream.Interface
 
     def __init__(self, data_bits: int, address_bits: int, piece_bytes: int, user_bits: int, depth: int,
-                 burst_beats: int) -> None:
-        self.params = (data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats)
+                 burst_beats: int, length_bits: int = 24) -> None:
+        self.params = (data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits)
         self.beat = data_bits // 8
-        self.run = data.StructLayout({"address": address_bits, "bytes": 24, "user": user_bits})
+        self.run = data.StructLayout({"address": address_bits, "bytes": length_bits, "user": user_bits})
         self.piece = data.StructLayout({
             "data": 8 * piece_bytes, "bytes": range(piece_bytes + 1), "user": user_bits, "last": 1})
         super().__init__({
@@ -56,94 +59,96 @@ class Fetch(Block):
 
     def build(self) -> Module:
         m = Module()
-        data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats = self.params
+        data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits = self.params
         i, ar, r, o, beat = self.i, self.ar, self.r, self.o, self.beat
         log = (beat - 1).bit_length()
         m.submodules.beats = beats = Fifo(data_bits, depth)
-        m.submodules.runs = runs = Fifo(log + 24 + user_bits + 1, 16)
+        m.submodules.runs = runs = Fifo(log + length_bits + user_bits + 1, 16)
 
-        credit = Signal(range(depth + 1), init=depth)
-        held, held_valid = Signal(address_bits - log), Signal()
-        active, next_beat, beats_left = Signal(), Signal(address_bits - log), Signal(24)
-        first, last_beat = Signal(address_bits - log), Signal(address_bits - log)
-        reuse, count = Signal(), Signal(24)
         page = 4096 // beat
-        to_page, burst, granted = Signal(range(page + 1)), Signal(9), Signal(9)
+        page_bits, run_bits = (page - 1).bit_length(), ((2 * beat - 2 + (1 << length_bits) - 1) >> log).bit_length()
+        most = min(burst_beats, depth, page)
+        credit = Signal(range(depth + 1), init=depth)
+        next_beat, held_valid = Signal(address_bits - log), Signal()
+        active, beats_left = Signal(), Signal(run_bits)
+        first, second = Signal(address_bits - log), Signal(address_bits - log)
+        reuse, before, count = Signal(), Signal(signed(log + 2)), Signal(run_bits)
+        to_page, far, room, burst, granted = (
+            Signal(range(page + 1)), Signal(), Signal(range(most + 1)), Signal(range(most + 1)), Signal(range(most + 1)))
         m.d.comb += [
             first.eq(i.p.address >> log),
-            last_beat.eq((i.p.address + i.p.bytes - 1) >> log),
-            reuse.eq(held_valid & (held == first) & ~self.forget),
-            count.eq(Mux(i.p.bytes == 0, 0, last_beat - first + 1 - reuse)),
-            to_page.eq(page - next_beat[: (page - 1).bit_length()]),
+            second.eq(first + 1),
+            reuse.eq(held_valid & (next_beat == second) & ~self.forget),
+            before.eq(i.p.address[:log] + Mux(reuse, -1, beat - 1)),
+            count.eq(Mux(i.p.bytes == 0, 0, (before + i.p.bytes) >> log)),
+            active.eq(beats_left != 0),
+            to_page.eq(page - next_beat[:page_bits]),
             runs.i.payload.eq(Cat(i.p.address[:log], i.p.bytes, i.p.user, reuse)),
             runs.i.valid.eq(i.valid & ~active),
             i.ready.eq(runs.i.ready & ~active),
-            burst.eq(_least(m, beats_left, to_page, min(burst_beats, depth))),
+            room.eq(Mux(to_page < most, to_page, most)),
+            far.eq((beats_left >> len(room)).any()),
+            burst.eq(Mux(far | (beats_left[: len(room)] > room), room, beats_left)),
             ar.p.address.eq(Cat(Const(0, log), next_beat)),
-            ar.p.len.eq(burst - 1),
+            ar.p.len.eq((burst - 1)[: (most - 1).bit_length()]),
             ar.valid.eq(active & (credit >= burst)),
             granted.eq(Mux(ar.valid & ar.ready, burst, 0)),
         ]
         with m.If(i.valid & i.ready):
+            m.d.sync += beats_left.eq(count)
+            with m.If((i.p.bytes != 0) & ~reuse):
+                m.d.sync += next_beat.eq(first)
             with m.If(i.p.bytes != 0):
-                m.d.sync += [held.eq(last_beat), held_valid.eq(1)]
-            m.d.sync += [next_beat.eq(first + reuse), beats_left.eq(count), active.eq(count != 0)]
+                m.d.sync += held_valid.eq(1)
         with m.Elif(self.forget):
             m.d.sync += held_valid.eq(0)
         with m.If(ar.valid & ar.ready):
-            m.d.sync += [next_beat.eq(next_beat + burst), beats_left.eq(beats_left - burst),
-                         active.eq(beats_left != burst)]
+            m.d.sync += [next_beat.eq(next_beat + burst), beats_left.eq(beats_left - burst)]
         m.d.comb += [beats.i.payload.eq(r.payload), beats.i.valid.eq(r.valid)]
         m.d.sync += credit.eq(credit - granted + (beats.o.valid & beats.o.ready))
 
         current, have = Signal(data_bits), Signal()
-        running, offset, left = Signal(), Signal(range(beat + 1)), Signal(24)
+        running, offset, after, empty = Signal(), Signal(range(beat)), Signal(length_bits), Signal()
         user = Signal(user_bits)
-        size, stop, need_next = Signal(range(piece_bytes + 1)), Signal(range(2 * beat + 1)), Signal()
+        size, stop, need_next, last = Signal(range(piece_bytes + 1)), Signal(range(2 * beat + 1)), Signal(), Signal()
         start_reuse = runs.o.payload[-1]
         m.d.comb += [
-            size.eq(Mux(left > piece_bytes, piece_bytes, left)),
+            last.eq(empty | (after < piece_bytes)),
+            size.eq(Mux(empty, 0, Mux(last, after[: (piece_bytes - 1).bit_length()] + 1, piece_bytes))),
             stop.eq(offset + size),
             need_next.eq(stop > beat),
             o.p.data.eq(Cat(current, beats.o.payload).bit_select(offset << 3, 8 * piece_bytes)),
-            o.p.bytes.eq(size), o.p.user.eq(user), o.p.last.eq(left <= piece_bytes),
-            o.valid.eq(running & ((have & (~need_next | beats.o.valid)) | (left == 0))),
+            o.p.bytes.eq(size), o.p.user.eq(user), o.p.last.eq(last),
+            o.valid.eq(running & ((have & (~need_next | beats.o.valid)) | empty)),
         ]
         take = Signal()
         m.d.comb += take.eq(o.valid & o.ready)
         with m.If(take):
-            m.d.sync += left.eq(left - size)
-            with m.If(left == size):
+            m.d.sync += after.eq(after - piece_bytes)
+            with m.If(last):
                 m.d.sync += running.eq(0)
-            with m.If(left == 0):
+            with m.If(empty):
                 pass
             with m.Elif(need_next):
                 m.d.comb += beats.o.ready.eq(1)
                 m.d.sync += [current.eq(beats.o.payload), offset.eq(stop - beat)]
-            with m.Elif((stop == beat) & (left != size)):
+            with m.Elif((stop == beat) & ~last):
                 m.d.comb += beats.o.ready.eq(1)
                 m.d.sync += [current.eq(beats.o.payload), have.eq(beats.o.valid), offset.eq(0)]
             with m.Else():
                 m.d.sync += offset.eq(stop)
-        with m.If(running & ~have & (left != 0)):
+        with m.If(running & ~have & ~empty):
             m.d.comb += beats.o.ready.eq(1)
             m.d.sync += [current.eq(beats.o.payload), have.eq(beats.o.valid)]
-        with m.If((~running | (take & (left == size))) & runs.o.valid):
+        with m.If((~running | (take & last)) & runs.o.valid):
             m.d.comb += runs.o.ready.eq(1)
-            run_offset, run_bytes = runs.o.payload[:log], runs.o.payload[log : log + 24]
-            m.d.sync += [running.eq(1), offset.eq(run_offset), left.eq(run_bytes),
-                         user.eq(runs.o.payload[log + 24 : log + 24 + user_bits])]
+            run_offset, run_bytes = runs.o.payload[:log], runs.o.payload[log : log + length_bits]
+            m.d.sync += [running.eq(1), offset.eq(run_offset), after.eq(run_bytes - 1),
+                         empty.eq(run_bytes == 0),
+                         user.eq(runs.o.payload[log + length_bits : -1])]
             with m.If(run_bytes != 0):
                 m.d.sync += have.eq(start_reuse)
         return m
-
-
-def _least(m: Module, *values: Any) -> Signal:
-    least = Signal(9)
-    a, b, limit = values
-    smaller = Signal(24)
-    m.d.comb += [smaller.eq(Mux(a < b, a, b)), least.eq(Mux(smaller < limit, smaller, limit))]
-    return least
 
 
 class ReadPort(Block):

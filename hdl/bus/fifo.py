@@ -33,27 +33,26 @@ class Fifo(Block):
         m, i, o, depth = Module(), self.i, self.o, self.depth
         m.submodules.ram = ram = Ram(self.width, depth)
         head, tail = Signal(range(depth)), Signal(range(depth))
-        stored = Signal(range(depth + 1))
         total = Signal(range(depth + 1))
         push, load, pop = Signal(), Signal(), Signal()
 
         def after(pointer: Any) -> Any:
-            return Mux(pointer == depth - 1, 0, pointer + 1)
+            return pointer + 1 if depth & (depth - 1) == 0 else Mux(pointer == depth - 1, 0, pointer + 1)
 
         m.d.comb += [
             i.ready.eq(total != depth),
             push.eq(i.valid & i.ready),
             pop.eq(o.valid & o.ready),
-            load.eq((stored != 0) & (~o.valid | o.ready)),
+            load.eq(Mux(o.valid, o.ready & (total >> 1).any(), total != 0)),
             ram.w_en.eq(push), ram.w_addr.eq(tail), ram.w_data.eq(i.payload),
             ram.r_en.eq(load), ram.r_addr.eq(head),
             o.payload.eq(ram.r_data),
             self.space.eq(depth - total),
         ]
-        m.d.sync += [
-            stored.eq(stored + push - load),
-            total.eq(total + push - pop),
-        ]
+        with m.If(push & ~pop):
+            m.d.sync += total.eq(total + 1)
+        with m.Elif(pop & ~push):
+            m.d.sync += total.eq(total - 1)
         with m.If(push):
             m.d.sync += tail.eq(after(tail))
         with m.If(load):

@@ -4,6 +4,7 @@ import click
 
 from spikeloom.commands import top_option
 from spikeloom.output import Output, common
+from spikeloom.tools import need
 
 
 @click.group("bench", epilog="Example: spikeloom bench sim --preset loas")
@@ -20,6 +21,7 @@ def sim(output: Output, preset: str, top: str) -> None:
     from golden.arch import load_preset
     from verif.bench import bench_sim
 
+    need("g++")
     with output.progress("bench sim") as advance:
         report = bench_sim(load_preset(preset), advance)
     output.say(f"{report['preset']}: shipped {report['shipped_cycles_per_second']:,.0f} cycles/s, "

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from spikeloom.commands import top_option
-from spikeloom.output import Output, common
+from spikeloom.output import Output, check_folder, common
 
 
 @click.command("generate", epilog="Example: spikeloom generate --preset loas -o build/loas")
@@ -20,7 +20,9 @@ def command(output: Output, preset: str, top: str, out: Path, prefix: str, force
     from golden.arch import load_preset
     from hdl.generate import generate
 
-    manifest = generate(load_preset(preset), out, prefix, top, force)
+    arch = load_preset(preset)
+    check_folder(out, "manifest.json", force=force)
+    manifest = generate(arch, out, prefix, top, force)
     bits = sum(ram["depth"] * ram["width"] * ram["count"] for ram in manifest["rams"])
     output.say(f"{out}: {manifest['top']}, {len(manifest['modules'])} modules, {bits:,} bits of RAM, "
                f"configuration {manifest['config_hash']}")

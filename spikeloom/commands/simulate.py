@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from spikeloom.commands import top_option
-from spikeloom.output import Output, common
+from spikeloom.output import Output, check_file, common
+from spikeloom.tools import need
 
 
 @click.command("simulate", epilog="Example: spikeloom simulate digits --preset tiny --images 20")
@@ -23,8 +24,11 @@ from spikeloom.output import Output, common
 def command(output: Output, workload: str, preset: str, top: str, images: int, steps: int | None, data: Path | None,
             inject: str | None, trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
+    if trace is not None:
+        check_file("--trace", trace)
     from verif.simulate import simulate
 
+    need("g++")
     with output.progress(f"simulate {workload}") as advance:
         report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", advance)
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "

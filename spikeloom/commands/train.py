@@ -18,6 +18,7 @@ def command(output: Output, workload: str, out: Path | None, seed: int) -> None:
 
     with output.progress(f"train {workload}") as advance:
         report = train(workload, out, seed, advance)
-    output.say(f"{workload}: accuracy {report['accuracy_float']:.2%} (float, test split), "
+    output.say(f"{workload}: accuracy {report['accuracy_golden']:.2%} (integer network), "
+               f"{report['accuracy_float']:.2%} (float network) on the test split, "
                f"weight sparsity {report['weight_sparsity']:.2%}, written to {report['file']}")
     output.result(report)

@@ -7,6 +7,7 @@ import click
 from golden.arch import ParameterError, load_preset
 from spikeloom.commands import top_option
 from spikeloom.output import Output, common
+from spikeloom.tools import need
 
 
 @click.command("verify", epilog="Example: spikeloom verify --random 20 --seed 1")
@@ -26,6 +27,7 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
     from verif.sizes import verify_sizes
     from verif.verify import blocks, random_networks
 
+    need("g++")
     seed = secrets.randbelow(1 << 31) if seed is None else seed
     output.say(f"seed {seed}")
     with output.progress("verify") as advance:
@@ -34,6 +36,7 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
         elif networks is not None:
             report = random_networks(networks, seed, advance, preset=preset)
         else:
+            need("make", "perl")
             report = blocks(seed, advance)
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])

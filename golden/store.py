@@ -62,7 +62,7 @@ def save(captured: Captured, path: str | Path) -> None:
     graph = {"version": VERSION, "example_shape": captured.example_shape,
              "nodes": [asdict(node) for node in captured.nodes]}
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(captured.tensors.items())}
-    content = safetensors.numpy.save(tensors, {"format": FORMAT, "graph": json.dumps(graph, sort_keys=True)})
+    content = _ordered(safetensors.numpy.save(tensors, {"format": FORMAT, "graph": json.dumps(graph, sort_keys=True)}))
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -72,6 +72,16 @@ def save(captured: Captured, path: str | Path) -> None:
         temporary.unlink(missing_ok=True)
         raise ParameterError(f"captured file: {target}: cannot be written ({error.strerror}); "
                              "legal: a file in a writable folder") from None
+
+
+def _ordered(content: bytes) -> bytes:
+    """Return a ``.safetensors`` file with its metadata sorted, so that equal networks are equal files."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def load(path: str | Path) -> Captured:

@@ -10,7 +10,9 @@ from golden.arch import Arch
 from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS, STATS_BYTES
 from hdl.bus.register_map import c_header
 from hdl.generate import LICENCE, VERSION
-from hdl.image import Image, LayerPlan, Tensor
+from hdl.image import Image
+from hdl.plan import LayerPlan
+from hdl.regions import Tensor
 
 DESCRIPTION = "program.json"
 TEMPLATES = Path(__file__).parent / "templates"

@@ -352,6 +352,18 @@ def test_nothing_half_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_equal_networks_are_equal_files(tmp_path: Path) -> None:
+    """The same network gives the same bytes each time; another weight gives others."""
+    captured, files = trace(SingleStep().eval(), torch.zeros(1, 2, 8, 8)), set()
+    for number in range(8):
+        save(captured, tmp_path / f"{number}.safetensors")
+        files.add((tmp_path / f"{number}.safetensors").read_bytes())
+    assert len(files) == 1 and load(tmp_path / "0.safetensors").nodes == captured.nodes
+    captured.tensors[next(iter(captured.tensors))].reshape(-1)[0] += 1
+    save(captured, tmp_path / "other.safetensors")
+    assert (tmp_path / "other.safetensors").read_bytes() not in files
+
+
 def test_layers_page_is_up_to_date() -> None:
     assert (ROOT / "docs" / "layers.md").read_text() == layers_markdown()
 

@@ -1,0 +1,117 @@
+"""Plan of a layer on a build: map, row and weight tiles, loop order."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from golden.arch import Arch, ParameterError
+from golden.fiber import mask_bytes, slot_bytes
+from golden.formats import PLACE_BITS
+from hdl.loop_order import Part, loop_order
+from hdl.regions import Shape
+
+
+@dataclass(kw_only=True)
+class LayerPlan:
+    """What the builder decided for one layer.
+
+    height, width : map before an OR-pool; out_height, out_width : after it
+    order, parts : see `hdl.loop_order.LoopOrder`; each part has a descriptor of its own
+    moved : most bytes of weights and rows that each legal loop order reads
+    needs : sizes that the build must have, by the name of the header field
+    record : number of the first part's descriptor; weights : offset and bytes of all tiles
+    """
+
+    name: str
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    columns: int
+    chunks: int
+    operand_log2: int
+    row_tiles: int
+    order: str
+    parts: tuple[Part, ...]
+    moved: dict[str, int]
+    needs: dict[str, int]
+    record: int = 0
+    weights: tuple[int, int] = (0, 0)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weight tiles."""
+        return sum(len(tile) for part in self.parts for tile in part.tiles)
+
+    @property
+    def column_tiles(self) -> int:
+        """Weight tiles of all parts."""
+        return sum(len(part.tiles) for part in self.parts)
+
+
+def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before: list[LayerPlan],
+               order: str | None = None) -> LayerPlan:
+    """Return sizes and loop order of a layer (`golden.network.Layer`).
+
+    steps : timesteps of the network; sources : operand of each pass; before : plans of the layers before
+    order : see `hdl.image.build_image`
+    Raises `ParameterError` when the layer does not fit the build.
+    """
+    columns, slot = len(layer.bias), slot_bytes(len(layer.bias), word_log2(steps))
+    if layer.passes:
+        height, width = _map(layer.passes[0], sources[0])
+    else:
+        height, width = next((p.out_height, p.out_width) for p in before if p.name == layer.residual)
+    pool = layer.max_pool or layer.or_pool
+    out_height, out_width = height, width
+    if pool:
+        out_height, out_width = ((n + 2 * pool.padding - pool.kernel) // pool.stride + 1 for n in (height, width))
+    if layer.max_pool:
+        height, width = out_height, out_width
+    places = [(source.height, source.width) for source in sources] + [(height, width), (out_height, out_width)]
+    for what, need in (("rows or columns of a map", max(max(place) for place in places)), ("channels", columns)):
+        _check(layer.name, need, (1 << 16) - 1, what)
+    for what, need in (("pixels of a map", max(y * x for y, x in places)), ("bytes of a fiber", slot)):
+        _check(layer.name, need, (1 << PLACE_BITS) - 1, what)
+    logs = {source.word_log2 for source in sources} or {0}
+    if len(logs) != 1:
+        raise ParameterError(f"layer {layer.name}: passes read words of {sorted(1 << n for n in logs)} bits; "
+                             "legal: one width per layer")
+    taps = [sweep.weight.shape[2] * sweep.weight.shape[3] for sweep in layer.passes]
+    row_bits = sum(n * s.channels << s.word_log2 for n, s in zip(taps, sources, strict=True))
+    mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
+    members = pool.kernel ** 2 if layer.or_pool else 1
+    row_tiles = -(-out_height * out_width // arch.lanes)
+    chosen = loop_order(layer, arch, visits=row_tiles * members, force=order,
+                        row_bytes=out_height * out_width * members * (mask_row + -(-row_bits // 8)),
+                        resumable=layer.neuron is None or (row_tiles <= arch.resume_tiles and slot < 1 << 16))
+    resumes = layer.neuron is not None and len(chosen.parts) > 1
+    needs = {"chunks": sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
+             "row_lines": -(-row_bits // arch.chunk_bits),
+             "weight_bytes": max(len(tile) for part in chosen.parts for tile in part.tiles),
+             "pool_channels": columns if layer.or_pool else 0, "resume_tiles": row_tiles if resumes else 0}
+    for name, limit, what in (("chunks", arch.max_chunks, "row chunks"),
+                              ("row_lines", arch.row_value_lines, "lines of row words"),
+                              ("weight_bytes", arch.weight_bytes, "bytes of a weight tile"),
+                              ("pool_channels", arch.pool_channels, "pooled channels"),
+                              ("resume_tiles", arch.resume_tiles, "open row tiles")):
+        _check(layer.name, needs[name], limit, what)
+    return LayerPlan(
+        name=layer.name, height=height, width=width, out_height=out_height, out_width=out_width, columns=columns,
+        chunks=needs["chunks"], needs=needs, operand_log2=logs.pop(),
+        row_tiles=row_tiles, order=chosen.name, parts=chosen.parts, moved=chosen.moved)
+
+
+def word_log2(bits: int) -> int:
+    """Return log2 of the stored width (`golden.arch.word_bits`) of a word of ``bits`` bits."""
+    return (bits - 1).bit_length()
+
+
+def _map(sweep: Any, shape: Shape) -> tuple[int, int]:
+    return ((shape.height + 2 * sweep.padding - sweep.weight.shape[2]) // sweep.stride + 1,
+            (shape.width + 2 * sweep.padding - sweep.weight.shape[3]) // sweep.stride + 1)
+
+
+def _check(layer: str, need: int, limit: int, what: str) -> None:
+    if need > limit:
+        raise ParameterError(f"layer {layer}: needs {need} {what}, not more than {limit}; legal: at most {limit} on this "
+                             "build; try: a preset with larger limits or a smaller layer")

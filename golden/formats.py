@@ -65,7 +65,7 @@ HEADER = (
     Field("acc_bits", 9, 8, 8, "width that every sum of a pass fits"),
     Field("stream_bits", 9, 16, 8, "width that every current fits"),
     Field("membrane_bits", 9, 24, 8, "width that every membrane and threshold fits"),
-    Field("features", 8, 0, 32, "features needed, see FEATURES"),
+    Field("features", 8, 0, 32, "features needed, one bit each"),
 )
 
 FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3}

@@ -105,12 +105,12 @@ def compiled(source: Path, include: Path, work: Path, language: tuple[str, ...])
     return out
 
 
-def drive(program: Path, shared: Path, work: Path, *, mode: str = "coherent") -> tuple[int, bytes, str]:
+def drive(program: Path, shared: Path, work: Path, *, mode: str = "coherent", base: int = BASE) -> tuple[int, bytes, str]:
     """Run the C driver on the files in ``program``; return its exit code, results and messages."""
     results = work / "results.bin"
     results.unlink(missing_ok=True)
     done = subprocess.run(
-        [str(model()), f"+library={shared}", f"+base={BASE}", "+latency=20", str(program / "program.bin"),
+        [str(model()), f"+library={shared}", f"+base={base}", "+latency=20", str(program / "program.bin"),
          str(program / "inputs.bin"), str(results), str(IMAGES), mode],
         capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, results.read_bytes() if results.exists() else b"", done.stdout + done.stderr
@@ -320,6 +320,13 @@ def test_other_hardware_is_refused(folder: Path, tmp_path: Path, name: str, resu
     assert changed != header
     (copy / "spikeloom_program.h").write_text(changed)
     assert drive(folder, library(copy, tmp_path), tmp_path)[::2] == (2, f"{result}: {text} (layer 0)\n")
+
+
+@pytest.mark.parametrize("base", [BASE + 32, BASE | 1 << ARCH.address_bits, 1 << 63], ids=hex)
+def test_buffer_out_of_reach_is_refused(folder: Path, tmp_path: Path, base: int) -> None:
+    """The driver does not load a program to an address that the accelerator cannot hold."""
+    assert drive(folder, library(folder, tmp_path), tmp_path, base=base)[::2] == (
+        2, "-3: the buffer's address is no multiple of 64, or beyond the accelerator's bus (layer 0)\n")
 
 
 @pytest.mark.parametrize(("old", "new", "codes"), [

@@ -20,6 +20,7 @@ from hdl.bus.register_map import (
     OFFSETS,
     REGISTERS,
     RTL_VERSION,
+    base_mask,
     c_header,
     markdown,
     register_json,
@@ -123,7 +124,8 @@ async def written_values(dut: Any, paused: bool) -> None:
     for _ in range(60):
         name, value, strobe = rng.choice(list(model)), rng.getrandbits(32), rng.choice((0xF, 0xF, rng.getrandbits(4)))
         mask = sum(0xFF << 8 * byte for byte in range(4) if strobe >> byte & 1)
-        model[name] = model[name] & ~mask | value & mask
+        keep = {"BASE_LO": base_mask(ARCH) & 0xFFFFFFFF, "BASE_HI": base_mask(ARCH) >> 32}.get(name, 0xFFFFFFFF)
+        model[name] = model[name] & ~mask | value & mask & keep
         await bus.write(OFFSETS[name], value, strobe)
         assert await bus.read(OFFSETS[name] | rng.getrandbits(2)) == model[name]
         assert dut.base.value == model["BASE_HI"] << 32 | model["BASE_LO"]
@@ -234,6 +236,14 @@ def test_documents_agree() -> None:
     rows = re.findall(r"^\| 0x(\w+) \| (\w+) \| \w+ \| 0x(\w+)", markdown(ARCH), re.M)
     assert {name: (int(offset, 16), int(value, 16)) for offset, name, value in rows} == {
         n: (OFFSETS[n], RESETS[n]) for n in OFFSETS}
+
+
+def test_fields_say_how_they_are_accessed() -> None:
+    """In the SVD, start is write-only and busy read-only; every other field is accessed as its register."""
+    found = {(register.findtext("name"), field.findtext("name")): field.findtext("access")
+             for register in ElementTree.fromstring(svd(ARCH)).iter("register") for field in register.iter("field")}
+    assert {place: access for place, access in found.items() if access} == {
+        ("CONTROL", "start"): "write-only", ("STATUS", "busy"): "read-only"}
 
 
 def test_page_is_current() -> None:

@@ -158,7 +158,8 @@ def test_illegal_buffer() -> None:
     with pytest.raises(ParameterError) as error:
         dataclasses.replace(loas, max_chunks=1024)
     need = Arch(max_chunks=1024, buffer_bytes=1 << 30).used_bytes
-    assert str(error.value) == f"buffer_bytes must be at least {need}, what the row, weight and pool stores take, not 262144"
+    assert str(error.value) == (
+        f"buffer_bytes must be at least {need}, what the row, weight, pool and resume stores take, not 262144")
 
 
 def test_illegal_stream() -> None:

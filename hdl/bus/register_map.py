@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from xml.sax.saxutils import escape
 
 from golden.arch import Arch
-from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS
+from golden.formats import ALIGN, ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS
 
 MAGIC = 0x4C4B5053
 RTL_VERSION = (0, 1, 0)
@@ -30,12 +30,16 @@ COUNTER_MEANINGS = {
 
 @dataclass(frozen=True)
 class RegisterField:
-    """Bits ``[lsb + width - 1 : lsb]`` of a register."""
+    """Bits ``[lsb + width - 1 : lsb]`` of a register.
+
+    access : ``"read-only"`` or ``"write-only"`` where the field differs from its register
+    """
 
     name: str
     lsb: int
     width: int
     meaning: str
+    access: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,23 +91,30 @@ REGISTERS = (
         RegisterField("pool_channels", 0, 13, "most output channels of a layer that pools"),
         RegisterField("resume_tiles", 16, 13, "row tiles whose output fibers can stay open"))),
     Register("CONTROL", 0x020, "rw", "start and interrupt", (
-        RegisterField("start", 0, 1, "write 1 to run the program; reads 0; ignored while busy"),
+        RegisterField("start", 0, 1, "write 1 to run the program; reads 0; ignored while busy", "write-only"),
         RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"))),
     Register("STATUS", 0x024, "w1c", "state of the run", (
-        RegisterField("busy", 0, 1, "a program runs (read-only)"),
+        RegisterField("busy", 0, 1, "a program runs (read-only)", "read-only"),
         RegisterField("done", 1, 1, "the program ended; cleared by writing 1 and by start"),
         RegisterField("error", 2, 1, "the program stopped, see ERROR; cleared by writing 1 and by start"))),
     Register("ERROR", 0x028, "ro", "reason of the last error; 0 after start", (
         RegisterField("code", 0, 8, "; ".join(f"{code}: {text}" for code, text in ERRORS.items())),
         RegisterField("layer", 16, 16, "index of the layer that ran"))),
-    _whole("BASE_LO", 0x030, "rw", "low word of the base address; writes are ignored while busy"),
-    _whole("BASE_HI", 0x034, "rw", "high word of the base address; writes are ignored while busy"),
+    _whole("BASE_LO", 0x030, "rw", "low word of the base address; bits 5:0, and bits beyond the address width, stay 0; "
+           "writes are ignored while busy"),
+    _whole("BASE_HI", 0x034, "rw", "high word of the base address; bits beyond the address width stay 0; writes are "
+           "ignored while busy"),
     _whole("PROGRAM", 0x038, "rw", "offset of the program from the base; writes are ignored while busy"),
     _whole("INPUT", 0x03C, "rw", "offset added to the input tensors' regions; writes are ignored while busy"),
     _whole("STATS", 0x040, "rw", "offset of the per-layer counter records, 0: none; writes are ignored while busy"),
     *_counters(),
 )
 OFFSETS = {register.name: register.offset for register in REGISTERS}
+
+
+def base_mask(arch: Arch) -> int:
+    """Return the bits that the base address of a build has: a multiple of 64 on its bus."""
+    return (1 << arch.address_bits) - ALIGN
 
 
 def resets(arch: Arch) -> dict[str, int]:
@@ -193,8 +204,9 @@ def svd(arch: Arch, prefix: str = "spikeloom") -> str:
                 f"              <description>{escape(field.meaning)}</description>",
                 f"              <bitOffset>{field.lsb}</bitOffset>",
                 f"              <bitWidth>{field.width}</bitWidth>",
+                *([f"              <access>{field.access}</access>"] if field.access else []),
                 *(["              <modifiedWriteValues>oneToClear</modifiedWriteValues>"]
-                  if register.access == "w1c" and field.name != "busy" else []),
+                  if register.access == "w1c" and not field.access else []),
                 "            </field>"]
         lines += ["          </fields>", "        </register>"]
     return "\n".join([*lines, "      </registers>", "    </peripheral>", "  </peripherals>", "</device>", ""])

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from hdl.block import Block
-from hdl.bus.register_map import ADDRESS_BITS, COUNTERS, OFFSETS, resets
+from hdl.bus.register_map import ADDRESS_BITS, COUNTERS, OFFSETS, base_mask, resets
 
 
 class Registers(Block):
@@ -78,11 +78,14 @@ class Registers(Block):
 
         held = {"BASE_LO": self.base[:32], "BASE_HI": self.base[32:], "PROGRAM": self.program_offset,
                 "INPUT": self.input_offset, "STATS": self.stats_offset}
+        kept = base_mask(self.params)
+        masks = {"BASE_LO": kept & 0xFFFF_FFFF, "BASE_HI": kept >> 32}
         for name, target in held.items():
+            written = word & masks.get(name, 0xFFFF_FFFF)
             with m.If(writes(name) & ~active):
                 for byte in range(4):
                     with m.If(strobe[byte]):
-                        m.d.sync += target.word_select(byte, 8).eq(word.word_select(byte, 8))
+                        m.d.sync += target.word_select(byte, 8).eq(written.word_select(byte, 8))
         m.d.comb += start.eq(writes("CONTROL") & strobe[0] & word[0] & ~active)
         m.d.sync += self.start.eq(start)
         with m.If(writes("CONTROL") & strobe[0]):

@@ -36,11 +36,12 @@ int spikeloom_load(const spikeloom_device *device, const spikeloom_network *netw
     if ((read_register(device, SPIKELOOM_FORMAT_VERSION) ^ SPIKELOOM_FORMAT_VERSION_RESET)
         & SPIKELOOM_FORMAT_VERSION_MAJOR_MASK) return SPIKELOOM_OTHER_FORMAT;
     if (read_register(device, SPIKELOOM_CONFIG_HASH) != network->config_hash) return SPIKELOOM_OTHER_BUILD;
-    if (device->address & 63u) return SPIKELOOM_BAD_ADDRESS;
-    memcpy(device->memory, program, network->program_bytes);
-    sync(device, 0, network->program_bytes, 1);
     write_register(device, SPIKELOOM_BASE_LO, (uint32_t)device->address);
     write_register(device, SPIKELOOM_BASE_HI, (uint32_t)(device->address >> 32));
+    if (read_register(device, SPIKELOOM_BASE_LO) != (uint32_t)device->address
+        || read_register(device, SPIKELOOM_BASE_HI) != (uint32_t)(device->address >> 32)) return SPIKELOOM_BAD_ADDRESS;
+    memcpy(device->memory, program, network->program_bytes);
+    sync(device, 0, network->program_bytes, 1);
     write_register(device, SPIKELOOM_PROGRAM, 0);
     write_register(device, SPIKELOOM_STATS, network->stats);
     return SPIKELOOM_OK;
@@ -141,7 +142,7 @@ const char *spikeloom_text(int result) {
         case SPIKELOOM_NO_DEVICE: return "no accelerator answers at the registers";
         case SPIKELOOM_OTHER_FORMAT: return "the accelerator runs another program format";
         case SPIKELOOM_OTHER_BUILD: return "the network was compiled for other parameters than the accelerator's";
-        case SPIKELOOM_BAD_ADDRESS: return "the buffer's address is not a multiple of 64";
+        case SPIKELOOM_BAD_ADDRESS: return "the buffer's address is no multiple of 64, or beyond the accelerator's bus";
         case SPIKELOOM_TIMEOUT: return "the accelerator is still busy";
         default: return "unknown error";
     }

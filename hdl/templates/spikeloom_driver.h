@@ -68,7 +68,7 @@ uint64_t spikeloom_memory_bytes(const spikeloom_network *network, uint32_t slots
 
 /* Copy program.bin into the buffer and set the registers; once per network, while the accelerator is idle.
  * Returns SPIKELOOM_NO_DEVICE, SPIKELOOM_OTHER_FORMAT, SPIKELOOM_OTHER_BUILD (compiled for other parameters) or
- * SPIKELOOM_BAD_ADDRESS when there is nothing to load into. */
+ * SPIKELOOM_BAD_ADDRESS (not a multiple of 64, or wider than the accelerator's bus) when there is nothing to load into. */
 int spikeloom_load(const spikeloom_device *device, const spikeloom_network *network, const uint8_t *program);
 
 /* Compress one image into an input block of block_bytes bytes.

@@ -153,7 +153,7 @@ async def run(dut: Any, tile: Tile, pauses: Any) -> tuple[list[list[list[int]]],
     return got, done[-1] - opened
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=250, timeout_unit="us")
 @cocotb.parametrize(stall=[False, True])
 async def matches_golden(dut: Any, stall: bool) -> None:
     """The dots of every lane and column equal golden; without stalls the chunks take exactly `lockstep_cycles`."""

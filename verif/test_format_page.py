@@ -73,5 +73,5 @@ def test_example_is_a_fiber() -> None:
     """The bytes of the example unpack to its words."""
     mask, slot = (np.frombuffer(bytes.fromhex(text), np.uint8)[None]
                   for text in re.findall(r"bytes `([0-9a-f ]+)`", markdown()))
-    assert tuple(unpack(mask, slot, len(EXAMPLE), 2, 1, 1).reshape(-1)) == EXAMPLE
-    assert tuple(unpack(mask, slot + 1, len(EXAMPLE), 2, 1, 1).reshape(-1)) != EXAMPLE
+    assert unpack(mask, slot, len(EXAMPLE), 2, 1, 1).reshape(-1).tolist() == list(EXAMPLE)
+    assert unpack(mask, slot + 1, len(EXAMPLE), 2, 1, 1).reshape(-1).tolist() != list(EXAMPLE)

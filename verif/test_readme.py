@@ -105,6 +105,14 @@ def test_numbers_come_with_commands() -> None:
         assert all(word in "\n".join(lines) for word in words if word.startswith("--")), text
 
 
+def test_tppe_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example of the TPPE page prints what it says."""
+    (block,) = blocks((ROOT / "docs" / "tppe.md").read_text(), "python")
+    exec(compile(block, "tppe.md", "exec"), {})
+    said = block.splitlines()[-1].partition("# ")[2]
+    assert capsys.readouterr().out == f"{said}\n" and said
+
+
 def test_own_network(tmp_path: Path) -> None:
     """The commands of the own-network page work on the files that its Python blocks write."""
     text = PAGE.read_text()

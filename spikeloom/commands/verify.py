@@ -41,8 +41,10 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
     for failure in report.get("failures", ()):
-        output.say(f"\n{failure['build']}, seed {failure['seed']}: {failure['failure']}; repeat: {failure['command']}")
-        for line in failure["small"]:
+        what = (f"{failure['build']}, seed {failure['seed']}: {failure['failure']}" if "build" in failure
+                else ", ".join(failure["blocks"]))
+        output.say(f"\n{what}; repeat: {failure['command']}")
+        for line in failure.get("small", failure.get("output", ())):
             output.say(f"  {line}")
     output.result(report)
     return 1 if any(block["failed"] for block in report["blocks"]) else 0

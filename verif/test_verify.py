@@ -40,7 +40,7 @@ from verif.verify import (
 )
 
 ARCH = PRESETS["tiny"]
-NETWORKS = 55
+NETWORKS = 75
 ATTEMPTS = 8
 DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
           "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}

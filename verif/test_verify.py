@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from golden.arch import LEAKS, PRESETS, ParameterError
 from golden.network import Network, input_words
@@ -36,6 +37,7 @@ from verif.verify import (
     random_network,
     random_networks,
     run_network,
+    shrink,
     smaller,
 )
 
@@ -285,6 +287,19 @@ def test_lowered_modules_shrink() -> None:
     assert len(candidates) >= len(network.layers)
     assert all(cost(candidate) < cost(network) for candidate in candidates)
     assert all(build_image(candidate, ARCH).size > 0 for candidate in candidates)
+
+
+def test_a_failure_of_a_lowered_module_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that needs two layers and one weight of the second leaves these of a larger lowered module."""
+    def fails(network: Network, x: Tensor, system: System) -> dict[str, Any] | None:
+        guilty = len(network.layers) > 1 and any(p.weight.any() for p in network.layers[1].passes)
+        return {"layer": network.layers[1].name, "mismatches": 1} if guilty else None
+
+    monkeypatch.setattr("verif.verify.run_network", fails)
+    network = next(n for n in lowered() if len(n.layers) > 4 and fails(n, torch.zeros(1), System(ARCH)))
+    small, why = shrink(network, torch.zeros(1), System(ARCH))
+    assert len(small.layers) == 2 and cost(small) < cost(network)
+    assert why == {"layer": network.layers[1].name, "mismatches": 1}
 
 
 def cost(network: Network) -> tuple[int, int]:

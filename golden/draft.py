@@ -11,17 +11,23 @@ from golden.dynamics import Dynamics, dynamics, leak_text, leaks
 from golden.kernel import FloatArray, average_outputs, dense_kernel, unpool
 from golden.network import Pool
 from golden.store import Captured, Node
+from golden.window import extent
 
 
 @dataclass(eq=False)
 class Term:
-    """One float convolution of a source: spikes of a layer, or the input (None)."""
+    """One float convolution of a source: spikes of a layer, or the input (None).
+
+    identity : spikes that are added, or their average
+    shift : set by quantisation; the weights are integers times ``2^shift`` units
+    """
 
     source: "Draft | None"
     weight: FloatArray
     stride: int = 1
     padding: int = 0
     identity: bool = False
+    shift: int = 0
 
 
 @dataclass(eq=False)
@@ -38,7 +44,11 @@ class Linear:
 
 @dataclass(eq=False)
 class Words:
-    """Spikes of one or more layers, added; ``pool`` is the window of a pending average."""
+    """Spikes of one or more layers, added.
+
+    shape : ``(C, H, W)`` of the spikes, before the average
+    pool : window of a pending average
+    """
 
     sources: tuple["Draft | None", ...]
     shape: tuple[int, int, int]
@@ -112,9 +122,7 @@ class _Builder:
         return np.zeros(channels) if bias is None else bias
 
     def _draft(self, name: str, value: Linear, **fields: Any) -> Draft:
-        taken = {draft.name for draft in self.drafts}
-        unique = next(n for n in [name, *(f"{name}_{i}" for i in range(1, len(taken) + 2))] if n not in taken)
-        draft = Draft(unique, value, **fields)
+        draft = Draft(self._free(name), value, **fields)
         self.drafts.append(draft)
         return draft
 
@@ -132,7 +140,7 @@ class _Builder:
                                      f"divides by {words.pool}, not {words.shape[1]}x{words.shape[2]}")
             weight, stride, padding = unpool(weight, words.pool), stride * words.pool, padding * words.pool
         _, height, width = words.shape
-        shape = (weight.shape[0], *(_extent(size, k, stride, padding)
+        shape = (weight.shape[0], *(extent(size, k, stride, padding)
                                     for size, k in ((height, weight.shape[2]), (width, weight.shape[3]))))
         if min(shape) < 1:
             raise ParameterError(f"{node.path}: Conv2d: the kernel is larger than the map {height}x{width}")
@@ -143,7 +151,7 @@ class _Builder:
         words = self._words(node, value)
         weight = self._need(node, "weight")
         channels, height, width = words.shape
-        h, w = height // words.pool, width // words.pool
+        _, h, w = _shape(words)
         if not words.flat or weight.shape[1] != channels * h * w:
             raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): needs a flat input of that "
                                  f"size, not {channels}x{h}x{w}; legal: Flatten before Linear")
@@ -169,10 +177,10 @@ class _Builder:
 
     def _add(self, node: Node, left: Linear | Words, right: Linear | Words | None = None) -> Linear | Words:
         right = left if right is None else right
-        if left.shape != right.shape or left.flat != right.flat:
-            raise ParameterError(f"{node.name}: add: needs two operands of one shape, not {list(left.shape)} and "
-                                 f"{list(right.shape)}")
-        if (isinstance(left, Words) and isinstance(right, Words) and left.pool == right.pool
+        if _shape(left) != _shape(right) or left.flat != right.flat:
+            raise ParameterError(f"{node.name}: add: needs two operands of one shape, not {list(_shape(left))} and "
+                                 f"{list(_shape(right))}")
+        if (isinstance(left, Words) and isinstance(right, Words) and (left.pool, left.shape) == (right.pool, right.shape)
                 and None not in left.sources + right.sources):
             return replace(left, sources=left.sources + right.sources)
         a, b = self._currents(left), self._currents(right)
@@ -189,11 +197,11 @@ class _Builder:
 
     def _maxpool(self, node: Node, value: Linear | Words) -> Linear | Words:
         pool = Pool(kernel=node.args["kernel"], stride=node.args["stride"], padding=node.args["padding"])
-        shape = _pooled(value.shape, pool, node)
+        shape = _pooled(_shape(value), pool, node)
         if isinstance(value, Words) and value.pool == 1 and len(value.sources) == 1 and value.sources[0] is not None:
             owner = value.sources[0]
             taken = owner.or_pool is not None or owner.value.residual is not None or owner.store
-            if taken or self.users[node.inputs[0]] > 1:
+            if taken or self._shared(owner):
                 owner = self._relay(f"{node.name}_spikes", value)
             owner.or_pool = pool
             return replace(value, sources=(owner,), shape=shape)
@@ -202,7 +210,12 @@ class _Builder:
             linear = self._store(node.inputs[0], linear)
         pooled = replace(linear, terms=[])
         result = self._store(node.name, pooled, max_pool=pool)
-        return replace(result, shape=shape)
+        return replace(result, shape=shape, origin=node.path)
+
+    def _shared(self, owner: Draft) -> bool:
+        """Whether something else than one chain of nodes reads the spikes of ``owner``."""
+        return any(self.users[name] > 1 for name, value in self.values.items()
+                   if isinstance(value, Words) and owner in value.sources)
 
     def _avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
         k = node.args["kernel"]
@@ -239,6 +252,10 @@ class _Builder:
     def _words(self, node: Node, value: Linear | Words) -> Words:
         if isinstance(value, Linear):
             kind = {"conv": "Conv2d", "linear": "Linear"}[node.op]
+            if value.residual is not None and value.residual.max_pool is not None:
+                raise ParameterError(f"{value.origin}: MaxPool2d: gives multi-bit currents, not spikes, because it reads "
+                                     f"averages or currents; legal: a neuron between it and {node.path} ({kind}); "
+                                     "try: MaxPool2d before AvgPool2d")
             raise ParameterError(f"{node.path}: {kind}: reads multi-bit currents of "
                                  f"{value.origin or 'a residual stream'}; legal: the input or spikes; "
                                  "try: a neuron between the two layers, or merge them")
@@ -250,8 +267,7 @@ class _Builder:
         channels, k = value.shape[0], value.pool
         eye = np.eye(channels)[:, :, None, None] * np.ones((k, k)) / k ** 2
         terms = [Term(source, eye, k, 0, identity=True) for source in value.sources]
-        shape = (channels, value.shape[1] // k, value.shape[2] // k)
-        return Linear(terms, np.zeros(channels), shape, flat=value.flat)
+        return Linear(terms, np.zeros(channels), _shape(value), flat=value.flat)
 
     def _relay(self, name: str, value: Words) -> Draft:
         copy = Dynamics(decay=min(leaks(self.arch)), gain=1.0, threshold=1.0, compare=">=", reset="hard")
@@ -274,12 +290,16 @@ def _stored(draft: Draft, value: Linear) -> Linear:
     return Linear([], np.zeros_like(value.bias), value.shape, draft, value.flat, value.origin)
 
 
-def _extent(size: int, kernel: int, stride: int, padding: int) -> int:
-    return (size + 2 * padding - kernel) // stride + 1
+def _shape(value: Linear | Words) -> tuple[int, int, int]:
+    """Return ``(C, H, W)`` as whoever reads ``value`` sees it: with its pending average taken."""
+    if isinstance(value, Linear):
+        return value.shape
+    channels, height, width = value.shape
+    return channels, height // value.pool, width // value.pool
 
 
 def _pooled(shape: tuple[int, int, int], pool: Pool, node: Node) -> tuple[int, int, int]:
-    height, width = (_extent(size, pool.kernel, pool.stride, pool.padding) for size in shape[1:])
+    height, width = (extent(size, pool.kernel, pool.stride, pool.padding) for size in shape[1:])
     if min(height, width) < 1:
         raise ParameterError(f"{node.path}: MaxPool2d: the window {pool.kernel} is larger than the map "
                              f"{shape[1]}x{shape[2]}")

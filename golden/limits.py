@@ -115,7 +115,7 @@ def _check_neuron(layer: Layer, p: Neuron, arch: Arch) -> None:
 
 
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
-    chunks = bits = 0
+    chunks = words = 0
     widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else network.steps)
               for p in layer.passes}
     if len(widths) > 1:
@@ -124,11 +124,13 @@ def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
     for p in layer.passes:
         _, c, kh, kw = p.weight.shape
         chunks += kh * kw * -(-c // arch.chunk_bits)
-        bits += kh * kw * c * max(widths)
+        words += kh * kw * c
+    bits = words * max(widths, default=0)
     if chunks > arch.max_chunks:
         _refuse(layer, "chunks of one row", chunks, f"at most {arch.max_chunks}", arch)
     if bits > arch.row_value_bits:
-        _refuse(layer, "bits of one row's words", bits, f"at most {arch.row_value_bits}", arch)
+        _refuse(layer, f"bits of one row's {words} words, each stored {max(widths)} bits wide", bits,
+                f"at most {arch.row_value_bits}", arch)
 
 
 def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:

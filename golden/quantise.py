@@ -1,26 +1,40 @@
 """Quantise drafted layers: scales, weights, biases and thresholds become integers.
 
-No value is clipped. A scale is small enough for the largest weight of its channel, so every weight is off by at most
-half a unit (the scale); where identity kernels need more than the build's weight bits they become several passes, one
-per digit, which is exact. Biases and thresholds are rounded in the same unit. A threshold is at least 1, because
+No value is clipped and no weight is pruned. Layers that write one residual stream share one unit (the ``scale``) per
+channel, in which currents, biases and thresholds are rounded. A convolution's weights are rounded to its *step*, the
+unit times ``2^shift``, one shift for all channels, which the planes of its passes add again: exact in integers. Its
+*own step* in a channel is its largest weight there over ``2^(bits-1) - 1``, the step that it would have alone.
+
+The rule: a step is at most `COARSEST` own steps, so a weight becomes zero only below ``COARSEST / 2`` own steps; alone on
+its currents a convolution has its own step. (Both grow by less than ``1 / threshold``, because the threshold of the first
+neuron is an integer too.) Where all writers keep the rule in one unit without shifts, they have none; otherwise the
+shifts follow the medians over the channels, and a channel in which a writer's weights then exceed the build's weight bits
+makes them several passes, one per digit, which is exact. Only a build whose rows do not hold these passes, or whose
+widths do not hold such currents, gets a coarser unit.
+
+Identity kernels (spikes that are added) have no shift and as many digits as they need. A threshold is at least 1, because
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
 less than one unit instead of half a unit.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import Arch
+from golden.arch import Arch, ParameterError
 from golden.draft import Draft, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
+from golden.limits import check
 from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
+
+COARSEST = 4
 
 
 def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch) -> Network:
-    """Return the integer network of drafted layers; sets the ``scale`` of each draft.
+    """Return the integer network of drafted layers; sets the ``scale`` of each draft and the ``shift`` of each term.
 
     Layers that add to one residual stream share their scales, read-out channels share one.
     """
@@ -32,20 +46,16 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
+    layers: dict[str, Layer] = {}
     for group in groups.values():
-        _choose_scale(group, spec, arch)
-    layers, zeros, total = [], 0, 0
-    for draft in drafts:
-        passes = _term_passes(draft, spec, steps, arch)
-        layers.append(_layer(draft, passes, arch))
-        for term, parts in zip(draft.value.terms, passes, strict=True):
-            if not term.identity:
-                zeros += int((parts[0].weight == 0).sum())
-                total += parts[0].weight.size
+        layers |= {layer.name: layer for layer in _layers(group, spec, steps, arch)}
+    kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
+    total = sum(kernel.size for kernel in kernels)
     info = {draft.name: {"scale_min": float(draft.scale.min()), "scale_max": float(draft.scale.max())}
             for draft in drafts}
-    return Network(name=name, steps=steps, input=spec, layers=tuple(layers),
-                   weight_sparsity=zeros / total if total else 0.0, float_info=info)
+    return Network(name=name, steps=steps, input=spec, layers=tuple(layers[draft.name] for draft in drafts),
+                   weight_sparsity=sum(int((kernel == 0).sum()) for kernel in kernels) / total if total else 0.0,
+                   float_info=info)
 
 
 def _effective(term: Term, spec: Input) -> FloatArray:
@@ -62,27 +72,70 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _choose_scale(group: list[Draft], spec: Input, arch: Arch) -> None:
-    """Set one scale per channel for layers that share a residual stream; 1 / scale divides every threshold."""
-    top = (1 << (arch.weight_bits - 1)) - 1
-    channels = group[0].value.shape[0]
-    largest, bias = np.zeros(channels), np.zeros(channels)
-    only_identity = all(term.identity for draft in group for term in draft.value.terms)
-    for draft in group:
-        bias = np.maximum(bias, np.abs(draft.value.bias))
-        for term in draft.value.terms:
-            if not term.identity or only_identity:
-                largest = np.maximum(largest, np.abs(_effective(term, spec)).max((1, 2, 3)))
+def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Layer]:
+    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest."""
+    layers: list[Layer] = []
+    for shifts, largest in _units(group, spec, arch):
+        _choose_scale(group, largest, arch)
+        for term, shift in zip(_terms(group), shifts, strict=True):
+            term.shift = shift
+        layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
+        try:
+            check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
+        except ParameterError:
+            continue
+        break
+    return layers
+
+
+def _terms(group: list[Draft]) -> list[Term]:
+    return [term for draft in group for term in draft.value.terms]
+
+
+def _units(group: list[Draft], spec: Input, arch: Arch) -> Iterator[tuple[list[int], FloatArray]]:
+    """Yield (shift per term, float [N] weights that take the whole weight range in the unit), finest unit first.
+
+    The first that has no shift at all ends it when it keeps the rule; the last one always has none.
+    """
+    terms, channels = _terms(group), group[0].value.shape[0]
+    own = np.array([np.abs(_effective(term, spec)).max((1, 2, 3)) for term in terms]).reshape(-1, channels)
     if any(draft.readout for draft in group):
-        largest, bias = np.full(channels, largest.max()), np.full(channels, bias.max())
+        own = np.broadcast_to(own.max(1, initial=0, keepdims=True), own.shape)
+    fixed = np.array([term.identity for term in terms])
+    fixed &= not fixed.all()
+    used = np.where(own > 0, own, np.inf)
+    finest = used.min(0, initial=np.inf)
+    one = own[~fixed].max(0, initial=0)
+    if not (one > COARSEST * finest).any():
+        yield [0] * len(terms), one
+        return
+    wanted = [0 if still or not (row > 0).any() else round(float(np.median(np.log2(row[row > 0] / finest[row > 0]))))
+              for row, still in zip(own, fixed, strict=True)]
+    for less in range(max(wanted) + 1):
+        shifts = np.array([max(shift - less, 0) for shift in wanted])
+        spread = own / 2.0 ** shifts[:, None]
+        most = spread[~fixed].max(0, initial=0)
+        yield shifts.tolist(), np.minimum(most, COARSEST * np.where(own > 0, spread, np.inf).min(0, initial=np.inf))
+        yield shifts.tolist(), most
+
+
+def _choose_scale(group: list[Draft], largest: FloatArray, arch: Arch) -> None:
+    """Set one scale per channel for layers that share a residual stream; 1 / scale divides every threshold.
+
+    largest : float [N], the weights that take the whole range of the build's weights
+    """
+    top = (1 << (arch.weight_bits - 1)) - 1
+    bias = np.abs([draft.value.bias for draft in group]).max(0)
+    if any(draft.readout for draft in group):
+        bias = np.full(len(bias), bias.max())
     room = float(1 << (arch.stream_bits - 4))
     thresholds = [_threshold(draft.dynamics, arch) for draft in group if draft.dynamics is not None]
     unit = thresholds[0] if thresholds else 1.0
-    levels = np.divide(top * unit, largest, out=np.full(channels, room), where=largest > 0)
+    levels = np.divide(top * unit, largest, out=np.full(len(bias), room), where=largest > 0)
     levels = np.minimum(levels, room * unit / np.maximum(bias, unit))
     if thresholds:
         levels = np.where(levels < 1, levels, np.floor(levels * (1 + 1e-12)))
-    elif only_identity and (largest == 1).all() and not bias.any():
+    elif all(term.identity for term in _terms(group)) and (largest == 1).all() and not bias.any():
         levels = np.ones_like(levels)
     for draft in group:
         draft.scale = unit / levels
@@ -99,27 +152,31 @@ def _digits(weight: NDArray[np.int64], weight_bits: int) -> list[tuple[int, NDAr
             for shift in range(0, max(largest.bit_length(), 1), bits)]
 
 
-def _term_passes(draft: Draft, spec: Input, steps: int, arch: Arch) -> list[list[Pass]]:
-    """Return the passes of each term: one per input tensor and digit of the weights."""
+def _integers(term: Term, draft: Draft, spec: Input) -> NDArray[np.int64]:
+    """Return a term's weights in its steps."""
+    return _round(_effective(term, spec) / (draft.scale * 2.0 ** term.shift)[:, None, None, None])
+
+
+def _passes(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Pass, ...]:
+    """Return the passes of a layer: for each term one per input tensor and digit of the weights."""
     out = []
     for term in draft.value.terms:
-        weight = _round(_effective(term, spec) / draft.scale[:, None, None, None])
         sources = input_planes(spec, steps) if term.source is None else [(term.source.name, spike_planes(steps))]
-        out.append([
+        out += [
             Pass(source=source, weight=digit, stride=term.stride, padding=term.padding,
-                 planes=tuple(replace(plane, shift=plane.shift + shift) for plane in planes))
-            for source, planes in sources for shift, digit in _digits(weight, arch.weight_bits)])
-    return out
+                 planes=tuple(replace(plane, shift=plane.shift + term.shift + shift) for plane in planes))
+            for source, planes in sources for shift, digit in _digits(_integers(term, draft, spec), arch.weight_bits)]
+    return tuple(out)
 
 
-def _layer(draft: Draft, passes: list[list[Pass]], arch: Arch) -> Layer:
+def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
     value, found = draft.value, draft.dynamics
     step = None
     if found is not None:
         step = Neuron(threshold=np.maximum(_round(_threshold(found, arch) / draft.scale), 1),
                       leak_shift=leaks(arch)[found.decay], decay_input=_native(found, arch), compare=found.compare,
                       reset=found.reset, leak=arch.leak)
-    return Layer(name=draft.name, passes=tuple(p for group in passes for p in group),
+    return Layer(name=draft.name, passes=passes,
                  bias=_round(value.bias / draft.scale), residual=value.residual.name if value.residual else None,
                  max_pool=draft.max_pool, store_currents=draft.store, neuron=step, or_pool=draft.or_pool,
                  readout=draft.readout, origin=value.origin)

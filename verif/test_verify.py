@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-import re
+import subprocess
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -11,39 +11,61 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from golden.arch import LEAKS, PRESETS
-from golden.network import Network
+from golden.arch import LEAKS, PRESETS, ParameterError
+from golden.network import Network, input_words
+from golden.run import run
+from golden.store import OPS
+from hdl.ftp import Ftp
 from hdl.image import build_image
+from hdl.parallel_lif import ParallelLif
+from hdl.tppe import Tppe
 from spikeloom.blocks import ROOT, bench, defines_block
 from spikeloom.blocks import blocks as block_names
 from spikeloom.cli import run as command_line
+from verif.modules import ModuleMaker
+from verif.mutant import mutant
+from verif.sim import converted
 from verif.system import System
-from verif.verify import Maker, blocks, build_of, describe, random_networks, run_network, smaller
+from verif.verify import (
+    MODULES,
+    Maker,
+    blocks,
+    build_of,
+    describe,
+    random_network,
+    random_networks,
+    run_network,
+    shrink,
+    smaller,
+)
 
 ARCH = PRESETS["tiny"]
-NETWORKS = 50
+NETWORKS = 75
 ATTEMPTS = 8
 DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
           "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}
 BROKEN = {
-    "equal does not fire": (r"assign fire_0 = (\\?\S+) +\| +\\?\S+ *;", r"assign fire_0 = \1 ;"),
-    "correction of step 1 dropped": (r"- \$signed\(corrected_1\)", r"- $signed(24'd0)"),
+    "equal does not fire": ("hdl.neuron_stage", ParallelLif, "~(strict & (above == 0))", "(above != 0)"),
+    "correction of step 1 dropped": ("hdl.array", Tppe, "- missing)", "- (missing if b != 1 else 0))"),
 }
 
 
 @cache
 def drawn() -> tuple[Network, ...]:
     """Return the networks of `test_random_networks`."""
-    return tuple(Maker(build_of(ARCH, seed), seed).network(f"random-{seed}") for seed in range(NETWORKS))
+    return tuple(random_network(build_of(ARCH, seed), seed)[0] for seed in range(NETWORKS))
 
 
 @cache
 def broken(what: str) -> System:
-    """Return an accelerator with one thing wrong."""
-    pattern, replacement = BROKEN[what]
-    design, count = re.subn(pattern, replacement, System(ARCH).design)
-    assert count == 1
+    """Return an accelerator with one block broken in its source."""
+    user, cls, old, new = BROKEN[what]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{user}.{cls.__name__}", mutant(cls, old, new))
+        design, _ = converted(Ftp(ARCH), "spikeloom")
+    assert design != System(ARCH).design
     return System(ARCH, design, optimise="-O0")
 
 
@@ -59,13 +81,14 @@ def test_random_networks() -> None:
 
 def test_what_is_drawn() -> None:
     """The networks that run have every shape and every neuron that `Maker` promises."""
-    layers = [layer for network in drawn() for layer in network.layers]
+    integer = [network for seed, network in enumerate(drawn()) if seed % MODULES != MODULES - 1]
+    layers = [layer for network in integer for layer in network.layers]
     passes = [sweep for layer in layers for sweep in layer.passes]
     neurons = [layer.neuron for layer in layers if layer.neuron]
-    assert {1, ARCH.t_max} <= {network.steps for network in drawn()}
-    assert {2, 6} <= {sum(bool(layer.passes) for layer in network.layers) for network in drawn()}
-    assert any(network.input.height != network.input.width for network in drawn())
-    assert {network.input.kind for network in drawn()} == {"static", "steps"}
+    assert {1, ARCH.t_max} <= {network.steps for network in integer}
+    assert {2, 6} <= {sum(bool(layer.passes) for layer in network.layers) for network in integer}
+    assert any(network.input.height != network.input.width for network in integer)
+    assert {network.input.kind for network in integer} == {"static", "steps"}
     assert {sweep.weight.shape[2] for sweep in passes} == {1, 2, 3, 4, 5}
     assert {sweep.stride for sweep in passes} == {1, 2, 3}
     assert {sweep.padding for sweep in passes} == {0, 1, 2}
@@ -100,17 +123,44 @@ def test_blocks_have_benches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block is reported under the name that ``list`` prints; each bench runs once."""
     ran: list[str] = []
 
-    def pretend(words: list[str], **options: Any) -> None:
+    def pretend(words: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         ran.append(words[-1])
         (results,) = (word.split("=", 1)[1] for word in words if word.startswith("--junitxml"))
-        Path(results).write_text('<testsuites><testsuite tests="4" failures="1" errors="1" time="0.5"/></testsuites>')
+        Path(results).write_text('<testsuites><testsuite tests="4" failures="0" errors="0" time="0.5"/></testsuites>')
+        return subprocess.CompletedProcess(words, 0, "", "")
 
     monkeypatch.setattr("verif.verify.subprocess.run", pretend)
-    report = blocks(3)["blocks"]
-    assert [block["name"] for block in report] == block_names()
-    assert all((block["tests"], block["passed"], block["failed"], block["seconds"]) == (4, 2, 2, 0.5) for block in report)
+    report = blocks(3)
+    assert report["failures"] == []
+    assert [block["name"] for block in report["blocks"]] == block_names()
+    assert all((b["tests"], b["passed"], b["failed"], b["seconds"]) == (4, 4, 0, 0.5) for b in report["blocks"])
     assert sorted(ran) == sorted({str(bench(name)) for name in block_names()})
     assert all(bench(name).exists() for name in block_names())
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_failing_bench_says_why(crash: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+                                  capsys: pytest.CaptureFixture[str]) -> None:
+    """A bench that fails, or that ends without results, is reported with the end of its output and its command."""
+    found = {"tail": tmp_path / "verif" / "test_tail.py", "core": tmp_path / "verif" / "test_good.py"}
+    found["tail"].parent.mkdir()
+    found["core"].write_text("def test_good(): pass\n")
+    found["tail"].write_text("print('a')\nraise SystemExit('cannot start')" if crash else
+                             "def test_sum():\n    assert 1 + 1 == 3, 'one of the sums'\ndef test_good(): pass\n")
+    (tmp_path / "conftest.py").write_text("def pytest_addoption(parser): parser.addoption('--seed')\n")
+    monkeypatch.setattr("verif.verify.block_names", lambda: list(found))
+    monkeypatch.setattr("verif.verify.bench_of", found.get)
+    monkeypatch.setattr("verif.verify.HERE", tmp_path / "verif")
+    assert command_line(["verify", "--seed", "3", "--json", str(tmp_path / "report.json")]) == 1
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [(b["name"], b["passed"], b["failed"]) for b in report["blocks"]] == [("tail", 0 if crash else 1, 1), ("core", 1, 0)]
+    (failure,) = report["failures"]
+    assert failure["blocks"] == ["tail"]
+    assert failure["command"] == "python -m pytest verif/test_tail.py --seed 3"
+    assert any(("cannot start" if crash else "one of the sums") in line for line in failure["output"])
+    shown = capsys.readouterr().out
+    assert f"tail; repeat: {failure['command']}\n" in shown
+    assert all(line in shown for line in failure["output"])
 
 
 def test_what_a_block_is() -> None:
@@ -139,10 +189,8 @@ def test_broken_accelerator(what: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     system = broken(what)
     failure: dict[str, Any] | None = None
     for seed in (n for n in range(ATTEMPTS) if build_of(ARCH, n) == ARCH):
-        maker = Maker(ARCH, seed)
-        network = maker.network(f"random-{seed}")
-        failure = run_network(network, maker.image(network.input, network.steps), system,
-                              stall_seed=seed % 4 and seed)
+        network, x = random_network(ARCH, seed)
+        failure = run_network(network, x, system, stall_seed=seed % 4 and seed)
         if failure is not None:
             break
     assert failure is not None, f"{what}: {ATTEMPTS} networks pass"
@@ -169,6 +217,89 @@ def test_smaller_networks_are_smaller() -> None:
     assert candidates
     assert all(cost(candidate) < size for candidate in candidates)
     assert all(build_image(candidate, ARCH).size > 0 for candidate in candidates)
+
+
+@cache
+def lowered() -> tuple[Network, ...]:
+    """Return the lowered modules of 60 seeds, on both leaks."""
+    return tuple(ModuleMaker(build_of(ARCH, seed), seed).network("module") for seed in range(60))
+
+
+def test_what_modules_are_drawn() -> None:
+    """The modules use every layer that capture knows and every way in which currents and spikes join."""
+    makers = [ModuleMaker(build_of(ARCH, seed), seed) for seed in range(60)]
+    nodes = [node for maker in makers for node in maker.captured().nodes]
+    assert {node.op for node in nodes} == {*OPS}
+    assert {node.args["class"] for node in nodes if node.op == "neuron"} == {"IFNode", "LIFNode", "Leaky"}
+    layers = [layer for network in lowered() for layer in network.layers]
+    convolutions = [p for layer in layers for p in layer.passes if not layer.readout]
+    assert {1, 2, 3} <= {p.stride for p in convolutions} and {0, 1, 2} <= {p.padding for p in convolutions}
+    assert {1, 2, 3, 4, 5} <= {p.weight.shape[2] for p in convolutions}
+    assert {len(layer.bias) for layer in layers if layer.neuron} >= {1, 3, 5, 7, 9}
+    assert any(network.input.height != network.input.width for network in lowered())
+    assert {1, 4, ARCH.t_max} <= {network.steps for network in lowered()}
+    assert {(layer.neuron.compare, layer.neuron.reset) for layer in layers if layer.neuron} == {
+        (">=", "hard"), (">=", "soft"), (">", "hard"), (">", "soft_delayed")}
+    assert {(layer.neuron.leak, layer.neuron.leak_shift) for layer in layers if layer.neuron} == {
+        *((leak, k) for leak, decays in DECAYS.items() for k, _ in decays)}
+    for kind in ("residual", "max_pool", "or_pool"):
+        assert any(getattr(layer, kind) is not None for layer in layers), kind
+    assert any(layer.residual and layer.passes and layer.neuron for layer in layers)
+    assert any(plane.shift and len(plane.steps) == 1 and p.source in {layer.name for layer in layers}
+               for layer in layers for p in layer.passes for plane in p.planes)
+
+
+def test_modules_spike() -> None:
+    """Most neuron layers of the lowered modules have neurons that spike and neurons that do not."""
+    mixed = total = 0
+    for seed, network in enumerate(lowered()):
+        x = Maker(build_of(ARCH, seed), seed).image(network.input, network.steps)
+        for layer in run(network, input_words(x, network.input, network.steps)).layers.values():
+            if layer.words is not None:
+                total += 1
+                mixed += bool((layer.words != 0).any() and (layer.words == 0).any())
+    assert mixed > total / 2
+
+
+def test_one_in_four_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any four seeds in a row one is a module that was lowered, and the same one when it is drawn again."""
+    for start in range(8):
+        kinds = [bool(random_network(ARCH, seed)[0].float_info) for seed in range(start, start + MODULES)]
+        assert sum(kinds) == 1
+    one, two = (random_network(ARCH, MODULES - 1) for _ in range(2))
+    assert describe(one[0]) == describe(two[0]) and torch.equal(one[1], two[1])
+
+
+def test_only_limits_are_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that lowering refuses for another reason than a limit of the build is an error."""
+    def refuse(*_: Any, **__: Any) -> Network:
+        raise ParameterError("conv0: Conv2d: reads multi-bit currents of conv1; legal: the input or spikes")
+
+    monkeypatch.setattr("verif.modules.lower", refuse)
+    with pytest.raises(ParameterError, match="multi-bit currents"):
+        ModuleMaker(ARCH, 3).network("module")
+
+
+def test_lowered_modules_shrink() -> None:
+    """Every step of shrinking a lowered module is a smaller network that the build takes."""
+    network = next(n for n in lowered() if len(n.layers) >= 4 and any(layer.residual for layer in n.layers))
+    candidates = list(smaller(network))
+    assert len(candidates) >= len(network.layers)
+    assert all(cost(candidate) < cost(network) for candidate in candidates)
+    assert all(build_image(candidate, ARCH).size > 0 for candidate in candidates)
+
+
+def test_a_failure_of_a_lowered_module_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault that needs two layers and one weight of the second leaves these of a larger lowered module."""
+    def fails(network: Network, x: Tensor, system: System) -> dict[str, Any] | None:
+        guilty = len(network.layers) > 1 and any(p.weight.any() for p in network.layers[1].passes)
+        return {"layer": network.layers[1].name, "mismatches": 1} if guilty else None
+
+    monkeypatch.setattr("verif.verify.run_network", fails)
+    network = next(n for n in lowered() if len(n.layers) > 4 and fails(n, torch.zeros(1), System(ARCH)))
+    small, why = shrink(network, torch.zeros(1), System(ARCH))
+    assert len(small.layers) == 2 and cost(small) < cost(network)
+    assert why == {"layer": network.layers[1].name, "mismatches": 1}
 
 
 def cost(network: Network) -> tuple[int, int]:

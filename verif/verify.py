@@ -1,4 +1,8 @@
-"""``spikeloom verify``: the benches of all blocks, and random networks on one tiny build."""
+"""``spikeloom verify``: the benches of all blocks, and random networks on one tiny build.
+
+Three random networks in four are drawn as integers, which reaches all that the hardware does; the fourth is a torch module
+that is captured and lowered, as a user's network is.
+"""
 
 import itertools
 import os
@@ -24,6 +28,7 @@ from hdl.image import build_image
 from spikeloom.blocks import bench as bench_of
 from spikeloom.blocks import blocks as block_names
 from verif.compare import compare
+from verif.modules import ModuleMaker, map_size
 from verif.simulate import memory_of
 from verif.system import Start, System, SystemFailure
 
@@ -31,6 +36,9 @@ HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
 SHRINKS = 12
 OTHER_LEAK = 5
+MODULES = 4
+# Lines of a failing bench's output that a report keeps.
+TAIL = 40
 # Share of the thresholds that equal a current, so that >= and > differ.
 TIES = 0.3
 # Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
@@ -39,26 +47,33 @@ COMPARES, RESETS = (">=", ">"), ("hard", "soft", "soft_delayed")
 
 
 def blocks(seed: int, progress: Progress = lambda done, of: None) -> dict[str, Any]:
-    """Run the bench of every block and return ``{"blocks": [{name, tests, passed, failed, seconds}]}``.
+    """Run the bench of every block and return ``{"blocks": [{name, tests, passed, failed, seconds}], seed, failures}``.
 
-    Blocks that share a bench share its numbers.
+    Blocks that share a bench share its numbers. Each bench that fails has an entry in ``failures``: its blocks, the end of
+    its output, and the command that repeats it in the checkout.
     """
     names = block_names()
     benches = list(dict.fromkeys(bench_of(name) for name in names))
     found: dict[Path, dict[str, Any]] = {}
+    failures = []
     for number, bench in enumerate(benches):
         progress(number, len(benches))
         with tempfile.TemporaryDirectory() as folder:
             results = Path(folder) / "results.xml"
-            subprocess.run([sys.executable, "-m", "pytest", "-q", "--seed", str(seed), f"--junitxml={results}", str(bench)],
-                           cwd=HERE.parent, check=False, capture_output=True, env=os.environ)
+            ended = subprocess.run([sys.executable, "-m", "pytest", "-q", "--seed", str(seed), f"--junitxml={results}",
+                                    str(bench)], cwd=HERE.parent, check=False, capture_output=True, text=True,
+                                   env=os.environ)
             suite = ElementTree.parse(results).getroot()[0].attrib if results.exists() else {}
         tests = int(suite.get("tests", 0))
         failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0)) if tests else 1
         found[bench] = {"tests": tests, "passed": tests - failed if tests else 0, "failed": failed,
                         "seconds": float(suite.get("time", 0.0))}
+        if failed:
+            failures.append({"blocks": [name for name in names if bench_of(name) == bench],
+                             "output": (ended.stdout + ended.stderr).splitlines()[-TAIL:],
+                             "command": f"python -m pytest {bench.relative_to(HERE.parent)} --seed {seed}"})
     progress(len(benches), len(benches))
-    return {"blocks": [{"name": name, **found[bench_of(name)]} for name in names], "seed": seed}
+    return {"blocks": [{"name": name, **found[bench_of(name)]} for name in names], "seed": seed, "failures": failures}
 
 
 def neuron_variants(arch: Arch) -> list[dict[str, Any]]:
@@ -148,7 +163,7 @@ class Maker:
                 padding = 2
             if min(height, width) + 2 * padding < kernel:
                 raise ParameterError("kernel larger than the map")
-            out = _out((height, width), kernel, stride, padding)
+            out = map_size((height, width), kernel, stride, padding)
             weight = self._weight(columns, channels, kernel, kernel)
             sources = input_planes(spec, steps) if source == "input" else [(source, spike_planes(steps))]
             passes = tuple(Pass(source=n, weight=weight, stride=stride, padding=padding, planes=p) for n, p in sources)
@@ -168,7 +183,7 @@ class Maker:
                 layers.append(layer)
                 shapes[f"{layer.name}.map"] = (columns, *out)
                 pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
-                out = _out(out, pool.kernel, pool.stride, pool.padding)
+                out = map_size(out, pool.kernel, pool.stride, pool.padding)
                 layer = Layer(name=f"layer{number}pool", passes=(), bias=torch.zeros(columns, dtype=torch.int64),
                               residual=layer.name, max_pool=pool)
             layers.append(layer)
@@ -184,15 +199,10 @@ class Maker:
             layers[-1] = replace(layer, or_pool=window)
             shapes[f"{layer.name}.map"] = (columns, *out)
             if window:
-                out = _out(out, window.kernel, window.stride, window.padding)
+                out = map_size(out, window.kernel, window.stride, window.padding)
             shapes[layer.name] = (columns, *out)
             source = layer.name
         return Network(name=name, steps=steps, input=spec, layers=tuple(layers))
-
-
-def _out(size: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
-    height, width = ((n + 2 * padding - kernel) // stride + 1 for n in size)
-    return height, width
 
 
 def run_network(network: Network, x: Tensor, system: System, stall_seed: int = 0) -> dict[str, Any] | None:
@@ -275,6 +285,13 @@ def build_of(arch: Arch, seed: int) -> Arch:
     return replace(arch, leak=next(leak for leak in LEAKS if leak != arch.leak))
 
 
+def random_network(arch: Arch, seed: int) -> tuple[Network, Tensor]:
+    """Return the random network and image of one seed: of one in `MODULES` a lowered module, else a network of integers."""
+    maker, name = Maker(arch, seed), f"random-{seed}"
+    network = ModuleMaker(arch, seed).network(name) if seed % MODULES == MODULES - 1 else maker.network(name)
+    return network, maker.image(network.input, network.steps)
+
+
 def random_networks(count: int, seed: int, progress: Progress = lambda done, of: None, preset: str = "tiny"
                     ) -> dict[str, Any]:
     """Run ``count`` random networks; network i is drawn from ``seed + i``, so one failure repeats alone.
@@ -287,9 +304,7 @@ def random_networks(count: int, seed: int, progress: Progress = lambda done, of:
     for number in range(seed, seed + count):
         progress(number - seed, count)
         build = build_of(base, number)
-        maker = Maker(build, number)
-        network = maker.network(f"random-{number}")
-        x = maker.image(network.input, network.steps)
+        network, x = random_network(build, number)
         failure = run_network(network, x, systems[build], stall_seed=number % 4 and number)
         if failure is not None:
             small, why = shrink(network, x, systems[build])

@@ -1,0 +1,216 @@
+"""Random torch modules that go the whole way of a user's network: captured, lowered, and then run."""
+
+import random
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golden.arch import Arch, ParameterError
+from golden.capture import trace
+from golden.dynamics import leaks
+from golden.lower import lower
+from golden.network import Network, map_arrays
+from golden.store import Captured
+from golden.window import extent
+from hdl.image import build_image
+
+# What a build's limits, and no fault of lowering, refuse.
+LIMITS = re.compile(r"needs (more than )?\d|words of one width")
+INPUTS = (("static", 8), ("static", 8), ("static", 5), ("steps", 1), ("steps", 3))
+STEPS = (1, 2, 3, 4, 4, 5, 8, 16)
+DENSITIES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)
+
+
+class IFNode(nn.Module):
+    """A neuron that capture knows by the name of its class; it holds parameters and computes nothing."""
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__()
+        vars(self).update(parameters)
+
+
+class LIFNode(IFNode):
+    """SpikingJelly's leaky neuron, as `IFNode`."""
+
+
+class Leaky(IFNode):
+    """snnTorch's leaky neuron, as `IFNode`."""
+
+
+class Stack(nn.Module):
+    """A module whose ``forward`` follows a list.
+
+    plan : name of a layer and the value that it reads, or no name and two values to be added; value 0 is the input
+    shapes : ``(C, H, W)`` of every value
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.plan: list[tuple[str, tuple[int, ...]]] = []
+        self.shapes = [shape]
+
+    def put(self, shape: tuple[int, int, int], layer: nn.Module | None, *values: int) -> int:
+        """Append one step and return the number of its value."""
+        name = f"{type(layer).__name__.lower()}{len(self.plan)}" if layer is not None else ""
+        if layer is not None:
+            self.add_module(name, layer)
+        self.plan.append((name, values))
+        self.shapes.append(shape)
+        return len(self.plan)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the last value."""
+        values = [x]
+        for name, numbers in self.plan:
+            first = values[numbers[0]]
+            values.append(self.get_submodule(name)(first) if name else first + values[numbers[1]])
+        return values[-1]
+
+
+class ModuleMaker:
+    """Draws random modules whose lowered networks fit a build.
+
+    2 to 6 layers, 1 to 9 channels, maps up to 8 pixels wide and not square, kernels 1 to 5, strides 1 to 3, padding 0
+    to 2, BatchNorm, max- and average pools of spikes and currents, spikes, shortcuts and residual streams that are
+    added, every leak and reset of the libraries' neurons that the build has, weight densities 0 to 1, T from 1 to
+    ``t_max``.
+    """
+
+    def __init__(self, arch: Arch, seed: int) -> None:
+        self.arch, self.random = arch, random.Random(f"module {seed}")
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def network(self, name: str) -> Network:
+        """Return the lowered network of the first module that fits, in torch tensors."""
+        while True:
+            steps = min(self.random.choice(STEPS), self.arch.t_max)
+            captured = self.captured()
+            kind, bits = self.random.choice(INPUTS)
+            try:
+                network = lower(captured, steps, self.arch, name=name, input_kind=kind, input_bits=bits,
+                                input_scale=1 / max(1, (1 << bits - 1) - 1))
+                build_image(network, self.arch)
+            except ParameterError as error:
+                if not LIMITS.search(str(error)):
+                    raise
+                continue
+            return map_arrays(network, torch.asarray)
+
+    def captured(self) -> Captured:
+        """Return one random module as a captured network."""
+        with torch.random.fork_rng(devices=[]):
+            module = self.module()
+        for layer in module.modules():
+            self._fill(layer)
+        return trace(module.eval(), torch.zeros(1, *module.shapes[0]))
+
+    def module(self) -> Stack:
+        """Return one random module, its weights not set."""
+        draw = self.random.randint
+        stack = Stack((draw(1, 5), draw(2, 8), draw(2, 8)))
+        spikes, streams = 0, list[int]()
+        for _ in range(draw(1, 5)):
+            currents = self._join(stack, self._convolution(stack, spikes), spikes, streams)
+            if self._coin(0.3):
+                streams.append(currents)
+            elif self._coin(0.15):
+                currents = self._max_pool(stack, currents)
+            spikes = stack.put(stack.shapes[currents], self._neuron(), currents)
+            if self._coin(0.2):
+                spikes = self._max_pool(stack, spikes)
+            elif self._coin(0.1):
+                spikes = self._average(stack, spikes)
+        self._read_out(stack, spikes)
+        return stack
+
+    def _coin(self, share: float) -> bool:
+        return self.random.random() < share
+
+    def _convolution(self, stack: Stack, source: int) -> int:
+        """Append a convolution, maybe with BatchNorm2d and an average of its currents."""
+        channels, height, width = stack.shapes[source]
+        columns, kernel, stride = self.random.randint(1, 9), self.random.randint(1, 5), self.random.choice((1, 1, 1, 2, 3))
+        kernel = min(kernel, height + 4, width + 4)
+        padding = max(self.random.randint(0, 2), -(-(kernel - min(height, width)) // 2))
+        if self._coin(0.4):
+            columns, kernel, stride, padding = channels, 3, 1, 1
+        after = map_size((height, width), kernel, stride, padding)
+        value = stack.put((columns, *after), nn.Conv2d(channels, columns, kernel, stride, padding, bias=self._coin(0.7)),
+                          source)
+        if self._coin(0.4):
+            value = stack.put((columns, *after), nn.BatchNorm2d(columns), value)
+        return self._average(stack, value) if self._coin(0.1) else value
+
+    def _join(self, stack: Stack, value: int, spikes: int, streams: list[int]) -> int:
+        """Add what fits to currents: a stream, the spikes that they come from, or a shortcut of these."""
+        shape, (channels, height, width) = stack.shapes[value], stack.shapes[spikes]
+        same = [stream for stream in streams if stack.shapes[stream] == shape]
+        if same and self._coin(0.8):
+            return stack.put(shape, None, value, same[-1])
+        if not self._coin(0.4):
+            return value
+        if shape == stack.shapes[spikes] and self._coin(0.5):
+            return stack.put(shape, None, value, spikes)
+        stride = next((s for s in (1, 2, 3) if map_size((height, width), 1, s, 0) == shape[1:]), None)
+        if stride is None:
+            return value
+        shortcut = stack.put(shape, nn.Conv2d(channels, shape[0], 1, stride), spikes)
+        return stack.put(shape, None, value, shortcut)
+
+    def _max_pool(self, stack: Stack, value: int) -> int:
+        channels, height, width = stack.shapes[value]
+        kernel, stride, padding = self.random.choice(((2, 2, 0), (3, 2, 1), (2, 1, 0), (3, 1, 1)))
+        after = map_size((height, width), kernel, stride, padding)
+        return value if min(after) < 1 else stack.put((channels, *after), nn.MaxPool2d(kernel, stride, padding), value)
+
+    def _average(self, stack: Stack, value: int) -> int:
+        """Append an average pool where it divides the map, as a padded convolution behind it needs."""
+        channels, height, width = stack.shapes[value]
+        if height % 2 or width % 2:
+            return value
+        return stack.put((channels, height // 2, width // 2), nn.AvgPool2d(2), value)
+
+    def _read_out(self, stack: Stack, spikes: int) -> None:
+        """Append Flatten and Linear, or a convolution, and sometimes neurons whose spikes are counted."""
+        channels, height, width = stack.shapes[spikes]
+        classes = self.random.randint(1, 7)
+        if self._coin(0.6):
+            flat = stack.put((channels * height * width, 1, 1), nn.Flatten(), spikes)
+            last = stack.put((classes, 1, 1), nn.Linear(channels * height * width, classes), flat)
+        else:
+            last = stack.put((classes, height, width), nn.Conv2d(channels, classes, 1), spikes)
+        if self._coin(0.2):
+            stack.put(stack.shapes[last], self._neuron(), last)
+
+    def _neuron(self) -> nn.Module:
+        choose = self.random.choice
+        leak, threshold = choose(sorted(leaks(self.arch))), choose((0.25, 0.5, 1.0))
+        if self._coin(0.4):
+            return Leaky(beta=leak, threshold=threshold, reset_mechanism=choose(("zero", "subtract")), reset_delay=True,
+                         init_hidden=True, graded_spikes_factor=1)
+        reset = choose((0.0, -0.25, None))
+        if leak == 1:
+            return IFNode(v_threshold=threshold, v_reset=reset, step_mode="s")
+        return LIFNode(v_threshold=threshold, v_reset=reset, step_mode="s", tau=1 / (1 - leak), decay_input=self._coin(0.5))
+
+    def _fill(self, layer: nn.Module) -> None:
+        """Set the weights of a layer so that its currents are near 1."""
+        if isinstance(layer, nn.BatchNorm2d):
+            for name, low, high in (("weight", 0.3, 2.0), ("bias", -0.3, 0.5), ("running_mean", -0.3, 0.3),
+                                    ("running_var", 0.2, 2.0)):
+                getattr(layer, name).data.uniform_(low, high, generator=self.generator)
+        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
+            weight, density = layer.weight.data, self.random.choice(DENSITIES)
+            keep = torch.rand(weight.shape, generator=self.generator) < density
+            weight.normal_(0, 1.5 / max(1.0, density * weight[0].numel()) ** 0.5, generator=self.generator)
+            weight *= keep
+            if layer.bias is not None:
+                layer.bias.data.uniform_(-0.2, 0.4, generator=self.generator)
+
+
+def map_size(size: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """Return height and width of a map behind a square window."""
+    height, width = (extent(side, kernel, stride, padding) for side in size)
+    return height, width

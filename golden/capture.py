@@ -396,7 +396,8 @@ def _shown(argument: Any) -> str:
 def _listed(data: list[Any]) -> bool:
     """Return whether ``data`` is one layer's output at several steps, not several things."""
     values = [item for item in data if isinstance(item, _Value)]
-    return len(values) == len(data) and len({v.name for v in values}) == 1 and len({v.step for v in values}) == len(data)
+    one_layer = len(values) == len(data) and len({value.name for value in values}) == 1
+    return one_layer and (len(data) == 1 or len({value.step for value in values}) > 1)
 
 
 def _array(tensor: Tensor) -> Array:

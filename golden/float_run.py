@@ -69,7 +69,7 @@ def float_run(captured: Captured, x: Array, steps: int) -> FloatTrace:
 
 
 def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | None = None) -> FloatTrace:
-    """Run ``frames`` [T, B, C, H, W] in their precision; neurons send on, and reset by, the spikes of ``given``.
+    """Run ``frames`` [T, B, C, H, W]; neurons send on, and reset by, the spikes of ``given``.
 
     given : the outputs of each neuron's calls in the model
     """
@@ -112,7 +112,7 @@ def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:
 
 def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
     arrays = {role: captured.tensor(node, role) for role in ("weight", "bias", "mean", "var")}
-    tensors = {role: torch.as_tensor(a, dtype=x.dtype) for role, a in arrays.items() if a is not None}
+    tensors = {role: torch.as_tensor(a, dtype=torch.float32) for role, a in arrays.items() if a is not None}
     bias, p = tensors.get("bias"), node.args
     if node.op == "conv":
         return F.conv2d(x, tensors["weight"], bias, p["stride"], p["padding"], p["dilation"], p["groups"])
@@ -164,7 +164,7 @@ def compare(model: nn.Module, captured: Captured, example: Tensor, protocol: Pro
                     spikes.clear()
                 output = _model_run(model, x, protocol)
                 frames = x.expand(protocol.steps, *x.shape) if x.dim() == 4 else x
-                trace = _run(captured, frames.to("cpu", torch.float64), recorded)
+                trace = _run(captured, frames.to("cpu", torch.float32), recorded)
                 _judge(captured, trace, recorded, near)
                 _judge_output(output, protocol.scale * trace.logits, near)
     finally:
@@ -173,7 +173,7 @@ def compare(model: nn.Module, captured: Captured, example: Tensor, protocol: Pro
 
 
 def _nearness(model: nn.Module) -> float:
-    """Return how far rounding reaches, relative to the largest value: float32 may be TF32, so 1e-3, as in float64."""
+    """Return how far rounding reaches, relative to the largest value: 1e-3 where TF32 may be in place of float32."""
     return max(1e-3, 16 * torch.finfo(_first(model).dtype).eps)
 
 
@@ -184,15 +184,14 @@ def _first(model: nn.Module) -> Tensor:
 
 
 def _inputs(model: nn.Module, example: Tensor) -> Iterator[Tensor]:
-    """Return the example and random inputs, from weak to strong, so that deep layers fire too."""
+    """Return the example and two random inputs, one of them strong, so that deep layers fire too."""
     like = _first(model)
     shown = example[:2] if example.dim() == 4 else example[:, :2]
     size = float(shown.abs().max()) or 1.0
     generator = torch.Generator().manual_seed(0)
     yield shown.to(like)
     yield (size * torch.rand(shown.shape, generator=generator)).to(like)
-    for gain in (1.0, 8.0):
-        yield (gain * size * torch.randn(shown.shape, generator=generator)).to(like)
+    yield (4 * size * torch.randn(shown.shape, generator=generator)).to(like)
 
 
 def _recorder(spikes: list[Tensor]) -> Any:
@@ -203,7 +202,7 @@ def _recorder(spikes: list[Tensor]) -> Any:
 
 
 def _model_run(model: nn.Module, x: Tensor, protocol: Protocol) -> Tensor:
-    """Return the model's output summed over the steps (times ``protocol.scale``), float64 [B, ...]."""
+    """Return the model's output summed over the steps (times ``protocol.scale``), float32 [B, ...]."""
     outputs: list[Tensor] = []
     states: list[Any] = [torch.zeros(0).to(x) for _ in range(protocol.states)]
     try:
@@ -221,7 +220,7 @@ def _model_run(model: nn.Module, x: Tensor, protocol: Protocol) -> Tensor:
                 states = rest
             if isinstance(output, (list, tuple)):
                 output = torch.stack(tuple(output))
-            outputs.append(output.to("cpu", torch.float64))
+            outputs.append(output.to("cpu", torch.float32))
         total = torch.stack(outputs).sum(0)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -183,6 +183,8 @@ def check(captured: Captured) -> None:
 
 
 def _check_args(node: Node) -> None:
+    if not isinstance(node.args, dict):
+        raise ValueError(f"{node.name}: args must be an object, not {node.args!r}")
     kind = node.args.get("class") if node.op == "neuron" else node.op
     if node.op == "neuron" and kind not in ("IFNode", "LIFNode", "Leaky"):
         raise ValueError(f"{node.name}: unknown neuron {kind!r}")

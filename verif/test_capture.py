@@ -579,6 +579,8 @@ def test_the_model_stays_as_it_was(node: Any) -> None:
 
     model: Any = seeded(Seen(node)).train()
     model.lif.eval()
+    model.fc.register_buffer("count", torch.zeros(1))
+    model.fc.register_forward_hook(lambda module, args, output: module.count.add_(torch.rand(1)) and None)
     out = model(images(1, 2, 8, 8))
     name = "v" if isinstance(node, spikingjelly.LIFNode) else "mem"
     membrane, keys = getattr(node, name), list(vars(model))
@@ -765,5 +767,6 @@ def test_own_network_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     exec(compile(program, "docs/own-network.md", "exec"), names)
     assert len(blocks) == 5
     assert (tmp_path / "x.npz").exists()
+    assert 0.9 <= names["network"].weight_sparsity < 0.95
     assert names["right"] >= 85
     assert abs(names["right"] - int((names["reference"] == names["y_test"][:100]).sum())) <= 3

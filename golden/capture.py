@@ -1,22 +1,26 @@
 """Capture a trained torch network: trace it with torch.fx, write graph and tensors to one file.
 
 Recognises neurons of SpikingJelly and snnTorch by class name and imports neither. A loop over timesteps inside
-``forward`` is folded: calls of one module on the same input at different steps become one node.
+``forward`` is folded: calls of one module on the same input at different steps become one node. What the trace cannot
+show (hooks, changed membranes, a class of the user's) is found by running the model beside the captured network.
 """
 
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from golden.arch import ParameterError
+from golden.float_run import Protocol, compare
 from golden.network import Array
-from golden.store import Captured, Node, load, save
+from golden.store import Captured, Node, check, load, save
 
 __all__ = ["capture", "layers_markdown", "load", "trace"]
 
@@ -40,19 +44,41 @@ NEURONS = {
 CONTAINERS = ("SeqToANNContainer", "MultiStepContainer")
 LIBRARIES = ("spikingjelly", "snntorch", "norse")
 SUPPORTED = ", ".join([*LAYERS, *NEURONS])
+STEPS = 4
+CHECKED = """After the trace, capture runs the model itself from rest (`reset()` of its modules, evaluation mode) and compares
+every spike of every neuron layer, and the output, with the captured network: on the example's first two images and on
+random images of its shape and size. A model called once per step is called for 4 steps; one that loops inside `forward`, or
+takes `[T, N, C, H, W]`, runs its own. The model, its neurons' states and the random generators stay as they were.
+
+It is refused if a spike differs, unless the membrane is as near to its threshold as rounding reaches (a thousandth of the
+threshold, or of the layer's largest distance from it; 1.6 % for float16, 12.5 % for bfloat16), or if the output differs by
+more than that. Later layers are fed with the model's own spikes, so one such spike excuses no other. These are refused, not
+captured as something else: hooks that change a value, membranes that start elsewhere than at rest or are changed outside
+their neuron, spikes used a step later, sums over some of the steps or over the batch, classes of your own under a
+supported name.
+
+Weights are read as the next call of the model would use them: pruned by `torch.nn.utils.prune`, normalised by
+`weight_norm` or `spectral_norm`, or parametrized.
+
+A model that runs all its steps in one call gives its number of steps to the file; `simulate` and `compile` take it unless
+`--T`, or data with another number of frames, says otherwise."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A captured node's output inside the trace: at which unrolled step, and whether it was summed over steps."""
+    """A captured node's output inside the trace: at which unrolled step, or summed over which steps and scaled."""
 
     name: str
     step: int | None = None
-    reduced: bool = False
+    summed: tuple[int, ...] = ()
+    scale: float = 1.0
 
 
+@dataclass(frozen=True)
 class _State:
-    """A membrane: passed around by the user's code, never data."""
+    """What is never data: a membrane, passed around by the user's code, or a tensor of the user's."""
+
+    what: str = "a membrane"
 
 
 class _Size:
@@ -62,8 +88,10 @@ class _Size:
 def capture(model: nn.Module, example: Tensor, path: str | Path) -> Captured:
     """Write ``model`` as a captured network to ``path`` and return it.
 
-    example : [N, C, H, W], or [T, N, C, H, W] for a model that takes all steps at once; only its shape is used
-    Raises `ParameterError` naming the module path, type and arguments of whatever is not supported.
+    example : [N, C, H, W], or [T, N, C, H, W] for a model that takes all steps at once; the model is run on its first two
+        images and on random ones of their size
+    Raises `ParameterError` naming the module path, type and arguments of whatever is not supported, or the neuron layer
+    whose spikes the captured network does not make.
     """
     captured = trace(model, example)
     save(captured, path)
@@ -72,11 +100,15 @@ def capture(model: nn.Module, example: Tensor, path: str | Path) -> Captured:
 
 def trace(model: nn.Module, example: Tensor) -> Captured:
     """Return ``model`` as a captured network, without writing a file."""
-    if example.dim() not in (4, 5):
+    if not isinstance(example, Tensor):
+        raise ParameterError(f"example: must be a torch tensor, not {type(example).__module__}.{type(example).__name__}; "
+                             "try: torch.as_tensor(example)")
+    if example.dim() not in (4, 5) or not example.numel():
         raise ParameterError(f"example: must be [N, C, H, W] or [T, N, C, H, W], not shape {list(example.shape)}")
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    if not example.isfinite().all():
+        raise ParameterError("example: must be finite numbers, not nan or inf")
+    with _untouched(model):
+        model.eval()
         tracer = _Tracer()
         optional = {name: p.default for name, p in inspect.signature(model.forward).parameters.items()
                     if p.default is not inspect.Parameter.empty}
@@ -87,15 +119,50 @@ def trace(model: nn.Module, example: Tensor) -> Captured:
             raise ParameterError(
                 f"capture: torch.fx cannot trace {type(model).__name__}.forward ({reason}); legal: module calls, "
                 f"loops of fixed length and {SUPPORTED}; try: move data-dependent code out of forward") from error
-        return _Folder(model, tuple(example.shape[-3:])).fold(graph)
+        folder = _Folder(model, example.shape)
+        captured = folder.fold(graph)
+        try:
+            check(captured)
+        except ValueError as error:
+            raise ParameterError(f"capture: {error}; try: training again") from None
+        compare(model, captured, example, folder.protocol)
+    return captured
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Leave the model's attributes, neuron states, buffers and modes, and torch's random generators, as they are."""
+    attributes = [(module, dict(vars(module))) for module in model.modules()]
+    boxes: list[tuple[Any, Any]] = [(box, box.copy()) for _, named in attributes for box in named.values()
+                                    if isinstance(box, (dict, list))]
+    loose = [value for _, named in attributes for value in named.values()]
+    loose += [value for box, _ in boxes if isinstance(box, dict) for value in box.values()]
+    tensors = [(value, value.detach().clone()) for value in loose
+               if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)]
+    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(sorted(devices)):
+            yield
     finally:
-        for module, training in modes.items():
-            module.training = training
+        for module, named in attributes:
+            vars(module).clear()
+            vars(module).update(named)
+        for box, content in boxes:
+            box.clear()
+            box.extend(content) if isinstance(box, list) else box.update(content)
+        for tensor, value in tensors:
+            tensor.data.copy_(value)
+
+
+def _kind(module: nn.Module) -> str:
+    """Return the name of the module's class, as it was before a parametrization."""
+    name: str = parametrize.type_before_parametrizations(module).__name__
+    return name
 
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        kind = type(m).__name__
+        kind = _kind(m)
         return (kind in NEURONS or (kind in LAYERS and not isinstance(m, nn.Sequential))
                 or type(m).__module__.split(".")[0] in LIBRARIES
                 or super().is_leaf_module(m, module_qualified_name))
@@ -111,14 +178,19 @@ class _Tracer(fx.Tracer):
 
 
 class _Folder:
-    """Turns an fx graph into nodes, one per distinct (operation, inputs)."""
+    """Turns an fx graph into nodes, one per distinct (operation, inputs), and finds how the model is called.
 
-    def __init__(self, model: nn.Module, shape: tuple[int, ...]) -> None:
-        self.model, self.shape = model, shape
+    example : shape of the example; five dimensions mean a model that takes all steps at once
+    """
+
+    def __init__(self, model: nn.Module, example: tuple[int, ...]) -> None:
+        self.model, self.example = model, example
+        self.multi_step = len(example) == 5
         self.nodes: list[Node] = []
         self.tensors: dict[str, Array] = {}
         self.known: dict[tuple[Any, ...], str] = {}
         self.calls: dict[str, int] = {}
+        self.protocol = Protocol(steps=STEPS, whole=False)
 
     def fold(self, graph: fx.Graph) -> Captured:
         values: dict[fx.Node, Any] = {}
@@ -137,22 +209,30 @@ class _Folder:
                 first = not self.nodes
                 values[node] = self._emit("input", "input", []) if first else _State()
             elif node.op == "get_attr":
-                values[node] = _State()
+                values[node] = self._attribute(str(node.target))
             elif node.op == "output":
-                self._output(args[0])
+                taken = [n for n in graph.nodes if n.op == "placeholder" and not n.args and "*" not in str(n.target)]
+                self._output(args[0], len(taken) - 1)
             elif node.op == "call_module":
                 values[node] = self._module(str(node.target), args + list(kwargs.values()))
             else:
                 values[node] = self._function(node, args, kwargs)
-        channels, height, width = self.shape
-        return Captured(nodes=tuple(self.nodes), tensors=self.tensors, example_shape=(channels, height, width))
+        channels, height, width = self.example[-3:]
+        return Captured(nodes=tuple(self.nodes), tensors=self.tensors, example_shape=(channels, height, width),
+                        steps=self.protocol.steps if self.protocol.whole else None)
+
+    def _attribute(self, target: str) -> _State:
+        owner, _, name = target.rpartition(".")
+        parameters = dict(self.model.get_submodule(owner).named_parameters(recurse=False))
+        constant = name.startswith("_tensor_constant")
+        return _State("a constant tensor" if constant else f"the {'parameter' if name in parameters else 'buffer'} {target}")
 
     def _emit(self, op: str, name: str, inputs: list[_Value], path: str = "", *, args: dict[str, Any] | None = None,
               tensors: dict[str, Tensor | None] | None = None, step: int | None = None) -> _Value:
         steps = {v.step for v in inputs if v.step is not None}
         if len(steps) > 1:
             raise ParameterError(f"{path or name}: {op} mixes timesteps {sorted(steps)}; legal: operands of one step")
-        if any(v.reduced for v in inputs):
+        if any(v.summed for v in inputs):
             raise ParameterError(f"{path or name}: {op} after a sum or mean over timesteps; legal: the end of forward")
         step = step if step is not None else next(iter(steps), None)
         names = tuple(v.name for v in inputs)
@@ -173,19 +253,26 @@ class _Folder:
 
     def _module(self, path: str, args: list[Any]) -> Any:
         module = self.model.get_submodule(path)
-        kind = type(module).__name__
+        kind = _kind(module)
         data = args[0] if args else None
         if not isinstance(data, _Value):
-            raise _unsupported(path, module, "its first argument is not a tensor of the network")
+            found = data.what if isinstance(data, _State) else "no tensor"
+            raise _unsupported(path, module, f"its first argument is {found}, not spikes or currents")
         if kind in ("Identity", "Dropout", "Dropout2d"):
             return data
-        if kind in NEURONS:
-            return self._neuron(path, module, data)
-        describe = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool,
-                    "AvgPool2d": _avgpool, "Flatten": _flatten}.get(kind)
-        if describe is None:
-            raise _unsupported(path, module, "its type is not supported")
-        op, arguments, tensors = describe(path, module)
+        for hook in module._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                hook(module, ())
+        try:
+            if kind in NEURONS:
+                return self._neuron(path, module, data)
+            describe = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool,
+                        "AvgPool2d": _avgpool, "Flatten": _flatten}.get(kind)
+            if describe is None:
+                raise _unsupported(path, module, "its type is not supported")
+            op, arguments, tensors = describe(path, module)
+        except (AttributeError, TypeError) as error:
+            raise _unsupported(path, module, f"not the {kind} of its library ({error})") from None
         return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
 
     def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
@@ -193,7 +280,7 @@ class _Folder:
         step = self.calls.get(path, 0)
         self.calls[path] = step + 1
         value = self._emit("neuron", path, [data], path, args=arguments,
-                           step=data.step if data.step is not None else step)
+                           step=data.step if data.step is not None or self.multi_step else step)
         owners = [node for node in self.nodes if node.op == "neuron" and node.path == path]
         if len(owners) > 1:
             raise _unsupported(path, module, f"called on {len(owners)} different inputs, which would share a membrane")
@@ -204,6 +291,8 @@ class _Folder:
     def _function(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         arguments = args + list(kwargs.values())
+        if name in ("_assert_is_none", "_assert", "eq") and isinstance(args[0], _State):
+            return _State()
         if name in ("getattr", "size", "dim"):
             return _Size()
         if name == "getitem" and isinstance(args[0], _Size):
@@ -211,28 +300,30 @@ class _Folder:
         if name == "getitem" and isinstance(args[0], list) and isinstance(args[1], int):
             return args[0][args[1]]
         if name == "getitem" and args[0] == _Value("input") and isinstance(args[1], int):
+            self.multi_step = False
             return _Value("input", args[1])
         if name in ("add", "iadd", "add_"):
             return self._add(arguments, node)
-        elif name == "stack" and isinstance(args[0], list):
+        elif name == "stack" and isinstance(args[0], list) and arguments[1:] in ([], [0]):
             return args[0]
         elif name in ("sum", "mean") and arguments[1:] == [0]:
-            return self._reduce(args[0], node)
-        elif name in ("truediv", "div") and isinstance(args[0], _Value) and args[0].reduced:
-            return args[0]
+            return self._reduce(name, args[0], node)
+        elif name in ("truediv", "div") and isinstance(args[0], _Value) and args[0].summed:
+            return self._divide(args[0], args[1], node)
         elif name == "flatten" and arguments[1:] in ([1], [2], [1, -1], [2, -1]):
             return self._emit("flatten", "flatten", [args[0]])
         if name in ("view", "reshape") and isinstance(args[0], _Value) and arguments[2:] == [-1]:
             return self._emit("flatten", "flatten", [args[0]])
         if name in ("contiguous", "detach") and isinstance(args[0], (_Value, _State)):
             return args[0]
-        shown = ", ".join("tensor" if isinstance(a, (_Value, _State)) else repr(a) for a in arguments)
-        raise ParameterError(f"{node.name}: {name}({shown}) is not supported; legal: {SUPPORTED}; "
-                             "try: spikeloom capture --help")
+        raise ParameterError(f"{node.name}: {name}({', '.join(map(_shown, arguments))}) is not supported; "
+                             f"legal: {SUPPORTED}; try: spikeloom capture --help")
 
     def _add(self, args: list[Any], node: fx.Node) -> Any:
-        if any(isinstance(a, _State) for a in args):
-            return _State()
+        states = [a for a in args if isinstance(a, _State)]
+        if states:
+            mixed = len(states) < len(args) and any(isinstance(a, _Value) for a in args)
+            return _State(f"a sum with {states[0].what}") if mixed else states[0]
         left, right = args[0], args[1]
         if isinstance(left, (int, float)) and left == 0:
             return right
@@ -241,26 +332,72 @@ class _Folder:
         if len(args) != 2 or not isinstance(left, _Value) or not isinstance(right, _Value):
             raise ParameterError(f"{node.name}: add of {[type(a).__name__ for a in args]} is not supported; "
                                  "legal: two tensors of one shape")
-        if left.name == right.name and right.step is not None and (left.reduced or left.step != right.step):
-            return _Value(left.name, right.step, reduced=True)
+        steps = [value.summed or (value.step,) for value in (left, right)]
+        over_steps = left.summed or right.summed or left.step != right.step
+        if left.name == right.name and over_steps and None not in steps[0] + steps[1] and left.scale == right.scale == 1:
+            return _Value(left.name, summed=tuple(sorted(step for part in steps for step in part if step is not None)))
         return self._emit("add", "add", [left, right])
 
-    def _reduce(self, data: Any, node: fx.Node) -> Any:
+    def _reduce(self, name: str, data: Any, node: fx.Node) -> Any:
         items = data if isinstance(data, list) else [data]
-        if any(isinstance(item, _State) for item in items):
-            return _State()
+        states = [item for item in items if isinstance(item, _State)]
+        if states:
+            return states[0]
         if len({item.name for item in items}) != 1:
             raise ParameterError(f"{node.name}: a sum over steps must take one layer's outputs, "
                                  f"not {sorted({item.name for item in items})}; legal: the same layer at every step")
-        return _Value(items[0].name, None, reduced=True)
+        steps = tuple(item.step for item in items if item.step is not None and not item.summed)
+        if not isinstance(data, list) and self.multi_step and not data.summed:
+            steps = tuple(range(self.example[0]))
+        elif not isinstance(data, list) or len(steps) != len(items):
+            raise ParameterError(f"{node.name}: {name} over dimension 0 is over the images of a batch, not over timesteps; "
+                                 "legal: the stacked steps of one layer, or a [T, N, ...] tensor; try: no such "
+                                 f"{name}, outputs of all steps are summed anyway")
+        return _Value(items[0].name, summed=steps, scale=1 / len(steps) if name == "mean" else 1.0)
 
-    def _output(self, data: Any) -> None:
-        while isinstance(data, list) and data:
-            data = data[0]
-        if not isinstance(data, _Value):
+    def _divide(self, data: _Value, divisor: Any, node: fx.Node) -> _Value:
+        if not isinstance(divisor, (int, float)) or divisor <= 0:
+            shown = divisor if isinstance(divisor, (int, float)) else "a tensor or size"
+            raise ParameterError(f"{node.name}: a sum over steps may be divided by a number above 0, not {shown}; "
+                                 "legal: the number of steps, written as a number")
+        return replace(data, scale=data.scale / divisor)
+
+    def _output(self, data: Any, states: int) -> None:
+        depth = 0
+        while isinstance(data, list) and data and not _listed(data):
+            data, depth = data[0], depth + 1
+        items = data if isinstance(data, list) else [data]
+        if not items or not isinstance(items[0], _Value):
+            found = items[0].what if items and isinstance(items[0], _State) else "a membrane"
             raise ParameterError("output: the first thing that forward returns must be spikes or logits, "
-                                 "not a membrane; legal: logits, spikes, (spikes, membrane) or lists of them per step")
-        self.nodes.append(Node(name="output", op="output", inputs=(data.name,)))
+                                 f"not {found}; legal: logits, spikes, (spikes, membrane) or lists of them per step")
+        first, steps = items[0], [item.step for item in items]
+        taken = list(first.summed) or [step for step in steps if step is not None]
+        count = max([*self.calls.values(), *(step + 1 for step in taken)], default=1)
+        if (count > 1 or first.summed) and taken and taken != list(range(count)):
+            raise ParameterError(f"output: forward returns steps {taken} of layer {first.name}, not each of 0..{count - 1} "
+                                 "once; legal: every step's output, or the sum or mean over all steps")
+        unrolled = count > 1 or isinstance(data, list) or bool(first.summed and len(self.example) == 4)
+        if len(self.example) == 5 and unrolled and count != self.example[0]:
+            raise ParameterError(f"example: has {self.example[0]} timesteps, not the {count} of forward")
+        whole = unrolled or len(self.example) == 5
+        self.protocol = Protocol(
+            steps=count if unrolled else self.example[0] if whole else STEPS, whole=whole, depth=depth,
+            summed=bool(first.summed), scale=first.scale, states=0 if whole else states)
+        self.nodes.append(Node(name="output", op="output", inputs=(first.name,)))
+
+
+def _shown(argument: Any) -> str:
+    if isinstance(argument, list):
+        return f"[{', '.join(map(_shown, argument))}]"
+    return "tensor" if isinstance(argument, (_Value, _State)) else repr(argument)
+
+
+def _listed(data: list[Any]) -> bool:
+    """Return whether ``data`` is one layer's output at several steps, not several things."""
+    values = [item for item in data if isinstance(item, _Value)]
+    one_layer = len(values) == len(data) and len({value.name for value in values}) == 1
+    return one_layer and (len(data) == 1 or len({value.step for value in values}) > 1)
 
 
 def _array(tensor: Tensor) -> Array:
@@ -364,4 +501,4 @@ def layers_markdown() -> str:
     lines += [f"| {name} | {limits} |" for name, limits in LAYERS.items()]
     lines += ["", "# Supported neurons", "", "| class | parameters |", "|---|---|"]
     lines += [f"| {name} | {limits} |" for name, limits in NEURONS.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "# What is checked", "", CHECKED]) + "\n"

@@ -1,11 +1,20 @@
-"""Run a captured float network in torch, the reference that lowering is compared with."""
+"""Run a captured float network in torch, the reference that lowering is compared with, and the model it comes from.
 
-from dataclasses import dataclass
+`compare` runs both side by side. The captured network is fed with the spikes that the model's neurons made, so each
+neuron step is judged alone and rounding never spreads from one layer to the next.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from golden.arch import ParameterError
 from golden.dynamics import dynamics
 from golden.network import Array
 from golden.store import Captured, Node
@@ -17,10 +26,36 @@ class FloatTrace:
 
     logits : float32 [B, classes], summed over the steps
     spikes : bool [T, B, ...] per neuron node name
+    margins : membrane before the reset minus threshold, as spikes; only of a run with given spikes
     """
 
     logits: Tensor
     spikes: dict[str, Tensor]
+    margins: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a model is called and what it returns.
+
+    steps : T
+    whole : one call runs all steps; else one call is one step
+    depth : how often the first item of what forward returns is taken, to reach the output
+    summed : the output is a sum over the steps, times ``scale``; else a tensor or list of all steps, or of this step
+    states : membranes that forward takes after its input and returns after its output
+    """
+
+    steps: int
+    whole: bool
+    depth: int = 0
+    summed: bool = False
+    scale: float = 1.0
+    states: int = 0
+
+
+SAME = ("legal: forward only calls supported layers and adds their outputs, and returns the output of every step, or their "
+        "sum or mean; neurons start at rest and only they change their membranes; no hook and no class of your own under "
+        "a supported name changes a value; try: docs/layers.md, What is checked")
 
 
 def float_run(captured: Captured, x: Array, steps: int) -> FloatTrace:
@@ -30,17 +65,29 @@ def float_run(captured: Captured, x: Array, steps: int) -> FloatTrace:
     """
     batch = torch.as_tensor(x)
     frames = batch.movedim(1, 0) if batch.dim() == 5 else batch.expand(steps, *batch.shape)
+    return _run(captured, frames.to(torch.float32))
+
+
+def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | None = None) -> FloatTrace:
+    """Run ``frames`` [T, B, C, H, W]; neurons send on, and reset by, the spikes of ``given``.
+
+    given : the outputs of each neuron's calls in the model
+    """
     values: dict[str, Tensor] = {}
     spikes: dict[str, Tensor] = {}
+    margins: dict[str, Tensor] = {}
     for node in captured.nodes:
         operands = [values[name] for name in node.inputs]
         if node.op == "input":
-            values[node.name] = frames.to(torch.float32)
+            values[node.name] = frames
         elif node.op == "output":
-            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes)
+            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes, margins=margins)
         elif node.op == "neuron":
-            values[node.name] = _float_neuron(node, operands[0])
-            spikes[node.name] = values[node.name] > 0
+            sent = None if given is None else _sent(node, given[node.name], operands[0])
+            fired, margin = _float_neuron(node, operands[0], sent)
+            values[node.name], spikes[node.name] = fired if sent is None else sent, fired > 0
+            if sent is not None:
+                margins[node.name] = margin
         elif node.op == "add":
             values[node.name] = operands[0] + operands[-1]
         elif node.op == "flatten":
@@ -49,6 +96,18 @@ def float_run(captured: Captured, x: Array, steps: int) -> FloatTrace:
             flat = _float_layer(captured, node, operands[0].flatten(0, 1))
             values[node.name] = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
     raise AssertionError("a captured network ends in its output")
+
+
+def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:
+    """Return the spikes that the model's neuron made in its calls (one, or one per step) as [T, B, ...]."""
+    if [part.shape for part in spikes] == [currents.shape]:
+        return spikes[0].to(currents.dtype)
+    shapes = [list(part.shape) for part in spikes]
+    if shapes != [list(currents.shape[1:])] * len(currents):
+        shown = f"{len(shapes)} outputs {shapes[0]}" if shapes else "no output"
+        raise ParameterError(f"{node.path}: {node.args['class']}: makes {shown} in the model, not {len(currents)} "
+                             f"{list(currents.shape[1:])}; {SAME}")
+    return torch.stack(spikes).to(currents.dtype)
 
 
 def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
@@ -66,17 +125,133 @@ def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
     return F.avg_pool2d(x, p["kernel"], p["stride"], p["padding"])
 
 
-def _float_neuron(node: Node, x: Tensor) -> Tensor:
+def _float_neuron(node: Node, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what fires and the membrane minus the threshold; resets follow ``given`` if there is one."""
     found = dynamics(node)
-    v, owed, out = torch.zeros_like(x[0]), torch.zeros_like(x[0]), []
-    for current in x:
+    v, owed, fired, margins = torch.zeros_like(x[0]), torch.zeros_like(x[0]), [], []
+    for step, current in enumerate(x):
         h = found.decay * v + found.gain * current - owed
         fire = h > found.threshold if found.compare == ">" else h >= found.threshold
-        out.append(fire.to(x.dtype))
+        fired.append(fire.to(x.dtype))
+        margins.append(h - found.threshold)
+        fire = fire if given is None else given[step] > 0
         if found.reset == "hard":
             v = torch.where(fire, 0.0, h)
         elif found.reset == "soft":
             v = torch.where(fire, h - found.threshold, h)
         else:
             v, owed = h, torch.where(fire, found.threshold, 0.0)
-    return torch.stack(out)
+    return torch.stack(fired), torch.stack(margins)
+
+
+def compare(model: nn.Module, captured: Captured, example: Tensor, protocol: Protocol) -> None:
+    """Run ``model`` from rest on a few inputs; refuse it if it is not what ``captured`` says.
+
+    example : as the model takes it; its first two images and random ones of its shape and size are run
+    Every spike must agree, except where the captured membrane is as near to its threshold as the model's precision
+    reaches (`_nearness` of the threshold, or of the layer's largest distance from it); outputs agree to the same precision.
+    The model is left with other neuron states, in whatever mode it was.
+    Raises `ParameterError` naming the first neuron layer that differs, or the output.
+    """
+    near = _nearness(model)
+    recorded: dict[str, list[Tensor]] = {}
+    hooks = [model.get_submodule(node.path).register_forward_hook(_recorder(recorded.setdefault(node.name, [])))
+             for node in captured.nodes if node.op == "neuron"]
+    try:
+        with torch.no_grad():
+            for x in _inputs(model, example):
+                for spikes in recorded.values():
+                    spikes.clear()
+                output = _model_run(model, x, protocol)
+                frames = x.expand(protocol.steps, *x.shape) if x.dim() == 4 else x
+                trace = _run(captured, frames.to("cpu", torch.float32), recorded)
+                _judge(captured, trace, recorded, near)
+                _judge_output(output, protocol.scale * trace.logits, near)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _nearness(model: nn.Module) -> float:
+    """Return how far rounding reaches, relative to the largest value: 1e-3 where TF32 may be in place of float32."""
+    return max(1e-3, 16 * torch.finfo(_first(model).dtype).eps)
+
+
+def _first(model: nn.Module) -> Tensor:
+    """Return a tensor of the model's precision and device."""
+    tensors = chain(model.parameters(), model.buffers())
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(0))
+
+
+def _inputs(model: nn.Module, example: Tensor) -> Iterator[Tensor]:
+    """Return the example and two random inputs, one of them strong, so that deep layers fire too."""
+    like = _first(model)
+    shown = example[:2] if example.dim() == 4 else example[:, :2]
+    size = float(shown.abs().max()) or 1.0
+    generator = torch.Generator().manual_seed(0)
+    yield shown.to(like)
+    yield (size * torch.rand(shown.shape, generator=generator)).to(like)
+    yield (4 * size * torch.randn(shown.shape, generator=generator)).to(like)
+
+
+def _recorder(spikes: list[Tensor]) -> Any:
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        spikes.append((output[0] if isinstance(output, tuple) else output).to("cpu", copy=True))
+
+    return hook
+
+
+def _model_run(model: nn.Module, x: Tensor, protocol: Protocol) -> Tensor:
+    """Return the model's output summed over the steps (times ``protocol.scale``), float32 [B, ...]."""
+    outputs: list[Tensor] = []
+    states: list[Any] = [torch.zeros(0).to(x) for _ in range(protocol.states)]
+    try:
+        for module in model.modules():
+            for name in ("reset", "reset_mem"):
+                reset = getattr(module, name, None)
+                if callable(reset) and not inspect.signature(reset).parameters:
+                    reset()
+        for _ in range(1 if protocol.whole else protocol.steps):
+            output: Any = model(x, *states)
+            rest: list[Any] = []
+            for _ in range(protocol.depth):
+                output, rest = output[0], [*_leaves(output[1:]), *rest]
+            if protocol.states:
+                states = rest
+            if isinstance(output, (list, tuple)):
+                output = torch.stack(tuple(output))
+            outputs.append(output.to("cpu", torch.float32))
+        total = torch.stack(outputs).sum(0)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ParameterError(f"capture: {type(model).__name__} cannot be run on inputs {list(x.shape)} ({reason}); "
+                             "legal: an example that it takes with one or two images, membranes returned in the order in "
+                             "which they are taken; try: model(example)") from error
+    return total.sum(0) if protocol.whole and not protocol.summed else total
+
+
+def _leaves(value: Any) -> list[Any]:
+    return [leaf for item in value for leaf in _leaves(item)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _judge(captured: Captured, trace: FloatTrace, given: dict[str, list[Tensor]], near: float) -> None:
+    for node in captured.nodes:
+        if node.op == "neuron":
+            margin = trace.margins[node.name].abs()
+            sent = _sent(node, given[node.name], margin)
+            tie = margin <= near * max(float(margin.max()), dynamics(node).threshold)
+            wrong = (sent != trace.spikes[node.name]) & ~tie
+            if wrong.any():
+                raise ParameterError(f"{node.path}: {node.args['class']}: the model's spikes are not those of the captured "
+                                     f"network in {int(wrong.sum())} of {wrong.numel()} neuron steps, first at step "
+                                     f"{int(wrong.nonzero()[0, 0])}; {SAME}")
+
+
+def _judge_output(output: Tensor, expected: Tensor, near: float) -> None:
+    if output.dim() < 2 or output.flatten(1).shape != expected.shape:
+        raise ParameterError(f"output: the model returns {list(output.shape)}, not {list(expected.shape)} "
+                             f"(images, classes); {SAME}")
+    difference = float((output.flatten(1) - expected).abs().max())
+    if not difference <= near * float(expected.abs().max()):
+        raise ParameterError(f"output: the model's is up to {difference:g} away from the captured network's sum over all "
+                             f"steps, not at most {near:g} of its largest value; {SAME}")

@@ -1,9 +1,12 @@
 """Capture: what the file holds, that it computes what the model computes, and every refusal's whole message."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import snntorch
@@ -11,11 +14,13 @@ import torch
 from spikingjelly.activation_based import functional, layer
 from spikingjelly.activation_based import neuron as spikingjelly
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
-from golden.arch import ParameterError
-from golden.capture import SUPPORTED, capture, layers_markdown, load, trace
-from golden.float_run import float_run
+from golden.arch import PRESETS, ParameterError
+from golden.capture import STEPS, SUPPORTED, capture, layers_markdown, load, trace
+from golden.float_run import SAME, Protocol, compare, float_run
 from golden.store import Captured, Node, save
+from verif.workload import load_workload
 
 ROOT = Path(__file__).resolve().parent.parent
 FLAT = "legal: a .safetensors file written by spikeloom.capture; try: spikeloom capture --help"
@@ -128,7 +133,7 @@ def test_spikingjelly_single_step(spelling: str, tmp_path: Path) -> None:
     expected = sum(model(x) for _ in range(4))
     assert isinstance(expected, Tensor)
     assert expected.std() > 0
-    assert torch.allclose(float_run(load(tmp_path / "net.safetensors"), x, 4).logits, expected, atol=1e-4)
+    assert torch.equal(float_run(load(tmp_path / "net.safetensors"), x, 4).logits, expected)
     functional.reset_net(model)
 
 
@@ -137,7 +142,7 @@ def test_spikingjelly_multi_step() -> None:
     captured = trace(model, x)
     assert ops(captured) == ["input", "conv", "batchnorm", "neuron", "conv", "neuron", "flatten", "linear", "output"]
     assert [n.path for n in captured.nodes if n.op == "conv"] == ["front.0", "back.0"]
-    assert torch.allclose(float_run(captured, x.movedim(0, 1), 4).logits, 4 * model(x), atol=1e-4)
+    assert torch.equal(float_run(captured, x.movedim(0, 1), 4).logits, 4 * model(x))
 
 
 @pytest.mark.parametrize("static", [True, False])
@@ -169,7 +174,7 @@ def test_a_changed_weight_is_seen() -> None:
     captured.tensors["fc.weight"][0] += 1.0
     expected = sum(model(x) for _ in range(4))
     assert isinstance(expected, Tensor)
-    assert not torch.allclose(float_run(captured, x, 4).logits, expected, atol=1e-4)
+    assert not torch.equal(float_run(captured, x, 4).logits, expected)
 
 
 @pytest.mark.parametrize(("given", "stored"), [
@@ -296,6 +301,343 @@ def test_refused_programs(model: nn.Module, message: str) -> None:
     assert str(error.value) == message
 
 
+class Plain(nn.Module):
+    """A convolution, a neuron, a read-out; `forward` is one step."""
+
+    def __init__(self, node: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv: Any = nn.Conv2d(2, 4, 3, padding=1)
+        self.lif: Any = node or spikingjelly.IFNode()
+        self.fc = nn.Linear(256, 3)
+        self.offset = nn.Parameter(torch.ones(3))
+
+    def step(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.lif(self.conv(x)).flatten(1))
+        return out
+
+    def forward(self, x: Tensor) -> Any:
+        return self.step(x)
+
+
+class Membranes(Plain):
+    """snnTorch with membranes in the hands of `forward`; ``kind`` says what is done with them, and with the outputs."""
+
+    def __init__(self, kind: str, steps: int = 8) -> None:
+        super().__init__(snntorch.Leaky(beta=0.5))
+        self.kind, self.steps = kind, steps
+
+    def forward(self, x: Tensor) -> Any:
+        mem: Any = torch.full((1, 4, 8, 8), 0.45) if self.kind == "start" else self.lif.reset_mem()
+        before, out, every = None, 0, []
+        for step in range(self.steps):
+            spikes, mem = self.lif(self.conv(x[step] if self.kind == "frames" else x), mem)
+            mem = mem + 0.3 if self.kind == "changed" else mem
+            late = spikes if before is None else before
+            out = self.fc((late if self.kind == "late" else spikes).flatten(1))
+            every.append(out)
+            before = spikes
+        total: Any = 0 if self.kind == "late" else sum(every[-2:] if self.kind == "last steps" else every)
+        ends: dict[str, Callable[[], Any]] = {
+            "last": lambda: every[-1], "every": lambda: every, "stack": lambda: torch.stack(every),
+            "late": lambda: (torch.stack(every), mem),
+            "mean": lambda: torch.stack(every).mean(0), "divided": lambda: total / self.steps,
+            "negative": lambda: total / -4, "twice": lambda: total + out}
+        return ends.get(self.kind, lambda: total)()
+
+
+class Stepped(nn.Module):
+    """snnTorch stepped by the caller, who passes the membranes and takes them back, in turned order if ``turned``."""
+
+    def __init__(self, turned: bool = False) -> None:
+        super().__init__()
+        self.body, self.turned = Plain(snntorch.Leaky(beta=0.5)), turned
+        self.last = snntorch.Leaky(beta=0.25, threshold=0.5)
+
+    def forward(self, x: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        spikes, first = self.body.lif(self.body.conv(x), first)
+        spikes, second = self.last(self.body.fc(spikes.flatten(1)), second)
+        return spikes, (second, first) if self.turned else (first, second)
+
+
+class Optional(Plain):
+    """Arguments with defaults."""
+
+    def forward(self, x: Tensor, mem: Any = None, gain: int = 1) -> Any:
+        return self.step(x)
+
+
+class Ending(Plain):
+    """One step with an ending of its own."""
+
+    def __init__(self, ending: Callable[[Plain, Tensor], Any], node: nn.Module | None = None) -> None:
+        super().__init__(node)
+        self.ending = ending
+
+    def forward(self, x: Tensor) -> Any:
+        return self.ending(self, self.step(x))
+
+
+class Merged(Plain):
+    """Multi-step; flattens all but the steps, not all but steps and batch."""
+
+    def __init__(self) -> None:
+        super().__init__(spikingjelly.IFNode(step_mode="m"))
+        self.conv = layer.Conv2d(2, 4, 3, padding=1, step_mode="m")
+
+
+class Conv2d(nn.Conv2d):
+    """A class under a supported name that does something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+class LIFNode(nn.Module):
+    """A class under a supported name without its attributes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def hooked() -> nn.Module:
+    model = Plain()
+    model.conv.register_forward_hook(lambda module, args, output: 2 * output)
+    return model
+
+
+def replaced() -> nn.Module:
+    model = Plain()
+    model.conv = Conv2d(2, 4, 3, padding=1)
+    return model
+
+
+def graded() -> nn.Module:
+    model = Plain()
+    model.lif.register_forward_hook(lambda module, args, output: 0.5 * output)
+    return model
+
+
+@pytest.mark.parametrize(("model", "shape", "start"), [
+    (hooked(), (2, 2, 8, 8), "lif: IFNode: the model's spikes are not those of the captured network in "),
+    (replaced(), (2, 2, 8, 8), "lif: IFNode: the model's spikes are not those of the captured network in "),
+    (graded(), (2, 2, 8, 8), "lif: IFNode: the model's spikes are not those of the captured network in "),
+    (Membranes("start"), (1, 2, 8, 8), "lif: Leaky: the model's spikes are not those of the captured network in "),
+    (Membranes("changed"), (2, 2, 8, 8), "lif: Leaky: the model's spikes are not those of the captured network in "),
+    (Ending(lambda m, out: (m.lif.reset(), out)[1]), (2, 2, 8, 8),
+     "lif: IFNode: the model's spikes are not those of the captured network in "),
+    (Stepped(turned=True), (1, 2, 8, 8), "body.lif: Leaky: the model's spikes are not those of the captured network in "),
+    (Merged(), (4, 1, 2, 8, 8), "output: the model returns [3], not [1, 3] (images, classes); "),
+])
+def test_a_model_that_does_more_than_its_graph_is_refused(model: nn.Module, shape: tuple[int, ...], start: str) -> None:
+    """What torch.fx does not show is found by running the model."""
+    with pytest.raises(ParameterError) as error:
+        trace(seeded(model), images(*shape))
+    assert str(error.value).startswith(start)
+    assert str(error.value).endswith(SAME)
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    ("last", "output: forward returns steps [7] of layer fc, not each of 0..7 once"),
+    ("last steps", "output: forward returns steps [6, 7] of layer fc, not each of 0..7 once"),
+    ("late", "output: forward returns steps [0, 0, 1, 2, 3, 4, 5, 6] of layer fc, not each of 0..7 once"),
+    ("twice", "output: forward returns steps [0, 1, 2, 3, 4, 5, 6, 7, 7] of layer fc, not each of 0..7 once"),
+])
+def test_other_sums_over_steps_are_refused(kind: str, message: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        trace(seeded(Membranes(kind)), images(1, 2, 8, 8))
+    assert str(error.value) == f"{message}; legal: every step's output, or the sum or mean over all steps"
+
+
+@pytest.mark.parametrize(("model", "shape", "message"), [
+    (Membranes("negative"), (1, 2, 8, 8), "truediv: a sum over steps may be divided by a number above 0, not -4; "
+     "legal: the number of steps, written as a number"),
+    (Ending(lambda m, out: out.mean(0)), (1, 2, 8, 8), "mean: mean over dimension 0 is over the images of a batch, not over "
+     "timesteps; legal: the stacked steps of one layer, or a [T, N, ...] tensor; try: no such mean, outputs of all steps "
+     "are summed anyway"),
+    (Ending(lambda m, out: out + m.offset), (1, 2, 8, 8), "output: the first thing that forward returns must be spikes or "
+     "logits, not a sum with the parameter offset; legal: logits, spikes, (spikes, membrane) or lists of them per step"),
+    (Ending(lambda m, out: torch.cat([out, out], 1)), (1, 2, 8, 8), f"cat: cat([tensor, tensor], 1) is not supported; "
+     f"legal: {SUPPORTED}; try: spikeloom capture --help"),
+    (Ending(lambda m, out: m.fc(m.offset)), (1, 2, 8, 8), "fc: Linear(in_features=256, out_features=3, bias=True): its first "
+     f"argument is the parameter offset, not spikes or currents; {LIMITS}"),
+    (Membranes("frames"), (4, 1, 2, 8, 8), "example: has 4 timesteps, not the 8 of forward"),
+    (Wrap(LIFNode()), (1, 2, 8, 8), "body.0: LIFNode(): not the LIFNode of its library ('LIFNode' object has no attribute "
+     f"'v_threshold'); {LIMITS}"),
+    (Wrap(nn.Conv2d(3, 4, 3)), (1, 2, 8, 8), "capture: Wrap cannot be run on inputs [1, 2, 8, 8] (Given groups=1, weight of "
+     "size [4, 3, 3, 3], expected input[1, 2, 8, 8] to have 3 channels, but got 2 channels instead); legal: an example that "
+     "it takes with one or two images, membranes returned in the order in which they are taken; try: model(example)"),
+    (Wrap(spikingjelly.IFNode(v_threshold=float("inf"))), (1, 2, 8, 8),
+     "capture: body_0: v_threshold must be a finite number, not inf; try: training again"),
+])
+def test_other_programs_are_refused(model: nn.Module, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        trace(seeded(model), images(*shape))
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("model", "shape", "steps"), [
+    (Membranes("sum"), (1, 2, 8, 8), 8), (Membranes("every"), (1, 2, 8, 8), 8), (Membranes("stack"), (3, 2, 8, 8), 8),
+    (Membranes("mean", 4), (1, 2, 8, 8), 4), (Membranes("divided"), (1, 2, 8, 8), 8),
+    (Membranes("frames", 4), (4, 1, 2, 8, 8), 4), (MultiStep(), (5, 2, 2, 8, 8), 5),
+    (Plain(), (1, 2, 8, 8), None), (Stepped(), (2, 2, 8, 8), None), (Optional(), (2, 2, 8, 8), None)])
+def test_steps_are_kept(model: nn.Module, shape: tuple[int, ...], steps: int | None, tmp_path: Path) -> None:
+    """A model that runs all its steps in one call gives T to the file."""
+    capture(seeded(model), images(*shape), tmp_path / "net.safetensors")
+    assert load(tmp_path / "net.safetensors").steps == steps
+
+
+@pytest.mark.parametrize(("model", "given", "frames", "steps"), [
+    (Membranes("sum"), None, None, 8), (Membranes("sum"), 2, None, 2), (Membranes("sum"), None, 3, 3),
+    (Plain(), None, None, 4), (Plain(), None, 3, 3)])
+def test_default_steps(model: nn.Module, given: int | None, frames: int | None, steps: int, tmp_path: Path) -> None:
+    """T is the explicit one, or that of the data's frames, or that of the file, or 4."""
+    capture(seeded(model), images(1, 2, 8, 8), tmp_path / "net.safetensors")
+    np.savez(tmp_path / "x.npz", x=(images(2, 2, 8, 8) if frames is None else images(2, frames, 2, 8, 8)).numpy())
+    workload = load_workload(str(tmp_path / "net.safetensors"), PRESETS["loas"], steps=given, data=tmp_path / "x.npz")
+    assert workload.network.steps == steps
+
+
+def test_files_of_version_1_0_load(tmp_path: Path) -> None:
+    """A file written before T was kept has none."""
+    capture(Plain(), images(1, 2, 8, 8), tmp_path / "net.safetensors")
+    with safetensors.safe_open(str(tmp_path / "net.safetensors"), "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
+    graph = json.loads(metadata["graph"])
+    assert graph["version"] == [1, 1] and graph.pop("steps", 0) is None
+    metadata["graph"] = json.dumps(graph | {"version": [1, 0]})
+    safetensors.torch.save_file(tensors, str(tmp_path / "old.safetensors"), metadata)
+    assert load(tmp_path / "old.safetensors").nodes == load(tmp_path / "net.safetensors").nodes
+    assert load(tmp_path / "old.safetensors").steps is None
+    assert load(ROOT / "models" / "digits.safetensors").steps is None
+
+
+def pruned() -> Plain:
+    model = Plain()
+    for part in (model.conv, model.fc):
+        prune.l1_unstructured(part, "weight", 0.9)
+        with torch.no_grad():
+            part.get_parameter("weight_orig").mul_(3)
+    return model
+
+
+def loaded() -> Plain:
+    model = Plain()
+    for part in (model.conv, model.fc):
+        prune.identity(part, "weight")
+    model.load_state_dict(pruned().state_dict())
+    return model
+
+
+def weight_norm(module: nn.Module) -> nn.Module:
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(module)
+
+
+def normalised(norm: Callable[..., nn.Module], *parameters: str) -> Plain:
+    model = Plain()
+    norm(model.conv)
+    with torch.no_grad():
+        for name in parameters:
+            model.conv.get_parameter(name).mul_(3)
+    return model
+
+
+@pytest.mark.parametrize(("model", "zeros"), [
+    (pruned(), 65 / 72), (loaded(), 65 / 72), (normalised(weight_norm, "weight_g"), 0),
+    (normalised(nn.utils.spectral_norm, "weight_orig"), 0),
+    (normalised(parametrizations.weight_norm, "parametrizations.weight.original0"), 0)])
+def test_weights_are_those_of_the_next_call(model: Plain, zeros: float) -> None:
+    """Pruned and normalised weights are read as the model would use them, however stale its attribute is."""
+    model, x = model.eval(), images(5, 2, 8, 8)
+    stale = model.conv.weight.detach().clone()
+    captured = trace(model, x)
+    left = model.conv.weight.detach().clone()
+    with torch.no_grad():
+        expected = sum(model(x) for _ in range(4))
+    assert isinstance(expected, Tensor)
+    assert torch.equal(float_run(captured, x, 4).logits, expected)
+    assert torch.equal(torch.from_numpy(captured.tensors["conv.weight"]), model.conv.weight)
+    assert (captured.tensors["conv.weight"] == 0).mean() == zeros
+    assert torch.equal(left, stale)
+
+
+def test_stale_weights_are_seen() -> None:
+    """Control: before the next call, the attribute is not what the model computes with."""
+    for model in (pruned(), loaded(), normalised(weight_norm, "weight_g")):
+        stale = model.conv.weight.detach().clone()
+        model(images(1, 2, 8, 8))
+        assert not torch.equal(stale, model.conv.weight)
+
+
+@pytest.mark.parametrize("node", [spikingjelly.LIFNode(tau=2.0), snntorch.Leaky(beta=0.5, init_hidden=True)])
+def test_the_model_stays_as_it_was(node: Any) -> None:
+    """Modes, buffers, membranes in mid-run, attributes, gradients' graph and the random generator are untouched."""
+    class Seen(Plain):
+        def forward(self, x: Tensor) -> Any:
+            self.seen = self.step(x)
+            return self.seen
+
+    model: Any = seeded(Seen(node)).train()
+    model.lif.eval()
+    model.fc.register_buffer("count", torch.zeros(1))
+    model.fc.register_forward_hook(lambda module, args, output: module.count.add_(torch.rand(1)) and None)
+    out = model(images(1, 2, 8, 8))
+    name = "v" if isinstance(node, spikingjelly.LIFNode) else "mem"
+    membrane, keys = getattr(node, name), list(vars(model))
+    before, copy = {k: v.clone() for k, v in model.state_dict().items()}, membrane.clone()
+    torch.manual_seed(5)
+    trace(model, images(1, 2, 8, 8))
+    assert getattr(node, name) is membrane and torch.equal(membrane, copy)
+    assert model.seen is out and list(vars(model)) == keys
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert (model.training, model.fc.training, model.lif.training) == (True, True, False)
+    assert not model.lif._forward_hooks
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(3))
+    out.sum().backward()
+
+
+def test_ties_are_excused_and_nothing_else() -> None:
+    """A spike that only rounding decides may differ; one a hundredth of the threshold away may not."""
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), spikingjelly.IFNode()).eval()
+    with torch.no_grad():
+        model[0].get_parameter("weight").fill_(1.0)
+    x, protocol = torch.ones(1, 1, 2, 2), Protocol(steps=STEPS, whole=False)
+    captured = trace(model, x)
+    for threshold, excused in ((1 + 1e-6, True), (1.01, False)):
+        node = replace(captured.nodes[2], args={**captured.nodes[2].args, "v_threshold": threshold})
+        other = replace(captured, nodes=(*captured.nodes[:2], node, *captured.nodes[3:]))
+        assert not float_run(other, x.numpy(), 1).spikes["layer1"].any()
+        if excused:
+            compare(model, other, x, protocol)
+        else:
+            with pytest.raises(ParameterError, match=r"^1: IFNode: the model's spikes are not those .* in 16 of 16 neuron "
+                                                     r"steps, first at step 0; legal: "):
+                compare(model, other, x, protocol)
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "fc.weight", "fc.bias"])
+def test_one_different_weight_is_refused(name: str) -> None:
+    """Control: the comparison notices any tensor."""
+    model, x = seeded(Plain()), images(2, 2, 8, 8)
+    captured = trace(model, x)
+    compare(model, captured, x, Protocol(steps=STEPS, whole=False))
+    captured.tensors[name][0] += 1.0
+    with pytest.raises(ParameterError, match="^lif: IFNode: " if name == "conv.weight" else "^output: the model's is up to "):
+        compare(model, captured, x, Protocol(steps=STEPS, whole=False))
+
+
+@pytest.mark.parametrize(("example", "message"), [
+    (np.zeros((1, 2, 8, 8)), "example: must be a torch tensor, not numpy.ndarray; try: torch.as_tensor(example)"),
+    (torch.full((1, 2, 8, 8), torch.nan), "example: must be finite numbers, not nan or inf"),
+    (torch.zeros(0, 2, 8, 8), "example: must be [N, C, H, W] or [T, N, C, H, W], not shape [0, 2, 8, 8]")])
+def test_examples_that_are_none(example: Any, message: str) -> None:
+    with pytest.raises(ParameterError) as error:
+        trace(Plain(), example)
+    assert str(error.value) == message
+
+
 def test_example_shape() -> None:
     with pytest.raises(ParameterError) as error:
         trace(SingleStep(), images(2, 8, 8))
@@ -339,6 +681,55 @@ def test_damaged_graphs(graph: dict[str, Any], message: str, tmp_path: Path) -> 
     assert str(error.value) == f"captured file: {bad}: {message}; {FLAT}"
 
 
+def damage(part: Any, key: Any, value: Any = None) -> Callable[[dict[str, Any], dict[str, Tensor]], None]:
+    """Return what removes, or sets, a node's argument or field (by node number) or a tensor (by name)."""
+    def change(graph: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        where: Any = tensors if part is None else graph if part == "graph" else graph["nodes"][part]
+        where = where["args"] if key in ("stride", "v_threshold", "class") else where
+        if value is None:
+            del where[key]
+        else:
+            where[key] = value
+    return change
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (damage(1, "args"), "KeyError('args')"),
+    (damage(1, "args", 3), "conv: args must be an object, not 3"),
+    (damage(1, "stride"), "conv: stride is missing"),
+    (damage(1, "stride", 0), "conv: stride must be an integer of at least 1, not 0"),
+    (damage(1, "stride", "1"), "conv: stride must be an integer of at least 1, not '1'"),
+    (damage(2, "v_threshold"), "lif: v_threshold is missing"),
+    (damage(2, "v_threshold", float("nan")), "lif: v_threshold must be a finite number, not nan"),
+    (damage(2, "class", "Alpha"), "lif: unknown neuron 'Alpha'"),
+    (damage(1, "inputs", []), "conv: conv must read 1 nodes, not 0"),
+    (damage(1, "inputs", ["input", "input"]), "conv: conv must read 1 nodes, not 2"),
+    (damage(2, "name", "conv"), "two nodes are called conv"),
+    (damage(3, "op", "output"), "more than one input or output"),
+    (damage(None, "conv.weight"), "conv.weight: the tensor is missing"),
+    (damage(None, "conv.weight", torch.zeros(4)), "conv.weight: must be [4, any, any, any], not [4]"),
+    (damage(None, "conv.bias", torch.zeros(3)), "conv.bias: must be [4], not [3]"),
+    (damage(None, "fc.weight", torch.zeros(0, 256)), "fc.weight: must be [N, any], not [0, 256]"),
+    (damage(None, "fc.bias", torch.full((3,), torch.inf)), "fc.bias: must be finite floating point numbers"),
+    (damage(None, "fc.bias", torch.ones(3, dtype=torch.int64)), "fc.bias: must be finite floating point numbers"),
+    (damage("graph", "example_shape", [2, 8, 0]), "example_shape must be three sizes, not [2, 8, 0]"),
+    (damage("graph", "steps", 0), "steps must be a number of timesteps, not 0"),
+])
+def test_damaged_nodes_and_tensors(change: Callable[..., None], message: str, tmp_path: Path) -> None:
+    """Each operand, argument and tensor that lowering needs is there and has its kind, or the file is refused."""
+    good, bad = tmp_path / "good.safetensors", tmp_path / "bad.safetensors"
+    capture(Plain(), images(1, 2, 8, 8), good)
+    with safetensors.safe_open(str(good), "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
+    graph = json.loads(metadata["graph"])
+    change(graph, tensors)
+    metadata["graph"] = json.dumps(graph)
+    safetensors.torch.save_file(tensors, str(bad), metadata)
+    with pytest.raises(ParameterError) as error:
+        load(bad)
+    assert str(error.value) == f"captured file: {bad}: graph is damaged ({message}); {FLAT}"
+
+
 def test_nothing_half_written(tmp_path: Path) -> None:
     target = tmp_path / "none" / "net.safetensors"
     nodes = (Node(name="input", op="input"), Node(name="output", op="output", inputs=("input",)))
@@ -376,5 +767,6 @@ def test_own_network_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     exec(compile(program, "docs/own-network.md", "exec"), names)
     assert len(blocks) == 5
     assert (tmp_path / "x.npz").exists()
+    assert 0.9 <= names["network"].weight_sparsity < 0.95
     assert names["right"] >= 85
     assert abs(names["right"] - int((names["reference"] == names["y_test"][:100]).sum())) <= 3

@@ -39,7 +39,7 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
                   leak_nearest: bool = False) -> Workload:
     """Return the workload ``source``, lowered for ``arch``.
 
-    steps : T; None takes the workload's own, or the number of frames in ``data``
+    steps : T; None takes the number of frames in ``data``, or the workload's own (4 for a captured file without T)
     data : ``.npz`` with ``x`` [N,C,H,W] or [N,T,C,H,W] and optional ``y`` [N]; a captured file needs it
     Raises `ParameterError` for anything that cannot be used.
     """
@@ -53,7 +53,7 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
         frames = x.shape[1] if kind == "steps" else None
         if steps is not None and frames is not None and steps != frames:
             raise ParameterError(f"T: must be {frames}, the frames in {data}, not {steps}")
-        steps = steps or frames or 4
+        steps = steps or frames or captured.steps or 4
         binary = bool(((x == 0) | (x == 1)).all()) and kind == "steps"
         network = lower(captured, steps, arch, name=name, input_kind=kind, input_bits=1 if binary else 8,
                         input_scale=1.0 if binary else None, calibration=x, leak_nearest=leak_nearest)

@@ -20,5 +20,7 @@ def command(output: Output, file: Path) -> None:
     captured = load(file)
     output.table(["node", "operation", "inputs"],
                  [[node.name, node.op, ", ".join(node.inputs)] for node in captured.nodes])
-    output.result({"file": str(file), "nodes": [
+    if captured.steps is not None:
+        output.say(f"T={captured.steps}, the steps of the captured model, unless --T or the frames of the data say otherwise")
+    output.result({"file": str(file), "steps": captured.steps, "nodes": [
         {"name": node.name, "op": node.op, "inputs": list(node.inputs)} for node in captured.nodes]})

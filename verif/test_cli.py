@@ -429,6 +429,17 @@ def test_interrupt_ends_children(signum: int, code: int, ignored: str, patience:
     assert ended(child, signum) == (code, "spikeloom: interrupted\n")
 
 
+def test_interrupt_in_a_finaliser() -> None:
+    """A signal that comes while an object is finalised, where Python drops exceptions, ends the command right behind it."""
+    child = started("import time\nclass Held:\n    def __del__(self):\n        print('ready', flush=True)\n        "
+                    "time.sleep(0.5)\n        print('finalised', flush=True)\n"
+                    "def work(*a, **k):\n    held = Held()\n    del held\n    time.sleep(30)")
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGTERM)
+    said, error = child.communicate(timeout=20)
+    assert (child.returncode, said, error) == (143, "finalised\n", "spikeloom: interrupted\n")
+
+
 def test_nohup() -> None:
     """A hang-up that the caller ignores, as ``nohup`` does, does not end the command."""
     child = started("import signal, time\ndef work(*a, **k):\n    print('ready', flush=True)\n    time.sleep(1)\n"

@@ -6,6 +6,7 @@ Imports neither torch nor amaranth.
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
+# Width of the register field that says how large a half of the weight buffer is.
+WEIGHT_BYTES_BITS = 24
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
 class ParameterError(ValueError):
@@ -73,6 +77,7 @@ class LifParams:
 class Arch:
     """One build of the FTP accelerator.
 
+    name : what reports and generated files call it; letters, digits and ``_.-``
     lanes : TPPEs, one output row each
     chunk_bits : bits of a bitmask chunk
     t_max : widest word, which is also the most timesteps
@@ -111,6 +116,8 @@ class Arch:
     buffer_bytes: int = 262144
 
     def __post_init__(self) -> None:
+        _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
+                 "letters, digits and _.- behind a letter or digit, because generated files bear it")
         _require(self.lanes in LANES, "lanes", self.lanes, "one of 1, 2, 4, 8, 16, 32")
         _require(self.chunk_bits in CHUNK_BITS, "chunk_bits", self.chunk_bits, "one of 16, 32, 64, 128, 256")
         _require(self.weight_bits in WEIGHT_BITS, "weight_bits", self.weight_bits, "one of 4, 8")
@@ -130,6 +137,8 @@ class Arch:
         _require(1 <= self.row_value_lines <= 4096, "row_value_lines", self.row_value_lines, "in 1..4096")
         _require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
                  self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
+        _require(self.weight_bytes < 1 << WEIGHT_BYTES_BITS, "weight_bytes", self.weight_bytes,
+                 f"below {1 << WEIGHT_BYTES_BITS}, which its register holds")
         _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
         _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
         _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
@@ -205,7 +214,7 @@ def load_preset(text: str) -> Arch:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ParameterError(f"preset: {text}: cannot be read ({error}); legal: a TOML file of Arch fields") from None
     base = table.pop("base", "loas")
-    if base not in PRESETS:
+    if not isinstance(base, str) or base not in PRESETS:
         raise ParameterError(f"preset: {text}: base: unknown name {base!r}; legal: {', '.join(PRESETS)}")
     types = {f.name: type(f.default) for f in dataclasses.fields(Arch)}
     for key, value in table.items():

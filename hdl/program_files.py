@@ -31,6 +31,12 @@ def readout(image: Image) -> dict[str, int]:
     return {"offset": region.base, "channels": region.channels, "height": region.height, "width": region.width}
 
 
+def classes(image: Image) -> int:
+    """Return how many sums the last layer reads out."""
+    result = readout(image)
+    return result["channels"] * result["height"] * result["width"]
+
+
 def memory_map(image: Image) -> list[dict[str, Any]]:
     """Return every region by offset: name, offset, bytes, who writes it."""
     regions = [("program", 0, image.program_bytes, "host"),
@@ -50,8 +56,7 @@ def memory_map(image: Image) -> list[dict[str, Any]]:
 def describe(network: Any, arch: Arch, image: Image, *, images: int) -> dict[str, Any]:
     """Return what ``program.json`` says of a network (`golden.network.Network`) and its image, files excepted."""
     spec = network.input
-    result = readout(image)
-    logits = result["channels"] * result["height"] * result["width"]
+    result, logits = readout(image), classes(image)
     return {
         "license": LICENCE, "version": VERSION, "workload": network.name, "preset": arch.name,
         "config_hash": arch.hash, "format": f"{FORMAT_MAJOR}.{FORMAT_MINOR}", "steps": network.steps,
@@ -151,8 +156,8 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
         *(f"#define SPIKELOOM_STATS_{name.upper()} {index}u" for index, name in enumerate(STATS)), "",
         "/* This network: byte offsets from the base, sizes in bytes. */",
         *(f"#define SPIKELOOM_NETWORK_{name} {value}u" for name, value in values.items()),
-        f"#define SPIKELOOM_NETWORK_LOGITS {result['channels'] * result['height'] * result['width']}u",
-        *(f"#define SPIKELOOM_NETWORK_LAYER_{index} \"{name}\"" for index, name in enumerate(record_names(image))), "",
+        f"#define SPIKELOOM_NETWORK_LOGITS {classes(image)}u",
+        *(f"#define SPIKELOOM_NETWORK_LAYER_{index} {json.dumps(name)}" for index, name in enumerate(record_names(image))), "",
         *_input_macros(network, image), "",
         "/* Initialiser of a spikeloom_network of spikeloom_driver.h. */",
         "#define SPIKELOOM_NETWORK { \\\n    "

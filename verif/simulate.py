@@ -1,6 +1,8 @@
 """Simulate a workload on the RTL and compare everything with golden."""
 
+import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,17 @@ import torch
 
 from golden.arch import load_preset
 from golden.float_run import float_run
+from golden.network import Network
 from golden.run import Trace, predict, run
 from hdl.image import Image, build_image
+from hdl.program_files import classes
 from verif.compare import LayerResult, compare
+from verif.inject import find_weight_bit, flip
 from verif.system import Result, Start, System
 from verif.workload import Labels, Workload, load_workload
 
 CYCLE_MARGIN = 50
+IMAGES = 20
 
 
 def memory_of(image: Image, blocks: list[bytes]) -> tuple[bytes, list[int]]:
@@ -33,41 +39,60 @@ def memory_of(image: Image, blocks: list[bytes]) -> tuple[bytes, list[int]]:
     return bytes(memory), offsets
 
 
-def flip_weight_bit(image: Image) -> Image:
-    """Return the image with bit 6 of the first weight of the first layer flipped."""
-    from golden.formats import HEADER_BYTES, TILE, unpack
+@dataclass(frozen=True)
+class Simulated:
+    """What golden and the RTL made of the first images, one entry of every list per image.
 
-    start = image.plans[0].weights[0]
-    tile = unpack(TILE, image.data[start : start + HEADER_BYTES])
-    data = bytearray(image.data)
-    data[start + tile["values"]] ^= 0x40
-    image.data = bytes(data)
-    return image
+    image : the memory image that was loaded, without input blocks
+    traces : golden runs, in torch
+    compared : per layer, in execution order
+    """
+
+    image: Image
+    result: Result
+    traces: list[Trace]
+    compared: list[list[LayerResult]]
+
+    @property
+    def golden(self) -> list[int]:
+        """Classes that golden predicts."""
+        return [predict(trace) for trace in self.traces]
+
+    @property
+    def rtl(self) -> list[int]:
+        """Classes that the RTL predicts."""
+        return [_class(self.image, run.dump) for run in self.result.runs]
 
 
 def run_images(workload: Workload, system: System, images: int, *, inject: str | None = None, trace: Path | None = None,
                latency: int = 100, bandwidth: int = 0, stall_seed: int = 0,
-               progress: Callable[[int, int], None] = lambda done, of: None
-               ) -> tuple[Image, Result, list[list[LayerResult]], list[int], list[int]]:
-    """Run the first images and return (image, result, comparison per image, golden and RTL predictions)."""
-    image = build_image(workload.network, system.arch)
+               progress: Callable[[int, int], None] = lambda done, of: None) -> Simulated:
+    """Run the first images in golden, in torch for its speed, and on the RTL, and compare them.
+
+    inject : ``"weight-bit"`` flips one bit that must show (`verif.inject`), in the memory and not in golden
+    progress : called with the images that golden and the RTL have finished, and twice ``images`` as the total
+    """
+    network, image = workload.network, build_image(workload.network, system.arch)
+    workload.check_labels(classes(image))
+    words, traces = [], []
+    for index in range(images):
+        progress(index, 2 * images)
+        words.append(workload.words(index))
+        traces.append(run(network, {name: torch.from_numpy(word) for name, word in words[index].items()}))
     if inject == "weight-bit":
-        flip_weight_bit(image)
-    words = [workload.words(index) for index in range(images)]
+        found = find_weight_bit(network, image, traces, system.arch.weight_bits)
+        image = flip(image, found, network.layers[found.layer], system.arch.weight_bits)
     memory, offsets = memory_of(image, [image.input_block(entry) for entry in words])
-    progress(0, images)
-    traces = [_golden(workload, index) for index in range(images)]
+    progress(images, 2 * images)
     limit = CYCLE_MARGIN * (10_000 + sum(plan.row_tiles * plan.columns * 16 for plan in image.plans) * 16)
     result = system.run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats, dump=(0, image.size),
-                        latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, trace=trace, max_cycles=limit)
+                        latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, trace=trace, max_cycles=limit,
+                        progress=lambda done: progress(images + done, 2 * images))
     result.check()
-    compared, golden, rtl = [], [], []
-    for index, (expected, finished) in enumerate(zip(traces, result.runs, strict=True)):
-        compared.append(compare(workload.network, image, expected, finished, system.arch.lanes))
-        golden.append(predict(expected))
-        rtl.append(_class(image, finished.dump))
-        progress(index + 1, images)
-    return image, result, compared, golden, rtl
+    compared = [compare(network, image, expected, finished, system.arch.lanes)
+                for expected, finished in zip(traces, result.runs, strict=True)]
+    progress(2 * images, 2 * images)
+    return Simulated(image, result, traces, compared)
 
 
 def _class(image: Image, dump: bytes) -> int:
@@ -75,28 +100,28 @@ def _class(image: Image, dump: bytes) -> int:
     return int(np.frombuffer(dump, "<i4", region.size // 4, region.base).argmax())
 
 
-def _golden(workload: Workload, index: int) -> Trace:
-    """Return the golden run of one image, in torch for its speed."""
-    return run(workload.network, {name: torch.from_numpy(word) for name, word in workload.words(index).items()})
-
-
-def simulate(source: str, preset: str, images: int, steps: int | None = None, data: Path | None = None,
+def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
              inject: str | None = None, trace: Path | None = None, leak_nearest: bool = False,
              progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
-    """Return the report of ``spikeloom simulate``; its keys are a contract of the command line."""
+    """Return the report of ``spikeloom simulate``; its keys are a contract of the command line.
+
+    images : the first ones of the data; None takes `IMAGES`, or all where there are fewer
+    Raises `ParameterError` for bad input, `verif.sim.BenchError` when the run cannot be compared.
+    """
     arch = load_preset(preset)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
-    images = min(images, len(workload.x))
+    images = min(IMAGES, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
-    _, result, compared, golden, rtl = run_images(workload, System(arch), images, inject=inject, trace=trace,
-                                                  progress=progress)
+    done = run_images(workload, System(arch), images, inject=inject, trace=trace, progress=progress)
+    compared, result = done.compared, done.result
     float_trace = float_run(workload.captured, workload.x[:images], network.steps)
-    changed = spikes_changed(workload, images, float_trace.spikes)
+    changed = spikes_changed(network, done.traces, float_trace.spikes)
     first = None
     for index, layers in enumerate(compared):
         for layer in layers:
             if first is None and layer.first is not None:
-                first = {"image": index, **layer.first, "command": _command(source, preset, index + 1, steps, data, inject)}
+                first = {"image": index, **layer.first, "command": repeat(
+                    source, preset, index + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest)}
     layers_report = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in compared),
         "mismatches": sum(c[n].mismatches for c in compared), "spikes_changed": changed.get(layer.name),
@@ -109,7 +134,7 @@ def simulate(source: str, preset: str, images: int, steps: int | None = None, da
         "neuron_steps": sum(layer["neuron_steps"] for layer in layers_report),
         "mismatches": sum(layer["mismatches"] for layer in layers_report),
         "first_mismatch": first,
-        "accuracy_rtl": _accuracy(rtl, workload.y), "accuracy_golden": _accuracy(golden, workload.y),
+        "accuracy_rtl": _accuracy(done.rtl, workload.y), "accuracy_golden": _accuracy(done.golden, workload.y),
         "accuracy_float": _accuracy(float_trace.logits.argmax(1).tolist(), workload.y),
         "weight_sparsity": network.weight_sparsity,
         "cycles_per_image": counters["cycles"] / images,
@@ -120,10 +145,13 @@ def simulate(source: str, preset: str, images: int, steps: int | None = None, da
     }
 
 
-def spikes_changed(workload: Workload, images: int, spikes: dict[str, torch.Tensor]) -> dict[str, int]:
-    """Return, per layer with a neuron, the spikes in which the integer network differs from the float network."""
-    network, changed = workload.network, {}
-    traces = [_golden(workload, index) for index in range(images)]
+def spikes_changed(network: Network, traces: list[Trace], spikes: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Return, per layer with a neuron, the spikes in which the integer network differs from the float network.
+
+    traces : golden runs in torch, one per image
+    spikes : of the float network by layer name, bool [T, images, ...]
+    """
+    changed = {}
     for layer in network.layers:
         if layer.name in spikes and layer.neuron is not None:
             total = 0
@@ -142,7 +170,11 @@ def _accuracy(classes: list[int], labels: Labels | None) -> float | None:
     return sum(int(c == y) for c, y in zip(classes, labels.tolist(), strict=False)) / len(classes)
 
 
-def _command(source: str, preset: str, images: int, steps: int | None, data: Path | None, inject: str | None) -> str:
-    options = [f"--T {steps}"] * (steps is not None) + [f"--data {data}"] * (data is not None)
-    options += [f"--inject {inject}"] * (inject is not None)
-    return " ".join(["spikeloom simulate", source, f"--preset {preset}", f"--images {images}", *options])
+def repeat(source: str, preset: str, images: int, *, steps: int | None, data: Path | None, inject: str | None,
+           leak_nearest: bool) -> str:
+    """Return the command line that simulates the same again, for a shell."""
+    words = ["spikeloom", "simulate", source, "--preset", preset, "--images", str(images)]
+    words += [] if steps is None else ["--T", str(steps)]
+    words += [] if data is None else ["--data", str(data)]
+    words += [] if inject is None else ["--inject", inject]
+    return shlex.join([*words, *(["--leak", "nearest"] if leak_nearest else [])])

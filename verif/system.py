@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -222,6 +222,7 @@ class System:
         words: bool = True,
         trace: Path | None = None,
         tail_cycles: int = 4,
+        progress: Callable[[int], None] = lambda done: None,
     ) -> Result:
         """Run every start in order, without a reset in between, and return what came back.
 
@@ -238,6 +239,7 @@ class System:
         words : keep the records of the neuron monitor, when the build has one
         trace : file for a waveform (VCD), which takes a build of its own
         tail_cycles : cycles after the last start in which the monitors still look
+        progress : called now and then, from another thread, with the starts that have ended; needs a dump
         """
         self._check_base(base)
         _check_ranges(latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, fill=fill, max_cycles=max_cycles)
@@ -260,7 +262,8 @@ class System:
                 "write_error_lo": write_error[0], "write_error_hi": write_error[1],
                 "result": str(folder / "result.json"),
             }
-            outcome, log = sim.run(program, "verif.system_bench", parameters=parameters, plusargs=plusargs)
+            with sim.watching(lambda: progress(len([*folder.glob("dump_*.bin")]))):
+                outcome, log = sim.run(program, "verif.system_bench", parameters=parameters, plusargs=plusargs)
             if outcome.failed:
                 raise SystemFailure(f"system_bench: the bench itself failed:\n{log[-4000:]}")
             table = json.loads((folder / "result.json").read_text())

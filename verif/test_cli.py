@@ -1,5 +1,6 @@
 """The command line: help, exit codes, messages, JSON, missing tools, interruption."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 
 import spikeloom
-from golden.arch import PRESETS, ParameterError
+from golden.arch import PRESETS, ParameterError, load_preset
 from golden.lower import lower, quantise_input
 from golden.network import input_words
 from golden.run import predict
@@ -124,7 +126,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["compile", "digits", "-o", "/proc/x/y"],
      "/proc/x/y: cannot be written (No such file or directory); legal: a writable folder"),
     (["simulate", "digits", "--images", "0"],
-     "Invalid value for '--images': 0 is not in the range x>=1; try: spikeloom simulate --help"),
+     "--images: must be an integer, not 0; legal: 1 or more; try: spikeloom simulate --help"),
+    (["simulate", "digits", "--T", "x"],
+     "--T: must be an integer, not 'x'; legal: 1..16; try: spikeloom simulate --help"),
+    *[([*words, "--images", "361"], "images: must be in 1..360, the images of digits, not 361; try: --images 360")
+      for words in (["simulate", "digits"], ["compile", "digits", "-o", "x"])],
 ])
 def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path,
                    monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +148,12 @@ def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFix
     ('lanes = "4"', "lanes must be of type int, not '4'"),
     ('base = "huge"', "base: unknown name 'huge'; legal: tiny, loas"),
     ("lanes = ", "cannot be read ("),
+    ('base = ["tiny"]', "base: unknown name ['tiny']; legal: tiny, loas"),
+    ("base = {a = 1}", "base: unknown name {'a': 1}; legal: tiny, loas"),
+    *[(f"name = {json.dumps(name)}", "name must be letters, digits and _.- behind a letter or digit, because generated "
+       f"files bear it, not {name!r}") for name in ("a\nb", "a\n", "*/", "", "-a", "a b", "é")],
+    ("weight_bytes = 16777216\nbuffer_bytes = 99999999",
+     "weight_bytes must be below 16777216, which its register holds, not 16777216"),
 ])
 def test_bad_preset_file(text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A preset file that cannot be used is refused with the field at fault."""
@@ -151,6 +163,20 @@ def test_bad_preset_file(text: str, message: str, tmp_path: Path, capsys: pytest
     error = capsys.readouterr().err
     assert LINE.fullmatch(error) and error.startswith(f"spikeloom: preset: {path}: {message}")
     assert not (tmp_path / "out").exists()
+
+
+def test_name_of_a_preset_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a name in it the file's own is the preset's, and obeys the same rule."""
+    for stem, good in (("mine-2.b", True), ("two words", False), ("_x", False)):
+        path = tmp_path / f"{stem}.toml"
+        path.write_text('base = "tiny"\n')
+        if good:
+            assert load_preset(str(path)).name == stem
+        else:
+            assert run(["generate", "--preset", str(path), "-o", str(tmp_path / "out")]) == 2
+            assert capsys.readouterr().err == (
+                f"spikeloom: preset: {path}: name must be letters, digits and _.- behind a letter or digit, because "
+                f"generated files bear it, not {stem!r}\n")
 
 
 def test_folder_with_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str],
@@ -311,10 +337,11 @@ def test_simulate_report(simulated: dict[str, Any], capsys: pytest.CaptureFixtur
     assert run(["simulate", "digits", "--json", str(tmp_path / "r.json")]) == 0
     assert json.loads((tmp_path / "r.json").read_text()) == report
     assert "mismatches 0 of 4,096 neuron steps" in capsys.readouterr().out
-    report.update(mismatches=2, first_mismatch={"layer": "conv1"})
+    report.update(mismatches=2, first_mismatch={"image": 1, "layer": "conv1", "t": None, "rtl": 0, "command": "a 'b c'"})
     assert run(["simulate", "digits", "--json", "-"]) == 1
     captured = capsys.readouterr()
-    assert json.loads(captured.out) == report and "first mismatch: {'layer': 'conv1'}" in captured.err
+    assert json.loads(captured.out) == report and (
+        "\nfirst mismatch: image 1, layer conv1, rtl 0; repeat: a 'b c'\n") in captured.err
     assert run(["simulate", "digits", "--quiet"]) == 1
     assert capsys.readouterr() == ("", "")
 
@@ -374,21 +401,140 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_interrupt_ends_children() -> None:
-    """SIGINT to the command alone ends its grandchildren; the exit code is 130."""
-    script = ("import subprocess\nfrom spikeloom import cli\n"
-              "def wait(*a, **k): subprocess.run(['sh', '-c', 'sleep 300 & echo $!; wait'])\n"
-              "cli.cli.main = wait\ncli.main()")
-    child = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, start_new_session=True)
+def started(script: str, **environ: str) -> subprocess.Popen[str]:
+    """Start a script whose ``work`` stands in place of a command, in a session of its own."""
+    text = f"from spikeloom import cli\n{script}\ncli.cli.main = work\ncli.main()"
+    return subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            text=True, start_new_session=True, env={**os.environ, **environ})
+
+
+def ended(child: subprocess.Popen[str], signum: int) -> tuple[int, str]:
+    """Send a signal to one process alone; return its exit code and what it said, once it and all below it have ended."""
+    below = cli.descendants(child.pid)
+    assert below and all(map(cli.runs, below))
+    child.send_signal(signum)
+    _, error = child.communicate(timeout=30)
+    assert not any(map(cli.runs, below))
+    return child.returncode, error
+
+
+@pytest.mark.parametrize(("ignored", "patience"), [("", 5), ("trap '' TERM; ", 0.5)], ids=["ends", "is killed"])
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_interrupt_ends_children(signum: int, code: int, ignored: str, patience: float) -> None:
+    """A signal to the command alone ends its grandchildren, also those that do not listen; so says the exit code."""
+    child = started("import subprocess\ndef work(*a, **k):\n    subprocess.run(['sh', '-c', "
+                    f"{f'{ignored}sleep 300 & echo $!; wait'!r}])\ncli.PATIENCE = {patience}")
     assert child.stdout is not None
-    grandchild = int(child.stdout.readline())
-    assert grandchild in cli.descendants(child.pid)
-    child.send_signal(signal.SIGINT)
-    _, error = child.communicate(timeout=20)
-    assert (child.returncode, error) == (130, "spikeloom: interrupted\n")
-    state = Path(f"/proc/{grandchild}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    assert int(child.stdout.readline()) in cli.descendants(child.pid)
+    assert ended(child, signum) == (code, "spikeloom: interrupted\n")
+
+
+def test_interrupt_in_a_finaliser() -> None:
+    """A signal that comes while an object is finalised, where Python drops exceptions, ends the command right behind it."""
+    child = started("import time\nclass Held:\n    def __del__(self):\n        print('ready', flush=True)\n        "
+                    "time.sleep(0.5)\n        print('finalised', flush=True)\n"
+                    "def work(*a, **k):\n    held = Held()\n    del held\n    time.sleep(30)")
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGTERM)
+    said, error = child.communicate(timeout=20)
+    assert (child.returncode, said, error) == (143, "finalised\n", "spikeloom: interrupted\n")
+
+
+def test_nohup() -> None:
+    """A hang-up that the caller ignores, as ``nohup`` does, does not end the command."""
+    child = started("import signal, time\ndef work(*a, **k):\n    print('ready', flush=True)\n    time.sleep(1)\n"
+                    "signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGHUP)
+    child.communicate(timeout=30)
+    assert child.returncode == 0
+
+
+def until(met: Callable[[], bool], child: subprocess.Popen[str]) -> None:
+    """Wait until a condition is met while ``child`` runs, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not met():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def programs(pid: int) -> set[str]:
+    """Return the names of the programs that run below a process."""
+    found = set()
+    for child in cli.descendants(pid):
+        with contextlib.suppress(OSError):
+            found.add(Path(f"/proc/{child}/comm").read_text().strip())
+    return found
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_interrupted_build(signum: int, code: int, tmp_path: Path) -> None:
+    """A signal while the compiler runs leaves no compiler, nothing half-built in the cache and no temporary file."""
+    (tmp_path / "tmp").mkdir()
+    child = started("from verif import sim\ndef work(*a, **k):\n    "
+                    "sim.build(['module a (\\n  input b\\n);\\nendmodule\\n'], 'a', optimise='-O3')",
+                    CXX="", SPIKELOOM_CACHE=str(tmp_path / "cache"), TMPDIR=str(tmp_path / "tmp"))
+    until(lambda: "cc1plus" in programs(child.pid), child)
+    assert any(path.name.startswith("tmp-") for path in (tmp_path / "cache").iterdir())
+    assert ended(child, signum) == (code, "spikeloom: interrupted\n")
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_interrupted_simulation(tmp_path: Path) -> None:
+    """A signal while the simulator runs leaves no simulator, no temporary file and no report."""
+    (tmp_path / "tmp").mkdir()
+    child = started("run = cli.cli.main\ndef work(*a, **k):\n    run(['simulate', 'digits', '--images', '100', '--json', "
+                    f"{str(tmp_path / 'r.json')!r}], standalone_mode=False)",
+                    SPIKELOOM_CACHE=str(sim.cache_folder()), TMPDIR=str(tmp_path / "tmp"))
+    until(lambda: any((tmp_path / "tmp").glob("spikeloom-run-*/words.bin")), child)
+    assert ended(child, signal.SIGTERM) == (143, "spikeloom: interrupted\n")
+    assert list((tmp_path / "tmp").iterdir()) == [] and not (tmp_path / "r.json").exists()
+
+
+SHELL = f"'{sys.executable}' -m spikeloom "
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a shell, which opens and closes its files."""
+    return subprocess.run(["sh", "-c", SHELL + line], cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("line", "code", "said"), [
+    ("list >&-", 2, "spikeloom: stdout: must be open, not closed; legal: a terminal, file or pipe; try: >/dev/null\n"),
+    *[(f"{words} >/dev/full", 2, "spikeloom: output: cannot be read or written (No space left on device)\n")
+      for words in ("list", "list --quiet --json -", "--help", "generate --help")],
+    ("generate --preset nope -o x 2>&-", 2, ""),
+    ("generate --preset nope -o x 2>/dev/full", 2, ""),
+    ("bogus 2>&-", 2, ""),
+    ("list --quiet --json /dev/full", 2,
+     "spikeloom: --json: a file in a writable folder, not '/dev/full'; legal: FILE or -\n"),
+])
+def test_standard_files_that_cannot_be_written(line: str, code: int, said: str) -> None:
+    """A closed or full standard output is exit code 2 in one line; a closed standard error changes no exit code."""
+    done = shell(line)
+    assert (done.returncode, done.stderr + done.stdout) == (code, said)
+
+
+def test_closed_standard_error_leaves_json_alone() -> None:
+    """What a person would read goes nowhere, not into the JSON and not into a file that is opened next."""
+    assert set(json.loads(shell("list --json - 2>&-").stdout)) == {"workloads", "presets", "blocks"}
+
+
+@pytest.mark.parametrize("where", ["file", "file/cache", "/proc/x"])
+def test_cache_that_cannot_be_written(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """A cache folder that cannot be made is exit code 2 in one line that names the variable."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPIKELOOM_CACHE", str(tmp_path / where))
+    monkeypatch.setattr(system, "accelerator", lambda arch: "module harness; endmodule")
+    assert run(["simulate", "digits", "--images", "1", "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert LINE.fullmatch(error)
+    assert error.startswith(f"spikeloom: SPIKELOOM_CACHE: {tmp_path / where}: cannot be written (")
+    with pytest.raises(ParameterError, match="SPIKELOOM_CACHE: "):
+        sim.design(Fifo(8, 4))
 
 
 def test_closed_pipe_is_quiet() -> None:

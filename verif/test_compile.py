@@ -28,7 +28,7 @@ from golden.lower import quantise_input
 from golden.run import logits, predict, run
 from hdl.generate import LICENCE
 from hdl.image import build_image
-from hdl.program_files import hex_image
+from hdl.program_files import hex_image, program_header
 from models import datasets
 from models.digits import LIFNode
 from models.workloads import find
@@ -114,6 +114,15 @@ def drive(program: Path, shared: Path, work: Path, *, mode: str = "coherent", ba
          str(program / "inputs.bin"), str(results), str(IMAGES), mode],
         capture_output=True, text=True, timeout=60, check=False)
     return done.returncode, results.read_bytes() if results.exists() else b"", done.stdout + done.stderr
+
+
+def test_layer_names_are_c_strings() -> None:
+    """Whatever a layer is called, its name in the header is one string."""
+    workload = load_workload("digits", ARCH)
+    image = build_image(workload.network, ARCH)
+    image.plans[0].name = 'a"b\\'
+    text = program_header(workload.network, ARCH, image)
+    assert '#define SPIKELOOM_NETWORK_LAYER_0 "a\\"b\\\\"\n' in text and '#define SPIKELOOM_NETWORK_LAYER_2 "fc"\n' in text
 
 
 def test_files(folder: Path) -> None:
@@ -377,7 +386,7 @@ def test_images_out_of_range(tmp_path: Path, images: int) -> None:
     """An image count that the data do not have is refused before anything is written."""
     with pytest.raises(ParameterError) as error:
         compile_workload("digits", "tiny", tmp_path / "out", images=images)
-    assert str(error.value) == f"images: must be in 1..360, the images of digits, not {images}"
+    assert str(error.value) == f"images: must be in 1..360, the images of digits, not {images}; try: --images 360"
     assert not (tmp_path / "out").exists()
 
 

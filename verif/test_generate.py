@@ -6,15 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 
-from golden.arch import PRESETS, ParameterError
+from golden.arch import PRESETS, Arch, ParameterError
+from golden.formats import HEADER, pack, unpack
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
+from hdl.bus.register_map import REGISTERS, resets
 from hdl.folder import write_folder
 from hdl.generate import LICENCE, WAIVERS, files, generate, modules, ports, rams, totals
 from verif import sim
@@ -204,6 +208,51 @@ def test_foreign_files(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["thesis.tex"]
     write_folder(tmp_path, content, force=True)
     assert sorted(os.listdir(tmp_path)) == ["manifest.json", "new.v", "thesis.tex"]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["of the new manifest", "of the old manifest"])
+def test_a_folder_in_the_place_of_a_file(listed: bool, tmp_path: Path) -> None:
+    """A folder that has the name of a file to replace or remove is refused, also with force, and no file changes."""
+    old = {"a.v": b"1", "z.v": b"1", "manifest.json": b'{"files": {"a.v": "", "z.v": ""}}'}
+    write_folder(tmp_path, old)
+    (tmp_path / "z.v").unlink()
+    (tmp_path / "z.v").mkdir()
+    new = {"a.v": b"2", "manifest.json": b'{"files": {"a.v": ""}}', **({"z.v": b"2"} if listed else {})}
+    with pytest.raises(ParameterError) as error:
+        write_folder(tmp_path, new, force=True)
+    assert str(error.value) == (f"{tmp_path}: z.v must be a file or absent, not a folder; legal: an empty or generated "
+                                "folder; try: another --out")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == {
+        "a.v": b"1", "manifest.json": old["manifest.json"]}
+    assert sorted(os.listdir(tmp_path)) == ["a.v", "manifest.json", "z.v"]
+
+
+LARGEST: dict[str, Any] = {"lanes": 32, "chunk_bits": 256, "t_max": 16, "weight_bits": 8,
+                           "max_chunks": 1024, "row_value_lines": 4096,
+                           "weight_bytes": (1 << 24) - 64, "pool_channels": 4096, "resume_tiles": 4096, "acc_bits": 32,
+                           "stream_bits": 32, "membrane_bits": 32}
+IN_HEADER = {"chunks": "max_chunks", "row_lines": "row_value_lines"}
+
+
+def test_every_legal_size_has_a_field_that_holds_it() -> None:
+    """What a build can have, its registers can say and a program's header can ask for; the next larger is refused."""
+    arch = Arch(**LARGEST, fifo_depth=16, buffer_bytes=1 << 40)
+    held = [(f.name, f.width) for register in REGISTERS if register.name.startswith("LIMITS_") for f in register.fields]
+    values = asdict(arch)
+    held += [(IN_HEADER.get(f.name, f.name), f.width) for f in HEADER if IN_HEADER.get(f.name, f.name) in values]
+    assert {name for name, _ in held} == {*LARGEST}
+    for name, width in held:
+        assert LARGEST[name] < 1 << width, name
+    for name, value in LARGEST.items():
+        more = {name: value + 64 if name == "weight_bytes" else value + 1}
+        with pytest.raises(ParameterError, match=f"^{name} must be "):
+            replace(arch, **more)
+    unpacked = unpack(HEADER, pack(HEADER, 64, {f.name: LARGEST[IN_HEADER.get(f.name, f.name)] for f in HEADER
+                                                if IN_HEADER.get(f.name, f.name) in LARGEST}))
+    assert {name: unpacked[name] for name in ("weight_bytes", "lanes", "chunks")} == {
+        "weight_bytes": LARGEST["weight_bytes"], "lanes": 32, "chunks": 1024}
+    limits = {register.name: register.fields for register in REGISTERS}["LIMITS_BUFFER"]
+    assert resets(arch)["LIMITS_BUFFER"] == LARGEST["weight_bytes"] << limits[0].lsb
 
 
 def test_foreign_manifest(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import verif.simulate
 from golden.arch import PRESETS
 from golden.run import Trace
 from golden.run import run as golden_run
@@ -19,7 +20,7 @@ from hdl.image import Image
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from verif.compare import LayerResult, compare
-from verif.simulate import run_images, simulate
+from verif.simulate import repeat, run_images, simulate
 from verif.system import Result, Run, System
 from verif.workload import Images, Workload, load_workload
 
@@ -28,6 +29,7 @@ IMAGES = {"tiny": 4, "loas": 2}
 KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
         "accuracy_rtl", "accuracy_golden", "accuracy_float", "weight_sparsity", "cycles_per_image", "matches",
         "lane_utilisation", "simulated_cycles_per_second"}
+FIRST_KEYS = {"image", "layer", "in", "channel", "y", "x", "t", "golden", "rtl", "cycle", "command"}
 LAYER_KEYS = {"name", "neuron_steps", "mismatches", "spikes_changed", "cycles"}
 NEURONS = {"lif1": 16 * 8 * 8, "lif2": 32 * 8 * 8, "fc": 0}
 
@@ -41,10 +43,10 @@ def digits() -> Workload:
 @cache
 def one_image() -> tuple[Image, Run, Trace]:
     """Return image, run and golden trace of the first digit."""
-    image, result, compared, golden, rtl = run_images(digits(), System(ARCH), 1)
-    assert golden == rtl
-    assert not any(layer.mismatches for layer in compared[0])
-    return image, result.runs[0], golden_run(digits().network, digits().words(0))
+    done = run_images(digits(), System(ARCH), 1)
+    assert done.golden == done.rtl
+    assert not any(layer.mismatches for layer in done.compared[0])
+    return done.image, done.result.runs[0], golden_run(digits().network, digits().words(0))
 
 
 def compared(run: Run) -> dict[str, LayerResult]:
@@ -88,25 +90,56 @@ def test_digits(preset: str) -> None:
     assert (report["workload"], report["preset"], report["top"], report["T"], report["images"]) == (
         "digits", preset, "ftp", 4, images)
     assert report["weight_sparsity"] >= 0.9
-    utilisation = report["matches"] / (PRESETS[preset].lanes * report["cycles_per_image"] * images)
-    assert report["lane_utilisation"] == pytest.approx(utilisation)
-    assert 0 < utilisation <= 1
+    cycles = report["counters"]["cycles"]
+    assert (cycles / images, report["matches"] / (PRESETS[preset].lanes * cycles)) == (
+        report["cycles_per_image"], report["lane_utilisation"])
+    assert 0 < report["lane_utilisation"] <= 1
+
+
+def test_golden_runs_once_and_progress_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image is run once in golden; progress grows through golden's images and the simulator's to the total."""
+    runs: list[Trace] = []
+
+    def count(*arguments: Any) -> Trace:
+        runs.append(golden_run(*arguments))
+        return runs[-1]
+
+    monkeypatch.setattr(verif.simulate, "run", count)
+    seen: list[tuple[int, int]] = []
+    images = 60
+    assert simulate("digits", "tiny", images, progress=lambda done, of: seen.append((done, of)))["mismatches"] == 0
+    assert len(runs) == images
+    done = [number for number, _ in seen]
+    assert {of for _, of in seen} == {2 * images} and done == sorted(done)
+    assert done[: images + 1] == [*range(images + 1)] and done[-1] == 2 * images
+    assert any(images < number < 2 * images for number in done)
+
+
+def test_repeat_is_a_shell_line() -> None:
+    """Every option that matters is in the command that repeats a run, quoted for a shell."""
+    line = repeat("my net.safetensors", "it's.toml", 3, steps=2, data=Path("a b.npz"), inject="weight-bit", leak_nearest=True)
+    assert shlex.split(line) == ["spikeloom", "simulate", "my net.safetensors", "--preset", "it's.toml", "--images", "3", "--T",
+                                 "2", "--data", "a b.npz", "--inject", "weight-bit", "--leak", "nearest"]
+    assert repeat("digits", "tiny", 1, steps=None, data=None, inject=None, leak_nearest=False) == (
+        "spikeloom simulate digits --preset tiny --images 1")
+
+
+def attempt(words: list[str], folder: Path) -> dict[str, Any]:
+    """Run a command line that must find mismatches, and return its report."""
+    assert command_line([*words, "--quiet", "--json", str(folder / "report.json")]) == 1
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    assert report["mismatches"] > 0
+    assert report["first_mismatch"].keys() == FIRST_KEYS
+    return report
 
 
 def test_injected_weight_bit(tmp_path: Path) -> None:
     """A flipped weight bit ends in mismatches and exit code 1, and the printed command repeats it."""
-    def attempt(words: list[str]) -> dict[str, Any]:
-        assert command_line([*words, "--quiet", "--json", str(tmp_path / "report.json")]) == 1
-        report: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
-        return report
-
-    report = attempt(["simulate", "digits", "--images", "2", "--inject", "weight-bit"])
+    report = attempt(["simulate", "digits", "--images", "2", "--inject", "weight-bit"], tmp_path)
     first = report["first_mismatch"]
-    assert report["mismatches"] > 0
     assert report["layers"][0]["mismatches"] > 0
-    assert first.keys() == {"image", "layer", "channel", "y", "x", "t", "golden", "rtl", "cycle", "command"}
-    assert (first["layer"], first["channel"], first["golden"] ^ first["rtl"]) == ("lif1", 0, 1)
-    again = attempt(shlex.split(first["command"])[1:])["first_mismatch"]
+    assert (first["layer"], first["in"], first["channel"], first["golden"] ^ first["rtl"]) == ("lif1", "spike", 0, 1)
+    again = attempt(shlex.split(first["command"])[1:], tmp_path)["first_mismatch"]
     assert {**again, "command": ""} == {**first, "command": ""}
 
 
@@ -152,9 +185,9 @@ def test_captured_file(write: Callable[[Images, Path], int], tmp_path: Path) -> 
 def test_memory_does_not_matter(memory: dict[str, Any]) -> None:
     """Latency, bandwidth and random stalls of the memory change cycles and nothing else."""
     image, plain, _ = one_image()
-    _, result, layers, _, _ = run_images(digits(), System(ARCH), 1, **memory)
-    (run,) = result.runs
-    assert [layer.mismatches for layer in layers[0]] == [0, 0, 0]
+    done = run_images(digits(), System(ARCH), 1, **memory)
+    (run,) = done.result.runs
+    assert [layer.mismatches for layer in done.compared[0]] == [0, 0, 0]
     for tensor in image.tensors.values():
         masks = slice(tensor.masks, tensor.masks + tensor.pixels * tensor.mask_stride)
         assert run.dump[masks] == plain.dump[masks]
@@ -184,7 +217,7 @@ def test_one_flipped_spike(layer: str, channel: int, y: int, x: int, t: int) -> 
     golden = int(words[channel, y, x]) >> t & 1
     assert {name: result.mismatches for name, result in found.items()} == {
         name: int(name == layer) for name in NEURONS}
-    assert found[layer].first == {"layer": layer, "channel": channel, "y": y, "x": x, "t": t, "golden": golden,
+    assert found[layer].first == {"layer": layer, "in": "spike", "channel": channel, "y": y, "x": x, "t": t, "golden": golden,
                                   "rtl": 1 - golden, "cycle": int(run.words.cycle[row])}
 
 
@@ -228,8 +261,8 @@ def test_one_flipped_bit_of_a_fiber(layer: str) -> None:
     found = compared(dataclasses.replace(run, dump=bytes(memory)))
     golden = int(output[channel, y, x])
     assert found[layer].mismatches == 1
-    assert found[layer].first == {"layer": layer, "in": "fiber", "index": [channel, y, x], "golden": golden,
-                                  "rtl": golden ^ 1}
+    assert found[layer].first == {"layer": layer, "in": "fiber", "channel": channel, "y": y, "x": x, "t": 0,
+                                  "golden": golden & 1, "rtl": 1 - (golden & 1), "cycle": None}
 
 
 def test_one_flipped_mask_bit() -> None:
@@ -242,8 +275,9 @@ def test_one_flipped_mask_bit() -> None:
     found = compared(dataclasses.replace(run, dump=bytes(memory)))["lif2"]
     assert found.mismatches > 0
     assert found.first is not None
-    assert found.first["in"] == "fiber"
-    assert found.first["index"][1:] == [0, 0]
+    assert found.first.keys() == FIRST_KEYS - {"image", "command"}
+    assert [found.first[key] for key in ("in", "y", "x", "cycle")] == ["fiber", 0, 0, None]
+    assert found.first["golden"] ^ found.first["rtl"] == 1
 
 
 def test_one_flipped_bit_of_the_readout() -> None:
@@ -255,8 +289,9 @@ def test_one_flipped_bit_of_the_readout() -> None:
     found = compared(dataclasses.replace(run, dump=bytes(memory)))["fc"]
     assert found.mismatches == 1
     assert found.first is not None
-    assert (found.first["layer"], found.first["in"], found.first["index"]) == ("fc", "readout", [0, 0, 7, 0])
     assert abs(found.first["golden"] - found.first["rtl"]) == 1
+    assert {**found.first, "golden": 0, "rtl": 0} == {
+        "layer": "fc", "in": "readout", "channel": 7, "y": 0, "x": 0, "t": None, "golden": 0, "rtl": 0, "cycle": None}
 
 
 def test_stopped_run_is_no_pass() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from spikeloom.blocks import bench, blocks, defines_block
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("golden", "hdl", "models", "perf", "spikeloom", "synth", "verif")
 MAY_IMPORT = {
@@ -36,8 +38,6 @@ TWINS = {
     "core": "run",
     "ftp": "run",
 }
-# Blocks that only run as the whole accelerator: on workloads, and on programs and buses that are broken.
-BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors"}
 BLOCK_LINES = 180
 COMMAND_LINES = 60
 FUNCTION_LINES = 60
@@ -89,16 +89,6 @@ def code_lines(text: str) -> int:
     return len(lines)
 
 
-def blocks(folder: Path) -> list[str]:
-    """Return the files of a folder that define a `Block`."""
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
-        if any(isinstance(base, ast.Name) and base.id == "Block" for node in classes for base in node.bases):
-            found.append(path.stem)
-    return found
-
-
 @pytest.mark.parametrize("path", python_files(*(room for room in ROOMS if (ROOT / room).is_dir())), ids=str)
 def test_imports(path: Path) -> None:
     """Imports go only the way of the table."""
@@ -122,24 +112,23 @@ def test_imports_can_fail(path: str, line: str) -> None:
     assert breaches(Path(path), line)
 
 
-@pytest.mark.parametrize("block", blocks(ROOT / "hdl"))
-def test_block_has_twin_and_bench(block: str) -> None:
-    """A computing block has a golden function and a bench in a file of its name."""
+@pytest.mark.parametrize("block", [block for block in blocks() if not block.startswith("bus.")])
+def test_block_has_twin(block: str) -> None:
+    """A computing block has a golden function in a file of its name."""
     assert (ROOT / "golden" / f"{TWINS.get(block, block)}.py").is_file()
-    assert (ROOT / "verif" / f"test_{BENCHES.get(block, block)}.py").is_file()
 
 
-@pytest.mark.parametrize("block", blocks(ROOT / "hdl" / "bus"))
-def test_bus_block_has_bench(block: str) -> None:
-    """A bus block has a bench in a file of its name."""
-    assert (ROOT / "verif" / f"test_{block}.py").is_file()
+@pytest.mark.parametrize("block", blocks())
+def test_block_has_bench(block: str) -> None:
+    """A block has a bench in a file of its name, or one that runs the whole accelerator."""
+    assert bench(block).is_file()
 
 
 def test_blocks_are_found() -> None:
     """The search for blocks sees them and passes over other files."""
-    found = blocks(ROOT / "hdl")
-    assert {"fast_prefix_sum", "parallel_lif", "ftp"} <= set(found) and not {"block", "generate", "image"} & set(found)
-    assert "registers" in blocks(ROOT / "hdl" / "bus")
+    assert {"fast_prefix_sum", "parallel_lif", "ftp", "bus.registers"} <= {*blocks()}
+    assert not {"block", "generate", "image", "bus.register_map"} & {*blocks()}
+    assert not bench("registers_of_another").exists()
 
 
 def test_base_loads_without_torch() -> None:
@@ -172,7 +161,7 @@ def test_packages_are_declared() -> None:
 def test_block_lines(path: Path) -> None:
     """A block is a screenful or two of code."""
     text = (ROOT / path).read_text()
-    if path.stem in blocks((ROOT / path).parent):
+    if defines_block(text):
         assert code_lines(text) <= BLOCK_LINES
 
 

@@ -1,7 +1,11 @@
 """A workload: a shipped name or a captured file with its data, lowered for one build. Loads without torch."""
 
-from dataclasses import dataclass
+import warnings
+import zlib
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,8 @@ from golden.store import Captured, load
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
+# Bits of a quantised value that no float32 is clipped to in practice.
+WIDE = 62
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,32 @@ class Workload:
         network = self.network
         return input_words(quantise_input(self.x[index], network.input), network.input, network.steps)
 
+    def check_images(self, images: int) -> int:
+        """Return ``images``; raise `ParameterError` unless there are so many."""
+        if not 1 <= images <= len(self.x):
+            raise ParameterError(f"images: must be in 1..{len(self.x)}, the images of {self.name}, not {images}; "
+                                 f"try: --images {len(self.x)}")
+        return images
+
+    def check_labels(self, classes: int) -> None:
+        """Raise `ParameterError` when a label is none of ``classes``, the read-outs of the network."""
+        if self.y is not None and int(self.y.max()) >= classes:
+            raise ParameterError(f"data: y must be in 0..{classes - 1}, the classes of {self.name}, not {int(self.y.max())}")
+
+    def warn_of_clipping(self, data: Path) -> None:
+        """Warn when the input quantisation clips values of ``x``, which came from ``data``."""
+        spec = self.network.input
+        clipped = int((quantise_input(self.x, spec) != quantise_input(self.x, replace(spec, bits=WIDE))).sum())
+        if clipped:
+            low, high = (0, 1) if spec.bits == 1 else (-(1 << spec.bits - 1), (1 << spec.bits - 1) - 1)
+            warnings.warn(f"data: {data}: {clipped:,} of {self.x.size:,} values of x were clipped to "
+                          f"{low * spec.scale:g}..{high * spec.scale:g}, the range of the input of {self.name}",
+                          ClippedInputWarning, stacklevel=3)
+
+
+class ClippedInputWarning(UserWarning):
+    """Some input values lie outside the range of the input quantisation and were clipped to it."""
+
 
 def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Path | None = None,
                   leak_nearest: bool = False) -> Workload:
@@ -41,7 +73,7 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
 
     steps : T; None takes the number of frames in ``data``, or the workload's own (4 for a captured file without T)
     data : ``.npz`` with ``x`` [N,C,H,W] or [N,T,C,H,W] and optional ``y`` [N]; a captured file needs it
-    Raises `ParameterError` for anything that cannot be used.
+    Raises `ParameterError` for anything that cannot be used; warns with `ClippedInputWarning`.
     """
     if source.endswith(".safetensors"):
         captured, name = load(source), Path(source).stem
@@ -63,29 +95,63 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
 
     facts = find(source)
     captured = load(facts.checkpoint)
+    steps = steps or facts.steps
     if data is None:
         _, _, x, y = SPLITS[facts.data]()
     else:
-        x, y = read_data(data, captured.example_shape)
-    network = lower(captured, steps or facts.steps, arch, name=source, input_kind=facts.input_kind,
+        x, y = read_data(data, captured.example_shape, frames=steps if facts.input_kind == "steps" else 0)
+    network = lower(captured, steps, arch, name=source, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
-    return Workload(source, network, captured, x, y)
+    workload = Workload(source, network, captured, x, y)
+    if data is not None:
+        workload.warn_of_clipping(data)
+    return workload
 
 
-def read_data(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels | None]:
-    """Return ``x`` and ``y`` of an ``.npz`` file; ``shape`` is (C, H, W) of one image."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"data: {path}: cannot be read ({error}); legal: a .npz file with x and optional y") from None
-    if "x" not in arrays:
-        raise ParameterError(f"data: {path}: must hold an array x, not {sorted(arrays)}")
-    x = arrays["x"]
-    if x.ndim not in (4, 5) or x.shape[-3:] != shape or not len(x) or not np.issubdtype(x.dtype, np.number):
-        raise ParameterError(f"data: {path}: x must be numbers [N, {', '.join(map(str, shape))}] or [N, T, "
-                             f"{', '.join(map(str, shape))}], not {x.dtype} {list(x.shape)}")
-    y = arrays.get("y")
-    if y is not None and (y.shape != x.shape[:1] or not np.issubdtype(y.dtype, np.integer)):
+def read_data(path: Path, shape: tuple[int, int, int], *, frames: int | None = None) -> tuple[Images, Labels | None]:
+    """Return ``x`` and ``y`` of an ``.npz`` file.
+
+    shape : (C, H, W) of one image
+    frames : 0 for images [N, C, H, W] alone, T for [N, T, C, H, W] alone, None for either
+    Raises `ParameterError` for a file that cannot be read, for another shape, for x that is not real and finite in
+    float32 (booleans are 0 and 1), for y that are no labels.
+    """
+    names, x, y = _arrays(path)
+    if x is None:
+        raise ParameterError(f"data: {path}: must hold an array x, not {names}")
+    one = ", ".join(map(str, shape))
+    forms = {0: f"[N, {one}]", None: f"[N, {one}] or [N, T, {one}]"}
+    dimensions = {0: (4,), None: (4, 5)}.get(frames, (5,))
+    good = x.ndim in dimensions and x.shape[-3:] == shape and x.size and (not frames or x.shape[1] == frames)
+    if not good or x.dtype.kind not in "biuf":
+        raise ParameterError(f"data: {path}: x must be real numbers {forms.get(frames, f'[N, {frames}, {one}]')}, "
+                             f"not {x.dtype} {list(x.shape)}")
+    with np.errstate(over="ignore"):
+        real = x.astype(np.float32)
+    if not np.isfinite(real).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(real))[0])
+        raise ParameterError(f"data: {path}: x must be finite float32 numbers, not {x[place]} at {list(place)}")
+    if y is None:
+        return real, None
+    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         raise ParameterError(f"data: {path}: y must be integers [{len(x)}], not {y.dtype} {list(y.shape)}")
-    return x.astype(np.float32), None if y is None else y.astype(np.int64)
+    if int(y.min()) < 0 or int(y.max()) >= 1 << 31:
+        raise ParameterError(f"data: {path}: y must be the numbers of classes, 0 or more, not "
+                             f"{int(y.min()) if int(y.min()) < 0 else int(y.max())}")
+    return real, y.astype(np.int64)
+
+
+def _arrays(path: Path) -> tuple[list[str], NDArray[Any] | None, NDArray[Any] | None]:
+    """Return the names of the arrays in an ``.npz`` file, and its x and y."""
+    try:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("a single array")
+            names = sorted(found.files)
+            x, y = (np.asarray(found[name]) if name in names else None for name in ("x", "y"))
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise ParameterError(f"data: {path}: cannot be read ({what}); legal: a .npz file with x and optional y; "
+                             "try: numpy.savez") from None
+    return names, x, y

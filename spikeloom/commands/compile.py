@@ -13,7 +13,8 @@ from spikeloom.output import Output, common
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to compile for.")
 @top_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True, help="First images of the data.")
+@click.option("--images", type=click.IntRange(min=1), default=1, show_default=True,
+              help="First images of the data; more than it holds are refused.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,

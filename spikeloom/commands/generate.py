@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from spikeloom.commands import top_option
-from spikeloom.output import Output, check_folder, common
+from spikeloom.output import Output, common
 
 
 @click.command("generate", epilog="Example: spikeloom generate --preset loas -o build/loas")
@@ -18,6 +18,7 @@ from spikeloom.output import Output, check_folder, common
 def command(output: Output, preset: str, top: str, out: Path, prefix: str, force: bool) -> None:
     """Write the Verilog of a preset, its manifest and its register map."""
     from golden.arch import load_preset
+    from hdl.folder import check_folder
     from hdl.generate import generate
 
     arch = load_preset(preset)

@@ -13,7 +13,8 @@ from spikeloom.tools import need
 @click.argument("workload", metavar="NAME|FILE")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
 @top_option
-@click.option("--images", type=click.IntRange(min=1), default=20, show_default=True, help="First images of the data.")
+@click.option("--images", type=click.IntRange(min=1), show_default="20, or all of fewer",
+              help="First images of the data; more than it holds are refused.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
 @click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
@@ -21,7 +22,7 @@ from spikeloom.tools import need
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @common
-def command(output: Output, workload: str, preset: str, top: str, images: int, steps: int | None, data: Path | None,
+def command(output: Output, workload: str, preset: str, top: str, images: int | None, steps: int | None, data: Path | None,
             inject: str | None, trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
@@ -43,6 +44,8 @@ def command(output: Output, workload: str, preset: str, top: str, images: int, s
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
     if report["first_mismatch"]:
-        output.say(f"first mismatch: {report['first_mismatch']}")
+        place = {key: value for key, value in report["first_mismatch"].items() if value is not None}
+        command = place.pop("command")
+        output.say(f"first mismatch: {', '.join(f'{key} {value}' for key, value in place.items())}; repeat: {command}")
     output.result(report)
     return 1 if report["mismatches"] else 0

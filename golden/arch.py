@@ -82,7 +82,7 @@ class Arch:
     chunk_bits : bits of a bitmask chunk
     t_max : widest word, which is also the most timesteps
     weight_bits : 4 or 8
-    acc_bits, stream_bits, membrane_bits : sum, current and membrane widths
+    acc_bits, stream_bits, membrane_bits : widths of a dot (the sum of weights over one word bit), a current, a membrane
     max_chunks : chunks of one row that a lane holds
     row_value_lines : lines of ``chunk_bits`` bits for the packed words of one row
     weight_bytes : bytes of one half of the weight buffer
@@ -194,8 +194,9 @@ class Arch:
 
 
 PRESETS: dict[str, Arch] = {
-    "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, max_chunks=64, row_value_lines=96, weight_bytes=768,
-                 pool_channels=32, resume_tiles=8, data_bits=64, outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
+    "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, t_max=4, acc_bits=18, stream_bits=24, membrane_bits=26, max_chunks=64,
+                 row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
+                 outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
     "loas": Arch(name="loas"),
 }
 

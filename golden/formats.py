@@ -62,7 +62,7 @@ HEADER = (
     Field("t_max", 7, 16, 8, "widest word"),
     Field("weight_bits", 7, 24, 8, "bits of a weight"),
     Field("lanes", 9, 0, 8, "lanes the row tiles are cut for"),
-    Field("acc_bits", 9, 8, 8, "width that every sum of a pass fits"),
+    Field("acc_bits", 9, 8, 8, "width that every dot fits"),
     Field("stream_bits", 9, 16, 8, "width that every current fits"),
     Field("membrane_bits", 9, 24, 8, "width that every membrane and threshold fits"),
     Field("features", 8, 0, 32, "features needed, one bit each"),

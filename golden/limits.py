@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
 from golden.formats import LAYER, PASS, PLANE
-from golden.network import Layer, Network, Neuron, map_arrays
+from golden.network import Layer, Network, Neuron, Pass, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -13,7 +13,7 @@ Bound = NDArray[np.int64]
 def check(network: Network, arch: Arch) -> None:
     """Prove for all inputs that ``network`` fits the build, or raise `ParameterError`.
 
-    Sums, currents, read-outs, membranes and thresholds per channel; chunks and packed words per row; neurons, pools
+    Dots, currents, read-outs, membranes and thresholds per channel; chunks and packed words per row; neurons, pools
     and descriptor fields that the hardware has; channels of pooled layers.
     """
     if not 1 <= network.steps <= arch.t_max:
@@ -28,8 +28,9 @@ def check(network: Network, arch: Arch) -> None:
         if largest > top:
             _refuse(layer, "weights", largest, f"at most {top}", arch)
         _check_row(layer, network, arch)
+        for p in layer.passes:
+            _check_width(layer, "dots", *_dot_bounds(p), bits=arch.acc_bits, arch=arch)
         low, high = _sum_bounds(layer, network.steps)
-        _check_width(layer, "sums", low, high, bits=arch.acc_bits, arch=arch)
         low, high = low + layer.bias, high + layer.bias
         _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
         if layer.residual is not None:
@@ -133,12 +134,17 @@ def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
                 f"at most {arch.row_value_bits}", arch)
 
 
+def _dot_bounds(p: Pass) -> tuple[Bound, Bound]:
+    """Return int64 [N] lowest and highest sums of weights over one bit of the operand words."""
+    weight = p.weight.astype(np.int64).reshape(len(p.weight), -1)
+    return weight.clip(max=0).sum(1), weight.clip(min=0).sum(1)
+
+
 def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
     """Return int64 [T, N] lowest and highest sums over all operand words."""
     low, high = np.zeros((2, steps, len(layer.bias)), np.int64)
     for p in layer.passes:
-        weight = p.weight.astype(np.int64).reshape(len(p.weight), -1)
-        positive, negative = weight.clip(min=0).sum(1), weight.clip(max=0).sum(1)
+        negative, positive = _dot_bounds(p)
         for plane in p.planes:
             ends = (-positive, -negative) if plane.negate else (negative, positive)
             for t in plane.steps:

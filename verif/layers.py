@@ -7,15 +7,16 @@ from typing import Any
 
 from cocotb.triggers import RisingEdge
 
-from golden.arch import PRESETS, Arch
+from golden.arch import Arch
 from golden.formats import PASS, PLANE, PLANE_WORD, RECORD_BYTES, pack
 from hdl.descriptor import LAYER_LAYOUT
+from verif.chunks import TINY, WIDE
 from verif.sim import parameters_of_bench
 from verif.stream import start_clock, word
 
-TINY = PRESETS["tiny"]
 ARCHS = {
     "tiny": TINY,
+    "tiny, 16 steps": WIDE,
     "one lane, short chunks": replace(TINY, lanes=1, chunk_bits=16, t_max=4, row_value_lines=160),
     "eight lanes, wide bus": replace(TINY, lanes=8, chunk_bits=64, data_bits=128, t_max=4, max_chunks=16,
                                      row_value_lines=32, weight_bytes=512, burst_beats=16, buffer_bytes=16384),

@@ -14,7 +14,8 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from golden.arch import PRESETS, Arch
 from golden.array import array, lockstep_cycles
 from hdl.array import LockstepArray
-from verif.chunks import draw_weights, packed, signed
+from hdl.inner_join import value_ring
+from verif.chunks import draw_weights, packed, signed, turned
 from verif.layers import layer_word
 from verif.sim import simulate
 from verif.stream import reset, stalls
@@ -24,7 +25,7 @@ WORD_LOG2 = 2
 START = 1
 INPUTS = ("layer", "layer_start", "tiles", "row_full", "chunk_en", "chunk", "chunk_bytes", "chunk_last", "lane_mask",
           "lane_mask_valid", "lane_data", "lane_bits", "lane_flush", "lane_value_valid", "fill_half", "weight_full",
-          "columns", "param_fill", "param_window", "mask_fill", "mask_window", "value_fill", "value_window",
+          "columns", "param_fill", "param_window", "mask_fill", "mask_window", "value_fill", "value_window", "value_head",
           "column__ready", "o__ready")
 
 
@@ -107,14 +108,16 @@ async def weights(dut: Any, tile: Tile) -> None:
     """Play the columns as the weight buffer does: everything that is left lies in the windows."""
     masks = [byte for column in tile.columns for chunk in column for byte in mask(chunk).to_bytes(len(chunk) // 8, "little")]
     values = [value for column in tile.columns for chunk in column for value in chunk if value]
-    params = list(range(len(tile.columns)))
+    params, head = list(range(len(tile.columns))), 0
     while True:
         dut.param_fill.value, dut.param_window.value = len(params), params[0] if params else 0
         dut.mask_fill.value, dut.mask_window.value = len(masks), packed(masks[: P.chunk_bits // 8], 8)
-        dut.value_fill.value, dut.value_window.value = len(values), packed(values[: P.chunk_bits], P.weight_bits)
+        dut.value_fill.value, dut.value_head.value = len(values), head
+        dut.value_window.value = turned(packed(values[: P.chunk_bits], P.weight_bits), head, P)
         await FallingEdge(dut.clk)
         params = params[int(dut.param_take.value) :]
         masks, values = masks[int(dut.mask_take.value) :], values[int(dut.value_take.value) :]
+        head = (head + int(dut.value_take.value)) % value_ring(P)
         closed = bool(dut.weight_close.value)
         await RisingEdge(dut.clk)
         if closed:

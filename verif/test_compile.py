@@ -43,7 +43,7 @@ GUIDE = (HERE.parent / "docs" / "integrate.md").read_text()
 ARCH = PRESETS["tiny"]
 IMAGES = 3
 MEMORY_BYTES = 1 << 16
-BASE = 0x1_2345_6000
+BASE = 0x8234_6000
 FILES = {"program.bin", "program.hex", "inputs.bin", "expected.bin", "program.json", "spikeloom_program.h",
          "spikeloom_driver.h", "spikeloom_driver.c"}
 LANGUAGES = {"c": ("-x", "c", "-std=c99"), "c++": ("-x", "c++", "-std=c++17")}

@@ -506,7 +506,7 @@ def test_leak_nearest_takes_one() -> None:
 
 
 def test_widths_are_proven() -> None:
-    """A network at the edge of ``acc_bits`` passes, one bit less refuses with the need."""
+    """Dots, currents and thresholds one bit wider than the build are refused with the need; at the edge they pass."""
     _, network, _ = lower_exact(exact(Body(VARIANTS["if"][0], "chain")), LOAS)
     check(network, LOAS)
     first = network.layers[0]
@@ -524,6 +524,16 @@ def test_widths_are_proven() -> None:
     with pytest.raises(ParameterError) as error:
         check(network, replace(LOAS, acc_bits=16, t_max=3))
     assert str(error.value) == "T: must be in 1..3 for preset loas, not 4"
+    weight = np.full((len(first.bias), 259, 1, 1), 127, np.int8)
+    for last, need in ((1, 16), (2, 17)):
+        weight[:, 258] = last
+        dense = replace(first, passes=(replace(first.passes[0], weight=weight),))
+        edge = replace(network, layers=(dense, *network.layers[1:]))
+        check(edge, replace(LOAS, acc_bits=need))
+    with pytest.raises(ParameterError) as error:
+        check(edge, replace(LOAS, acc_bits=16))
+    assert str(error.value) == ("n1 (conv1): dots in bits: needs 17; legal: at most 16 on preset loas; "
+                                "try: a larger preset or a smaller layer")
 
 
 AGAIN = "on preset loas; try: a larger preset or a smaller layer"

@@ -10,22 +10,22 @@ import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from golden.arch import PRESETS, Arch
+from golden.arch import Arch
 from golden.pass_sum import Operation, add_current, pass_sum
 from hdl.pass_sum import PassSum
-from verif.chunks import arch, packed, signed
+from verif.chunks import TINY, WIDE, arch, packed, signed
 from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import cycle, reset
 
-TINY = PRESETS["tiny"]
 ARCHS = {
     "tiny": TINY,
+    "tiny, 16 steps": WIDE,
     "1 step": dataclasses.replace(TINY, t_max=1, acc_bits=16, stream_bits=16, membrane_bits=16),
-    "4 steps, wide currents": dataclasses.replace(TINY, t_max=4, stream_bits=32),
-    "5 steps, narrow sums": dataclasses.replace(TINY, t_max=5, acc_bits=16),
+    "4 steps, wide currents": dataclasses.replace(WIDE, t_max=4, stream_bits=32),
+    "5 steps, narrow sums": dataclasses.replace(WIDE, t_max=5, acc_bits=16),
 }
-BROKEN = dataclasses.replace(TINY, t_max=4)
+BROKEN = dataclasses.replace(WIDE, t_max=4)
 KINDS = ("identity", "plane", "load")
 
 

@@ -16,7 +16,8 @@ from golden.network import Pool
 from golden.residual import Current, residual
 from golden.tail import stored_currents
 from hdl.residual import Residual, current_layout
-from verif.layers import ARCHS, TINY, arch, layer_word, start
+from verif.chunks import TINY
+from verif.layers import ARCHS, arch, layer_word, start
 from verif.memory import ReadMemory
 from verif.mutant import mutant
 from verif.sim import simulate

@@ -13,7 +13,8 @@ from golden.arch import Arch
 from golden.row_loader import Row, row_loader
 from golden.walker import walker
 from hdl.row_loader import RowLoader
-from verif.layers import ARCHS, TINY, arch, describe, draw_case, pass_record, start
+from verif.chunks import TINY
+from verif.layers import ARCHS, arch, describe, draw_case, pass_record, start
 from verif.memory import ReadMemory
 from verif.mutant import mutant
 from verif.sim import simulate

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from golden.arch import PRESETS
 from golden.network import (
     Input,
     Layer,
@@ -26,9 +25,10 @@ from golden.network import (
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.run import Trace, convolve, logits, mask, max_pool, pack, predict, run, unpack
+from verif.chunks import WIDE
 from verif.verify import Maker
 
-ARCHS = {"2^-k": PRESETS["tiny"], "1-2^-k": replace(PRESETS["tiny"], leak="1-2^-k", t_max=8, name="slow")}
+ARCHS = {"2^-k": WIDE, "1-2^-k": replace(WIDE, leak="1-2^-k", t_max=8, name="slow")}
 NETWORKS = 16
 
 

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import PRESETS, ParameterError
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
+from synth import fit
 from synth import synthesise as flow
 from synth.synthesise import FLOWS, block_rams, report, size, synthesise
 
@@ -96,6 +97,38 @@ def test_block_rams() -> None:
     assert [of(512, 36), of(513, 36), of(16, 37), of(16, 92, 4), of(1024, 18), of(1024, 19), of(16384, 1)] == [
         1, 2, 2, 12, 1, 2, 1]
     assert of(2048, 9, 3) + of(4096, 9) == 5
+
+
+ADDER = """module adder(input clk, input [15:0] a, b, output reg [15:0] y, output reg less);
+    always @(posedge clk) begin y <= a + b; less <= a < b; end
+endmodule"""
+QUEUE = """module queue(input clk, input w_en, input [3:0] w_addr, r_addr, input [7:0] w_data, output reg [7:0] r_data);
+    reg [7:0] storage [0:15];
+    always @(posedge clk) begin
+        if (w_en) storage[w_addr] <= w_data;
+        r_data <= storage[r_addr];
+    end
+endmodule"""
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    # Two chains of 8 carry cells, one inverter behind the comparison.
+    (ADDER, {"luts": 2 * (2 * 8 + 4) + 1 + 2, "ffs": 17, "multipliers": 0, "block_rams": 0}),
+    (QUEUE, {"luts": 2 * 6 + 2, "ffs": 8, "multipliers": 0, "block_rams": 0}),
+    (QUEUE.replace("[7:0]", "[8:0]"), {"luts": 2, "ffs": 0, "multipliers": 0, "block_rams": 1}),
+    (ADDER.replace("15:0", "3:0"), {"luts": 13, "ffs": 5, "multipliers": 0, "block_rams": 0}),
+])
+def test_packed(text: str, found: dict[str, int]) -> None:
+    """Chains, RAMs in LUTs and block RAMs count as in nextpnr-ecp5 0.11.1, which takes a LUT less where no bit is 1."""
+    assert fit.packed(fit.flat(text)) == found
+
+
+def test_tiny_fits_an_ecp5_25f() -> None:
+    """LUTs, flip-flops, multipliers and block RAMs of ``tiny`` are there; one too many of any of them is seen."""
+    found = fit.fit(PRESETS["tiny"])
+    assert fit.fits(found, fit.ECP5_25F), found
+    for name, there in fit.ECP5_25F.items():
+        assert found[name] > 0 and not fit.fits({**found, name: there + 1}, fit.ECP5_25F)
 
 
 def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:

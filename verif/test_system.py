@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from golden.arch import PRESETS, ParameterError
+from verif.chunks import WIDE
 from verif.system import HARNESS, Result, Start, System, SystemFailure
 
-ARCH = dataclasses.replace(PRESETS["tiny"], outstanding=4, burst_beats=32)
+ARCH = dataclasses.replace(WIDE, outstanding=4, burst_beats=32)
 BEAT = ARCH.data_bits // 8
 
 COPIER = """

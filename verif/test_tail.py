@@ -23,7 +23,8 @@ from hdl.array import column_layout
 from hdl.fiber_writer import piece_layout
 from hdl.residual import current_layout
 from hdl.tail import Tail
-from verif.layers import ARCHS, TINY, arch, describe, pass_record, start
+from verif.chunks import TINY
+from verif.layers import ARCHS, arch, describe, pass_record, start
 from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import put, stalls, watch, word

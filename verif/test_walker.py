@@ -12,12 +12,13 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from golden.arch import Arch
 from golden.walker import ChunkRun, chunk_table, walker
 from hdl.walker import Walker, chunk_run_layout
-from verif.layers import ARCHS, TINY, arch, describe, draw_case, pass_record, start
+from verif.chunks import TINY
+from verif.layers import ARCHS, arch, describe, draw_case, pass_record, start
 from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import NEVER, cycle, get, idle, stalls, watch
 
-BASE, INPUT_OFFSET = 0x12_3456_7000, 0x8000
+BASE, INPUT_OFFSET = 0x92_B456_7000, 0x8000
 FIELD_CYCLES = 16
 
 
@@ -59,10 +60,15 @@ async def chunks_shown(dut: Any, table: list[tuple[int, bool]]) -> None:
             table.append((int(dut.chunk_bytes.value), bool(dut.chunk_last.value)))
 
 
+def base(p: Arch) -> int:
+    """Return the base address: it takes nearly as many bits as an address has."""
+    return BASE & (1 << p.address_bits) - 1
+
+
 async def begin(dut: Any) -> None:
     """Reset, with the base addresses set."""
     await start(dut, ["descriptor__valid", "layer", "restart", "start", "o__ready"])
-    dut.base.value, dut.input_offset.value = BASE, INPUT_OFFSET
+    dut.base.value, dut.input_offset.value = base(arch()), INPUT_OFFSET
     dut.rst.value = 0
     cocotb.start_soon(watch(dut, "o"))
 
@@ -84,7 +90,7 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         case = draw_case(rng, p)
         await describe(dut, case.layer, [pass_record(sweep) for sweep in case.passes])
         await pulse(dut, "restart")
-        walks = walker(case.layer, case.passes, base=BASE, input_offset=INPUT_OFFSET, lanes=p.lanes,
+        walks = walker(case.layer, case.passes, base=base(p), input_offset=INPUT_OFFSET, lanes=p.lanes,
                        chunk_bits=p.chunk_bits)
         for wanted in itertools.islice(walks, rng.randint(1, 40)):
             table: list[tuple[int, bool]] = []
@@ -107,7 +113,7 @@ async def takes_the_documented_cycles(dut: Any) -> None:
         case = draw_case(rng, p)
         await describe(dut, case.layer, [pass_record(sweep) for sweep in case.passes])
         await pulse(dut, "restart")
-        wanted = next(walker(case.layer, case.passes, base=BASE, input_offset=INPUT_OFFSET, lanes=p.lanes,
+        wanted = next(walker(case.layer, case.passes, base=base(p), input_offset=INPUT_OFFSET, lanes=p.lanes,
                              chunk_bits=p.chunk_bits))
         at: list[int] = []
         begun = cycle()

@@ -241,7 +241,8 @@ async def take_chunk(dut: Any, pause: Iterator[bool], size: int, final: bool) ->
         if there and not next(pause):
             break
         await RisingEdge(dut.clk)
-    raw = int(dut.value_window.value)
+    ring, place = int(dut.value_window.value), int(dut.value_head.value) * arch().weight_bits
+    raw = ring >> place | ring << (len(dut.value_window) - place)
     dut.mask_take.value, dut.value_take.value, dut.close.value = size, mask.bit_count(), int(final)
     await RisingEdge(dut.clk)
     dut.mask_take.value, dut.value_take.value, dut.close.value = 0, 0, 0

@@ -39,6 +39,7 @@ OTHER_LEAK = 5
 MODULES = 4
 # Lines of a failing bench's output that a report keeps.
 TAIL = 40
+WIDEST = {"t_max": 16, "acc_bits": 24, "stream_bits": 24, "membrane_bits": 32, "address_bits": 40}
 # Share of the thresholds that equal a current, so that >= and > differ.
 TIES = 0.3
 # Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
@@ -279,10 +280,16 @@ def _neuron_text(neuron: Neuron | None) -> str:
 
 
 def build_of(arch: Arch, seed: int) -> Arch:
-    """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` with the other leak."""
+    """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
+
+    That one has the other leak, and at least the words, sums, currents, membranes and addresses of `WIDEST`.
+    """
     if seed % OTHER_LEAK != OTHER_LEAK - 1:
         return arch
-    return replace(arch, leak=next(leak for leak in LEAKS if leak != arch.leak))
+    widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
+    pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
+    return replace(arch, **widths, leak=next(leak for leak in LEAKS if leak != arch.leak),
+                   buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
 
 
 def random_network(arch: Arch, seed: int) -> tuple[Network, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from golden.arch import LEAKS, PRESETS, ParameterError
 from golden.network import Network, input_words
 from golden.run import run
-from golden.store import OPS
+from golden.store import OPERANDS
 from hdl.ftp import Ftp
 from hdl.image import build_image
 from hdl.parallel_lif import ParallelLif
@@ -229,7 +229,7 @@ def test_what_modules_are_drawn() -> None:
     """The modules use every layer that capture knows and every way in which currents and spikes join."""
     makers = [ModuleMaker(build_of(ARCH, seed), seed) for seed in range(60)]
     nodes = [node for maker in makers for node in maker.captured().nodes]
-    assert {node.op for node in nodes} == {*OPS}
+    assert {node.op for node in nodes} == {*OPERANDS}
     assert {node.args["class"] for node in nodes if node.op == "neuron"} == {"IFNode", "LIFNode", "Leaky"}
     layers = [layer for network in lowered() for layer in network.layers]
     convolutions = [p for layer in layers for p in layer.passes if not layer.readout]

@@ -105,9 +105,6 @@ class _Builder:
 
     def _tensor(self, node: Node, role: str) -> FloatArray | None:
         tensor = self.captured.tensor(node, role)
-        if tensor is not None and not np.isfinite(tensor).all():
-            raise ParameterError(f"{node.path}: {role}: must be finite numbers, not "
-                                 f"{float(tensor[~np.isfinite(tensor)][0])}; try: training again")
         return None if tensor is None else tensor.astype(np.float64)
 
     def _need(self, node: Node, role: str) -> FloatArray:

@@ -1,6 +1,5 @@
 """What a captured neuron does, and which leaks the hardware has."""
 
-import math
 from dataclasses import dataclass
 
 from golden.arch import Arch, ParameterError
@@ -21,14 +20,9 @@ class Dynamics:
 def dynamics(node: Node) -> Dynamics:
     """Return what a captured neuron does, in common words.
 
-    Raises `ParameterError` for a parameter that is not finite, a reset that does not exist in hardware, or a threshold
-    that is not above the reset value.
+    Raises `ParameterError` for a reset that does not exist in hardware, or a threshold that is not above the reset value.
     """
     p = node.args
-    for key, value in p.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ParameterError(f"{node.path}: {p['class']}: {key} must be a finite number, not {value}; "
-                                 "try: training again")
     if p["class"] == "Leaky":
         if p["reset_mechanism"] == "none" or (p["reset_mechanism"] == "subtract" and not p["reset_delay"]):
             raise ParameterError(f"{node.path}: Leaky: reset_mechanism {p['reset_mechanism']!r} with reset_delay="

@@ -184,15 +184,15 @@ def check(captured: Captured) -> None:
 
 def _check_args(node: Node) -> None:
     if not isinstance(node.args, dict):
-        raise ValueError(f"{node.name}: args must be an object, not {node.args!r}")
+        raise ValueError(f"{node.path or node.name}: args must be an object, not {node.args!r}")
     kind = node.args.get("class") if node.op == "neuron" else node.op
     if node.op == "neuron" and kind not in ("IFNode", "LIFNode", "Leaky"):
-        raise ValueError(f"{node.name}: unknown neuron {kind!r}")
+        raise ValueError(f"{node.path or node.name}: unknown neuron {kind!r}")
     for name, (legal, holds) in ARGS.get(str(kind), {}).items():
         if name not in node.args:
-            raise ValueError(f"{node.name}: {name} is missing")
+            raise ValueError(f"{node.path or node.name}: {name} is missing")
         if not holds(node.args[name]):
-            raise ValueError(f"{node.name}: {name} must be {legal}, not {node.args[name]!r}")
+            raise ValueError(f"{node.path or node.name}: {name} must be {legal}, not {node.args[name]!r}")
 
 
 def _check_tensors(captured: Captured, node: Node) -> None:

@@ -2,7 +2,6 @@
 
 import random
 import re
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +23,61 @@ DENSITIES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)
 
 
 class IFNode(nn.Module):
-    """A neuron that capture knows by the name of its class; it holds parameters and computes nothing."""
+    """A neuron of SpikingJelly's name, parameters and step: ``h = v + x``, fire ``h >= v_threshold``, then reset."""
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, v_threshold: float, v_reset: float | None, step_mode: str = "s") -> None:
         super().__init__()
-        vars(self).update(parameters)
+        self.v_threshold, self.v_reset, self.step_mode = v_threshold, v_reset, step_mode
+        self.reset()
+
+    def reset(self) -> None:
+        """Return the membrane to rest."""
+        self.v: Tensor | float = self.v_reset or 0.0
+
+    def charge(self, x: Tensor) -> Tensor:
+        """Return the membrane before it fires."""
+        return self.v + x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Advance one step."""
+        h = self.charge(x)
+        spikes = (h >= self.v_threshold).to(x.dtype)
+        self.v = h - spikes * self.v_threshold if self.v_reset is None else torch.where(spikes > 0, self.v_reset, h)
+        return spikes
 
 
 class LIFNode(IFNode):
-    """SpikingJelly's leaky neuron, as `IFNode`."""
+    """SpikingJelly's leaky neuron: the membrane decays towards its reset value, with or without the input."""
+
+    def __init__(self, v_threshold: float, v_reset: float | None, tau: float, decay_input: bool) -> None:
+        self.tau, self.decay_input = tau, decay_input
+        super().__init__(v_threshold, v_reset)
+
+    def charge(self, x: Tensor) -> Tensor:
+        """Return the membrane before it fires."""
+        above = self.v - (self.v_reset or 0.0)
+        return self.v + (x - above) / self.tau if self.decay_input else self.v - above / self.tau + x
 
 
-class Leaky(IFNode):
-    """snnTorch's leaky neuron, as `IFNode`."""
+class Leaky(nn.Module):
+    """snnTorch's leaky neuron: the membrane is reset in the step behind a spike, fire ``mem > threshold``."""
+
+    def __init__(self, beta: float, threshold: float, reset_mechanism: str) -> None:
+        super().__init__()
+        self.beta, self.threshold, self.reset_mechanism = beta, threshold, reset_mechanism
+        self.reset_delay, self.init_hidden, self.graded_spikes_factor = True, True, 1
+        self.reset_mem()
+
+    def reset_mem(self) -> None:
+        """Return the membrane to rest."""
+        self.mem: Tensor = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Advance one step."""
+        fired = (self.mem > self.threshold).to(x.dtype)
+        kept = self.mem * (1 - fired) if self.reset_mechanism == "zero" else self.mem
+        self.mem = self.beta * kept + x - (fired * self.threshold if self.reset_mechanism == "subtract" else 0)
+        return (self.mem > self.threshold).to(x.dtype)
 
 
 class Stack(nn.Module):
@@ -188,12 +229,11 @@ class ModuleMaker:
         choose = self.random.choice
         leak, threshold = choose(sorted(leaks(self.arch))), choose((0.25, 0.5, 1.0))
         if self._coin(0.4):
-            return Leaky(beta=leak, threshold=threshold, reset_mechanism=choose(("zero", "subtract")), reset_delay=True,
-                         init_hidden=True, graded_spikes_factor=1)
+            return Leaky(leak, threshold, choose(("zero", "subtract")))
         reset = choose((0.0, -0.25, None))
         if leak == 1:
-            return IFNode(v_threshold=threshold, v_reset=reset, step_mode="s")
-        return LIFNode(v_threshold=threshold, v_reset=reset, step_mode="s", tau=1 / (1 - leak), decay_input=self._coin(0.5))
+            return IFNode(threshold, reset)
+        return LIFNode(threshold, reset, 1 / (1 - leak), self._coin(0.5))
 
     def _fill(self, layer: nn.Module) -> None:
         """Set the weights of a layer so that its currents are near 1."""

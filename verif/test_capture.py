@@ -467,7 +467,7 @@ def test_other_sums_over_steps_are_refused(kind: str, message: str) -> None:
      "size [4, 3, 3, 3], expected input[1, 2, 8, 8] to have 3 channels, but got 2 channels instead); legal: an example that "
      "it takes with one or two images, membranes returned in the order in which they are taken; try: model(example)"),
     (Wrap(spikingjelly.IFNode(v_threshold=float("inf"))), (1, 2, 8, 8),
-     "capture: body_0: v_threshold must be a finite number, not inf; try: training again"),
+     "capture: body.0: v_threshold must be a finite number, not inf; try: training again"),
 ])
 def test_other_programs_are_refused(model: nn.Module, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ParameterError) as error:

@@ -533,6 +533,7 @@ def test_cache_that_cannot_be_written(where: str, tmp_path: Path, monkeypatch: p
     error = capsys.readouterr().err
     assert LINE.fullmatch(error)
     assert error.startswith(f"spikeloom: SPIKELOOM_CACHE: {tmp_path / where}: cannot be written (")
+    monkeypatch.setattr(sim, "sources", lambda: "one")
     with pytest.raises(ParameterError, match="SPIKELOOM_CACHE: "):
         sim.design(Fifo(8, 4))
 

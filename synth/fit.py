@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from golden.arch import Arch
+from golden.arch import Arch, ParameterError
 from hdl.generate import modules, top_block
 from synth.synthesise import run_yosys
 
@@ -14,11 +14,19 @@ ECP5_25F = {"luts": 24_288, "ffs": 24_288, "multipliers": 28, "block_rams": 56}
 CELLS = {"ffs": "TRELLIS_FF", "multipliers": "MULT18X18D", "block_rams": "DP16KD"}
 # A carry cell is two LUTs; a RAM in LUTs is four, and two more for its write port.
 LUTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
+# Chunk bits of all lanes up to which a whole design is one netlist in minutes: those of ``tiny``, twice.
+LARGEST = 256
 CHAIN_LUTS, TAP_LUTS, CONSTANT_LUTS = 4, 2, 2
 
 
 def fit(arch: Arch, top: str = "ftp") -> dict[str, int]:
-    """Return LUTs, flip-flops, multipliers and block RAMs of an accelerator after ``SCRIPT``, as `packed` counts them."""
+    """Return LUTs, flip-flops, multipliers and block RAMs of an accelerator after ``SCRIPT``, as `packed` counts them.
+
+    Raises `ParameterError` for a build that is too large to be one netlist.
+    """
+    if arch.lanes * arch.chunk_bits > LARGEST:
+        raise ParameterError(f"--flat: lanes x chunk_bits must be at most {LARGEST}, not {arch.lanes} x {arch.chunk_bits}; "
+                             "legal: small builds; try: --preset tiny")
     texts, _, _ = modules(top_block(arch, top), "spikeloom")
     return packed(flat("\n".join(texts.values())))
 

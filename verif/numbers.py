@@ -22,6 +22,7 @@ from typing import Any
 
 from golden.arch import PRESETS, ParameterError
 from spikeloom.output import Output
+from synth.fit import ECP5_25F
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "numbers.json"
@@ -78,8 +79,11 @@ def parts(images: int = IMAGES, networks: int = NETWORKS) -> dict[str, list[Row]
                       ("shipped_cycles_per_second", "bare_cycles_per_second", "ratio"), _benched)],
         "build": [Row(f"simulator of `{preset}`", f"spikeloom simulate digits --preset {preset} --images 1",
                       ("mismatches",), _built, preset) for preset in PRESETS],
-        "synth": [Row(f"`{preset}`, {'generic cells' if target == 'generic' else target}",
-                      f"spikeloom synth --preset {preset} --target {target}", ("top",), _sized) for preset, target in size],
+        "synth": [*(Row(f"`{preset}`, {'generic cells' if target == 'generic' else target}",
+                        f"spikeloom synth --preset {preset} --target {target}", ("top",), _sized)
+                    for preset, target in size),
+                  Row("`tiny` as one netlist, on an ECP5-25F", "spikeloom synth --preset tiny --target ecp5 --flat",
+                      ("flat",), _fitted)],
     }
 
 
@@ -113,6 +117,13 @@ def _sized(report: Report) -> str:
     top = report["top"]
     luts = "" if top["luts"] is None else f"{top['luts']:,} LUTs, "
     return (f"{top['cells']:,} cells, {luts}{top['ffs']:,} flip-flops, {top['memory_bits']:,} bits of memory")
+
+
+def _fitted(report: Report) -> str:
+    flat = report["flat"]
+    return (f"{flat['luts']:,} of {ECP5_25F['luts']:,} LUTs, {flat['ffs']:,} flip-flops, {flat['multipliers']} of "
+            f"{ECP5_25F['multipliers']} multipliers, {flat['block_rams']} of {ECP5_25F['block_rams']} block RAMs: "
+            f"{'fits' if flat['fits'] else 'does not fit'}")
 
 
 def machine() -> str:

@@ -83,6 +83,7 @@ def test_claims_hold(stored: dict[str, Any]) -> None:
     for report in reports(stored, "verify").values():
         (block,) = report["blocks"]
         assert (block["failed"], block["passed"]) == (0, block["tests"])
+    assert reports(stored, "synth")["spikeloom synth --preset tiny --target ecp5 --flat"]["flat"]["fits"]
     assert all(report["ratio"] >= 0.5 for report in reports(stored, "bench").values())
     assert all(report["build_seconds"] < 180 and report["found_seconds"] < 2
                for report in reports(stored, "build").values())

@@ -1,5 +1,6 @@
 """Synthesis reports: known sizes, totals through the hierarchy, cache, refusals."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import PRESETS, ParameterError
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
+from spikeloom.cli import run
 from synth import fit
 from synth import synthesise as flow
 from synth.synthesise import FLOWS, block_rams, report, size, synthesise
@@ -129,6 +131,31 @@ def test_tiny_fits_an_ecp5_25f() -> None:
     assert fit.fits(found, fit.ECP5_25F), found
     for name, there in fit.ECP5_25F.items():
         assert found[name] > 0 and not fit.fits({**found, name: there + 1}, fit.ECP5_25F)
+
+
+def test_only_small_builds_are_flat() -> None:
+    """A build that would take hours as one netlist is refused before Yosys starts."""
+    with pytest.raises(ParameterError) as error:
+        fit.fit(PRESETS["loas"])
+    assert str(error.value) == ("--flat: lanes x chunk_bits must be at most 256, not 16 x 128; legal: small builds; "
+                                "try: --preset tiny")
+
+
+@pytest.mark.parametrize(("block_rams", "fits"), [(56, True), (57, False)])
+def test_flat_command(block_rams: int, fits: bool, monkeypatch: pytest.MonkeyPatch,
+                      capsys: pytest.CaptureFixture[str]) -> None:
+    """``synth --flat`` adds the whole design against the device, and says whether it fits (with counts given here)."""
+    counts = {"luts": 23_186, "ffs": 8_125, "multipliers": 19, "block_rams": block_rams}
+    nothing = dict.fromkeys(("cells", "luts", "ffs", "memory_bits"), 0)
+    monkeypatch.setattr(fit, "fit", lambda arch, top: counts)
+    monkeypatch.setattr(flow, "synthesise", lambda *arguments, **options: {"top": nothing, "blocks": {}})
+    assert run(["synth", "--preset", "tiny", "--target", "ecp5", "--flat", "--json", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["flat"] == {**counts, "fits": fits}
+    assert f"luts 23,186 of 24,288, ffs 8,125 of 24,288, multipliers 19 of 28, block rams {block_rams} of 56" in err
+    assert run(["synth", "--preset", "tiny", "--target", "xilinx", "--flat"]) == 2
+    assert capsys.readouterr().err == (
+        "spikeloom: --flat: needs target ecp5, not 'xilinx'; legal: ecp5; try: --target ecp5 --flat\n")
 
 
 def test_cache(monkeypatch: pytest.MonkeyPatch) -> None:

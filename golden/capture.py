@@ -15,53 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils import parametrize
 
 from golden.arch import ParameterError
 from golden.float_run import Protocol, compare
+from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
 
-__all__ = ["capture", "layers_markdown", "load", "trace"]
+__all__ = ["capture", "load", "trace"]
 
-LAYERS = {
-    "Conv2d": "square stride and padding, zero padding mode; dilation and groups are expanded into zeros",
-    "Linear": "after Flatten or Linear; becomes a convolution whose kernel is the map",
-    "BatchNorm2d": "evaluation mode with running statistics, after a convolution or on spikes; folded into weights",
-    "MaxPool2d": "square, no dilation, no ceil_mode; OR of spikes, or signed maximum of currents before a neuron",
-    "AvgPool2d": "square, stride equal to kernel, no padding, no ceil_mode; folded into the weights beside it",
-    "Flatten": "module, `torch.flatten`, `Tensor.flatten`, `Tensor.view(n, -1)`; all dimensions but the batch",
-    "add": "`+`, `torch.add`, `Tensor.add` of two tensors of one shape: spikes, convolution outputs, residual streams",
-    "Identity": "removed",
-    "Dropout": "removed (as in evaluation mode); also Dropout2d",
-}
-NEURONS = {
-    "IFNode": "SpikingJelly: `v_threshold`, `v_reset` (a number: hard, None: soft), `step_mode` `s` or `m`",
-    "LIFNode": "SpikingJelly: as IFNode, with `tau` and `decay_input`",
-    "Leaky": "snnTorch: `beta` (one number), `threshold`, `reset_mechanism` `subtract` (with `reset_delay=True`) "
-             "or `zero`, `init_hidden`, `output`",
-}
 CONTAINERS = ("SeqToANNContainer", "MultiStepContainer")
 LIBRARIES = ("spikingjelly", "snntorch", "norse")
-SUPPORTED = ", ".join([*LAYERS, *NEURONS])
 STEPS = 4
-CHECKED = """After the trace, capture runs the model itself from rest (`reset()` of its modules, evaluation mode) and compares
-every spike of every neuron layer, and the output, with the captured network: on the example's first two images and on
-random images of its shape and size. A model called once per step is called for 4 steps; one that loops inside `forward`, or
-takes `[T, N, C, H, W]`, runs its own. The model, its neurons' states and the random generators stay as they were.
-
-It is refused if a spike differs, unless the membrane is as near to its threshold as rounding reaches (a thousandth of the
-threshold, or of the layer's largest distance from it; 1.6 % for float16, 12.5 % for bfloat16), or if the output differs by
-more than that. Later layers are fed with the model's own spikes, so one such spike excuses no other. These are refused, not
-captured as something else: hooks that change a value, membranes that start elsewhere than at rest or are changed outside
-their neuron, spikes used a step later, sums over some of the steps or over the batch, classes of your own under a
-supported name.
-
-Weights are read as the next call of the model would use them: pruned by `torch.nn.utils.prune`, normalised by
-`weight_norm` or `spectral_norm`, or parametrized.
-
-A model that runs all its steps in one call gives its number of steps to the file; `simulate` and `compile` take it unless
-`--T`, or data with another number of frames, says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +119,9 @@ def _untouched(model: nn.Module) -> Iterator[None]:
             tensor.data.copy_(value)
 
 
-def _kind(module: nn.Module) -> str:
-    """Return the name of the module's class, as it was before a parametrization."""
-    name: str = parametrize.type_before_parametrizations(module).__name__
-    return name
-
-
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        kind = _kind(m)
+        kind = kind_of(m)
         return (kind in NEURONS or (kind in LAYERS and not isinstance(m, nn.Sequential))
                 or type(m).__module__.split(".")[0] in LIBRARIES
                 or super().is_leaf_module(m, module_qualified_name))
@@ -253,11 +212,11 @@ class _Folder:
 
     def _module(self, path: str, args: list[Any]) -> Any:
         module = self.model.get_submodule(path)
-        kind = _kind(module)
+        kind = kind_of(module)
         data = args[0] if args else None
         if not isinstance(data, _Value):
             found = data.what if isinstance(data, _State) else "no tensor"
-            raise _unsupported(path, module, f"its first argument is {found}, not spikes or currents")
+            raise unsupported(path, module, f"its first argument is {found}, not spikes or currents")
         if kind in ("Identity", "Dropout", "Dropout2d"):
             return data
         for hook in module._forward_pre_hooks.values():
@@ -266,24 +225,20 @@ class _Folder:
         try:
             if kind in NEURONS:
                 return self._neuron(path, module, data)
-            describe = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool,
-                        "AvgPool2d": _avgpool, "Flatten": _flatten}.get(kind)
-            if describe is None:
-                raise _unsupported(path, module, "its type is not supported")
             op, arguments, tensors = describe(path, module)
         except (AttributeError, TypeError) as error:
-            raise _unsupported(path, module, f"not the {kind} of its library ({error})") from None
+            raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
         return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
 
     def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
-        arguments = _neuron_args(path, module)
+        arguments = neuron_args(path, module)
         step = self.calls.get(path, 0)
         self.calls[path] = step + 1
         value = self._emit("neuron", path, [data], path, args=arguments,
                            step=data.step if data.step is not None or self.multi_step else step)
         owners = [node for node in self.nodes if node.op == "neuron" and node.path == path]
         if len(owners) > 1:
-            raise _unsupported(path, module, f"called on {len(owners)} different inputs, which would share a membrane")
+            raise unsupported(path, module, f"called on {len(owners)} different inputs, which would share a membrane")
         pair = arguments["class"] == "Leaky" and (not getattr(module, "init_hidden", False)
                                                   or bool(getattr(module, "output", False)))
         return [value, _State()] if pair else value
@@ -404,101 +359,3 @@ def _array(tensor: Tensor) -> Array:
     """Return a copy of ``tensor`` as a numpy array; half floats become float32, which numpy and files hold."""
     short = tensor.is_floating_point() and tensor.element_size() < 4
     return tensor.detach().to("cpu", torch.float32 if short else None, copy=True).numpy()
-
-
-def _unsupported(path: str, module: nn.Module, what: str) -> ParameterError:
-    shown = module.extra_repr()
-    return ParameterError(f"{path}: {type(module).__name__}({shown}): {what}; legal: {SUPPORTED}; "
-                          "try: docs/layers.md for the limits of each")
-
-
-_Description = tuple[str, dict[str, Any], dict[str, Tensor | None]]
-
-
-def _conv(path: str, module: Any) -> _Description:
-    if isinstance(module.padding, str) or module.padding_mode != "zeros":
-        raise _unsupported(path, module, "padding must be numbers, with zeros")
-    if module.stride[0] != module.stride[1] or module.padding[0] != module.padding[1]:
-        raise _unsupported(path, module, "stride and padding must be the same both ways")
-    args = {"stride": module.stride[0], "padding": module.padding[0], "dilation": list(module.dilation),
-            "groups": module.groups}
-    return "conv", args, {"weight": module.weight, "bias": module.bias}
-
-
-def _linear(path: str, module: Any) -> _Description:
-    return "linear", {}, {"weight": module.weight, "bias": module.bias}
-
-
-def _batchnorm(path: str, module: Any) -> _Description:
-    if module.running_mean is None:
-        raise _unsupported(path, module, "it has no running statistics")
-    return "batchnorm", {"eps": module.eps}, {"weight": module.weight, "bias": module.bias,
-                                              "mean": module.running_mean, "var": module.running_var}
-
-
-def _window(path: str, module: Any) -> dict[str, Any]:
-    window = {}
-    for key, value in (("kernel", module.kernel_size), ("stride", module.stride), ("padding", module.padding)):
-        both = (value, value) if isinstance(value, int) else tuple(value)
-        if both[0] != both[1]:
-            raise _unsupported(path, module, f"{key} must be the same both ways")
-        window[key] = both[0]
-    if module.ceil_mode:
-        raise _unsupported(path, module, "ceil_mode must be False")
-    return window
-
-
-def _maxpool(path: str, module: Any) -> _Description:
-    if module.dilation not in (1, (1, 1)) or module.return_indices:
-        raise _unsupported(path, module, "dilation must be 1 and return_indices False")
-    return "maxpool", _window(path, module), {}
-
-
-def _avgpool(path: str, module: Any) -> _Description:
-    window = _window(path, module)
-    if window["kernel"] != window["stride"] or window["padding"] or module.divisor_override is not None:
-        raise _unsupported(path, module, "stride must be the kernel, padding 0, no divisor_override")
-    return "avgpool", window, {}
-
-
-def _flatten(path: str, module: Any) -> _Description:
-    if module.start_dim not in (1, 2) or module.end_dim != -1:
-        raise _unsupported(path, module, "it must flatten everything but the batch")
-    return "flatten", {}, {}
-
-
-def _number(path: str, module: nn.Module, name: str) -> float:
-    value = getattr(module, name)
-    tensor = torch.as_tensor(value, dtype=torch.float64)
-    if tensor.numel() != 1:
-        raise _unsupported(path, module, f"{name} must be one number, not {tensor.numel()}")
-    return float(tensor)
-
-
-def _neuron_args(path: str, module: Any) -> dict[str, Any]:
-    kind = type(module).__name__
-    if kind == "Leaky":
-        for name in ("inhibition", "state_quant"):
-            if getattr(module, name, False):
-                raise _unsupported(path, module, f"{name} is not supported")
-        if _number(path, module, "graded_spikes_factor") != 1:
-            raise _unsupported(path, module, "graded_spikes_factor must be 1")
-        return {"class": kind, "beta": min(max(_number(path, module, "beta"), 0.0), 1.0),
-                "threshold": _number(path, module, "threshold"), "reset_mechanism": str(module.reset_mechanism),
-                "reset_delay": bool(module.reset_delay)}
-    args: dict[str, Any] = {"class": kind, "v_threshold": _number(path, module, "v_threshold"),
-                            "v_reset": None if module.v_reset is None else _number(path, module, "v_reset"),
-                            "step_mode": str(module.step_mode)}
-    if kind == "LIFNode":
-        args |= {"tau": _number(path, module, "tau"), "decay_input": bool(module.decay_input)}
-    return args
-
-
-def layers_markdown() -> str:
-    """Return the text of ``docs/layers.md``."""
-    lines = ["# Supported layers", "", "Generated from `golden/capture.py`; a test keeps it up to date.", "",
-             "| layer | limits |", "|---|---|"]
-    lines += [f"| {name} | {limits} |" for name, limits in LAYERS.items()]
-    lines += ["", "# Supported neurons", "", "| class | parameters |", "|---|---|"]
-    lines += [f"| {name} | {limits} |" for name, limits in NEURONS.items()]
-    return "\n".join([*lines, "", "# What is checked", "", CHECKED]) + "\n"

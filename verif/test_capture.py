@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
 from golden.arch import PRESETS, ParameterError
-from golden.capture import STEPS, SUPPORTED, capture, layers_markdown, load, trace
+from golden.capture import STEPS, capture, load, trace
 from golden.float_run import SAME, Protocol, compare, float_run
+from golden.layers import SUPPORTED, layers_markdown
 from golden.store import Captured, Node, save
 from verif.workload import load_workload
 

@@ -28,7 +28,7 @@ NEVER = {"golden": ("amaranth", "cocotb", "sklearn"), "hdl": ("torch", "cocotb")
          "synth": ("torch", "cocotb"), "perf": ("amaranth", "cocotb")}
 PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber")}
 MODELS_READERS = {"spikeloom/catalogue.py"}
-TORCH_READERS = {"golden/capture.py", "golden/float_run.py", "golden/to_torch.py"}
+TORCH_READERS = {"golden/capture.py", "golden/layers.py", "golden/float_run.py", "golden/to_torch.py"}
 
 # A block whose golden function has another name, with the file that holds it.
 TWINS = {

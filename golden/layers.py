@@ -1,0 +1,166 @@
+"""What capture knows of torch modules: supported layers and neurons, their limits, and what each one becomes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from golden.arch import ParameterError
+
+LAYERS = {
+    "Conv2d": "square stride and padding, zero padding mode; dilation and groups are expanded into zeros",
+    "Linear": "after Flatten or Linear; becomes a convolution whose kernel is the map",
+    "BatchNorm2d": "evaluation mode with running statistics, after a convolution or on spikes; folded into weights",
+    "MaxPool2d": "square, no dilation, no ceil_mode; OR of spikes, or signed maximum of currents before a neuron",
+    "AvgPool2d": "square, stride equal to kernel, no padding, no ceil_mode; folded into the weights beside it",
+    "Flatten": "module, `torch.flatten`, `Tensor.flatten`, `Tensor.view(n, -1)`; all dimensions but the batch",
+    "add": "`+`, `torch.add`, `Tensor.add` of two tensors of one shape: spikes, convolution outputs, residual streams",
+    "Identity": "removed",
+    "Dropout": "removed (as in evaluation mode); also Dropout2d",
+}
+NEURONS = {
+    "IFNode": "SpikingJelly: `v_threshold`, `v_reset` (a number: hard, None: soft), `step_mode` `s` or `m`",
+    "LIFNode": "SpikingJelly: as IFNode, with `tau` and `decay_input`",
+    "Leaky": "snnTorch: `beta` (one number), `threshold`, `reset_mechanism` `subtract` (with `reset_delay=True`) "
+             "or `zero`, `init_hidden`, `output`",
+}
+SUPPORTED = ", ".join([*LAYERS, *NEURONS])
+CHECKED = """After the trace, capture runs the model itself from rest (`reset()` of its modules, evaluation mode) and compares
+every spike of every neuron layer, and the output, with the captured network: on the example's first two images and on
+random images of its shape and size. A model called once per step is called for 4 steps; one that loops inside `forward`, or
+takes `[T, N, C, H, W]`, runs its own. The model, its neurons' states and the random generators stay as they were.
+
+It is refused if a spike differs, unless the membrane is as near to its threshold as rounding reaches (a thousandth of the
+threshold, or of the layer's largest distance from it; 1.6 % for float16, 12.5 % for bfloat16), or if the output differs by
+more than that. Later layers are fed with the model's own spikes, so one such spike excuses no other. These are refused, not
+captured as something else: hooks that change a value, membranes that start elsewhere than at rest or are changed outside
+their neuron, spikes used a step later, sums over some of the steps or over the batch, classes of your own under a
+supported name.
+
+Weights are read as the next call of the model would use them: pruned by `torch.nn.utils.prune`, normalised by
+`weight_norm` or `spectral_norm`, or parametrized.
+
+A model that runs all its steps in one call gives its number of steps to the file; `simulate` and `compile` take it unless
+`--T`, or data with another number of frames, says otherwise."""
+
+
+Description = tuple[str, dict[str, Any], dict[str, Tensor | None]]
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the name of the module's class, as it was before a parametrization."""
+    name: str = parametrize.type_before_parametrizations(module).__name__
+    return name
+
+
+def unsupported(path: str, module: nn.Module, what: str) -> ParameterError:
+    """Return the error of a module that cannot be captured."""
+    shown = module.extra_repr()
+    return ParameterError(f"{path}: {type(module).__name__}({shown}): {what}; legal: {SUPPORTED}; "
+                          "try: docs/layers.md for the limits of each")
+
+
+def _conv(path: str, module: Any) -> Description:
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        raise unsupported(path, module, "padding must be numbers, with zeros")
+    if module.stride[0] != module.stride[1] or module.padding[0] != module.padding[1]:
+        raise unsupported(path, module, "stride and padding must be the same both ways")
+    args = {"stride": module.stride[0], "padding": module.padding[0], "dilation": list(module.dilation),
+            "groups": module.groups}
+    return "conv", args, {"weight": module.weight, "bias": module.bias}
+
+
+def _linear(path: str, module: Any) -> Description:
+    return "linear", {}, {"weight": module.weight, "bias": module.bias}
+
+
+def _batchnorm(path: str, module: Any) -> Description:
+    if module.running_mean is None:
+        raise unsupported(path, module, "it has no running statistics")
+    return "batchnorm", {"eps": module.eps}, {"weight": module.weight, "bias": module.bias,
+                                              "mean": module.running_mean, "var": module.running_var}
+
+
+def _window(path: str, module: Any) -> dict[str, Any]:
+    window = {}
+    for key, value in (("kernel", module.kernel_size), ("stride", module.stride), ("padding", module.padding)):
+        both = (value, value) if isinstance(value, int) else tuple(value)
+        if both[0] != both[1]:
+            raise unsupported(path, module, f"{key} must be the same both ways")
+        window[key] = both[0]
+    if module.ceil_mode:
+        raise unsupported(path, module, "ceil_mode must be False")
+    return window
+
+
+def _maxpool(path: str, module: Any) -> Description:
+    if module.dilation not in (1, (1, 1)) or module.return_indices:
+        raise unsupported(path, module, "dilation must be 1 and return_indices False")
+    return "maxpool", _window(path, module), {}
+
+
+def _avgpool(path: str, module: Any) -> Description:
+    window = _window(path, module)
+    if window["kernel"] != window["stride"] or window["padding"] or module.divisor_override is not None:
+        raise unsupported(path, module, "stride must be the kernel, padding 0, no divisor_override")
+    return "avgpool", window, {}
+
+
+def _flatten(path: str, module: Any) -> Description:
+    if module.start_dim not in (1, 2) or module.end_dim != -1:
+        raise unsupported(path, module, "it must flatten everything but the batch")
+    return "flatten", {}, {}
+
+
+def _number(path: str, module: nn.Module, name: str) -> float:
+    value = getattr(module, name)
+    tensor = torch.as_tensor(value, dtype=torch.float64)
+    if tensor.numel() != 1:
+        raise unsupported(path, module, f"{name} must be one number, not {tensor.numel()}")
+    return float(tensor)
+
+
+def neuron_args(path: str, module: Any) -> dict[str, Any]:
+    """Return class and parameters of a supported neuron, as `golden.store` holds them."""
+    kind = type(module).__name__
+    if kind == "Leaky":
+        for name in ("inhibition", "state_quant"):
+            if getattr(module, name, False):
+                raise unsupported(path, module, f"{name} is not supported")
+        if _number(path, module, "graded_spikes_factor") != 1:
+            raise unsupported(path, module, "graded_spikes_factor must be 1")
+        return {"class": kind, "beta": min(max(_number(path, module, "beta"), 0.0), 1.0),
+                "threshold": _number(path, module, "threshold"), "reset_mechanism": str(module.reset_mechanism),
+                "reset_delay": bool(module.reset_delay)}
+    args: dict[str, Any] = {"class": kind, "v_threshold": _number(path, module, "v_threshold"),
+                            "v_reset": None if module.v_reset is None else _number(path, module, "v_reset"),
+                            "step_mode": str(module.step_mode)}
+    if kind == "LIFNode":
+        args |= {"tau": _number(path, module, "tau"), "decay_input": bool(module.decay_input)}
+    return args
+
+
+DESCRIBE = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
+            "Flatten": _flatten}
+
+
+def describe(path: str, module: nn.Module) -> Description:
+    """Return operation, arguments and tensors of a layer; raise `ParameterError` when it is not supported.
+
+    Raises AttributeError or TypeError for a class that has a supported name and lacks what its library gives it.
+    """
+    kind = kind_of(module)
+    if kind not in DESCRIBE:
+        raise unsupported(path, module, "its type is not supported")
+    return DESCRIBE[kind](path, module)
+
+
+def layers_markdown() -> str:
+    """Return the text of ``docs/layers.md``."""
+    lines = ["# Supported layers", "", "Generated from `golden/layers.py`; a test keeps it up to date.", "",
+             "| layer | limits |", "|---|---|"]
+    lines += [f"| {name} | {limits} |" for name, limits in LAYERS.items()]
+    lines += ["", "# Supported neurons", "", "| class | parameters |", "|---|---|"]
+    lines += [f"| {name} | {limits} |" for name, limits in NEURONS.items()]
+    return "\n".join([*lines, "", "# What is checked", "", CHECKED]) + "\n"

@@ -6,6 +6,7 @@ from itertools import product
 
 from golden.network import Array, Pool
 from golden.walker import pixels
+from golden.window import extent
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def residual(currents: Array, pool: Pool | None, lanes: int) -> Iterator[Current
     """
     steps, columns, height, width = currents.shape
     window = pool or Pool(kernel=1, stride=1)
-    sizes = [(size + 2 * window.padding - window.kernel) // window.stride + 1 for size in (height, width)]
+    sizes = [extent(size, window.kernel, window.stride, window.padding) for size in (height, width)]
     members = list(product(range(window.kernel), repeat=2))
     for tile in pixels({"out_height": sizes[0], "out_width": sizes[1]}, lanes):
         for column, (lane, place) in product(range(columns), enumerate(tile)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from golden.arch import Arch, ParameterError
 from hdl.generate import modules, top_block
-from synth.synthesise import run_yosys
+from synth.synthesise import remembered, run_yosys
 
 SCRIPT = Path(__file__).parent / "ecp5.ys"
 ECP5_25F = {"luts": 24_288, "ffs": 24_288, "multipliers": 28, "block_rams": 56}
@@ -28,7 +28,9 @@ def fit(arch: Arch, top: str = "ftp") -> dict[str, int]:
         raise ParameterError(f"--flat: lanes x chunk_bits must be at most {LARGEST}, not {arch.lanes} x {arch.chunk_bits}; "
                              "legal: small builds; try: --preset tiny")
     texts, _, _ = modules(top_block(arch, top), "spikeloom")
-    return packed(flat("\n".join(texts.values())))
+    text = "\n".join(texts.values())
+    made_from = [text, SCRIPT.read_text(), Path(__file__).read_text()]
+    return remembered(made_from, lambda: packed(flat(text)))
 
 
 def flat(text: str) -> dict[str, Any]:

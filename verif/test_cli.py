@@ -402,8 +402,10 @@ def test_progress_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def started(script: str, **environ: str) -> subprocess.Popen[str]:
-    """Start a script whose ``work`` stands in place of a command, in a session of its own."""
-    text = f"from spikeloom import cli\n{script}\ncli.cli.main = work\ncli.main()"
+    """Start a script whose ``work`` stands in place of a command, in a session of its own that ignores no signal."""
+    text = (f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"signal.signal(signal.SIGHUP, signal.SIG_DFL)\nfrom spikeloom import cli\n{script}\ncli.cli.main = work\n"
+            "cli.main()")
     return subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             text=True, start_new_session=True, env={**os.environ, **environ})
 

@@ -35,6 +35,7 @@ class LockstepArray(Block):
     -------
     layer_start : In(1), a layer starts
     tiles : In(32), row tiles times pooling members
+    chunk_en, chunk, chunk_bytes, chunk_last : In, the chunks of a row; kept from the layer's first rows, the same for all
     o : Out(stream), the dots of all lanes, lane 0 first
     column : Out(stream), `column_layout`, one per column
     counters : one-cycle events
@@ -69,8 +70,13 @@ class LockstepArray(Block):
         m, p, layer = Module(), self.params, self.layer
         m.submodules.chunk_table = table = Ram(9, p.max_chunks)
         m.submodules.columns = column_fifo = Fifo(column_layout(p).size, p.fifo_depth)
+        described = Signal()
+        with m.If(self.layer_start):
+            m.d.sync += described.eq(0)
+        with m.Elif(self.row_full):
+            m.d.sync += described.eq(1)
         m.d.comb += [
-            table.w_en.eq(self.chunk_en), table.w_addr.eq(self.chunk), table.w_data.eq(
+            table.w_en.eq(self.chunk_en & ~described & ~self.row_full), table.w_addr.eq(self.chunk), table.w_data.eq(
                 Cat(self.chunk_bytes, self.chunk_last)),
             self.column.payload.eq(column_fifo.o.payload), self.column.valid.eq(column_fifo.o.valid),
             column_fifo.o.ready.eq(self.column.ready),

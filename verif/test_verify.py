@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import subprocess
 from collections import Counter
 from functools import cache
@@ -46,6 +47,7 @@ NETWORKS = 75
 ATTEMPTS = 8
 DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
           "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}
+CLASHES = 16
 BROKEN = {
     "equal does not fire": ("hdl.neuron_stage", ParallelLif, "~(strict & (above == 0))", "(above != 0)"),
     "correction of step 1 dropped": ("hdl.array", Tppe, "- missing)", "- (missing if b != 1 else 0))"),
@@ -77,6 +79,22 @@ def test_random_networks() -> None:
     assert block.keys() == {"name", "tests", "passed", "failed", "seconds"}
     assert (block["name"], block["tests"], block["passed"], block["failed"]) == ("random", NETWORKS, NETWORKS, 0)
     assert report["seed"] == 0
+
+
+@pytest.mark.parametrize(("clash", "exact"), [
+    pytest.param("w_en && w_addr == r_addr", True, id="same address"),
+    pytest.param("w_en && w_addr >> 1 == r_addr >> 1", False, id="a neighbour too")])
+def test_no_block_reads_what_is_being_written(clash: str, exact: bool) -> None:
+    """RAMs that return the inverse of a word that is written in the same cycle change nothing, as their contract says.
+
+    Where a neighbour of the written word is inverted too, the networks show it.
+    """
+    design, count = re.subn(r"r_data <= storage\[r_addr\]", f"r_data <= {clash} ? ~storage[r_addr] : storage[r_addr]",
+                            System(ARCH).design)
+    assert count == 1
+    system = System(ARCH, design, optimise="-O0")
+    networks = [random_network(ARCH, seed) for seed in range(NETWORKS) if build_of(ARCH, seed) == ARCH][:CLASHES]
+    assert (not any(run_network(network, x, system) for network, x in networks)) == exact
 
 
 def test_what_is_drawn() -> None:

@@ -14,7 +14,7 @@ from golden.arch import Arch, ParameterError
 from hdl.block import Block, verilog
 from hdl.bus.ram import PRIMITIVE
 from hdl.bus.register_map import RTL_VERSION, c_header, markdown, register_json, svd
-from hdl.folder import write_folder
+from hdl.folder import check_folder, write_folder
 
 VERSION = ".".join(map(str, RTL_VERSION))
 LICENCE = "Apache-2.0 OR 0BSD"
@@ -114,6 +114,7 @@ def generate(arch: Arch, out: Path | str, prefix: str = "spikeloom", top: str = 
 
     Raises `ParameterError` for an unknown top, an illegal prefix, or a folder as `hdl.folder.write_folder` says.
     """
+    check_folder(Path(out), "manifest.json", force=force)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix):
         raise ParameterError(f"prefix: a Verilog identifier, not {prefix!r}; legal: letters, digits and _; "
                              "try: --prefix spikeloom")

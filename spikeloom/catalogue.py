@@ -45,14 +45,11 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
 
 def accuracy_golden(path: Path, facts: Shipped) -> float:
     """Return the share of the whole test split that a captured file, lowered as ``facts`` say, classifies right."""
-    from golden.lower import lower, quantise_input
-    from golden.network import input_words
     from golden.run import predict, run
     from golden.store import load
     from models.datasets import SPLITS
+    from verif.workload import shipped_workload
 
-    network = lower(load(path), facts.steps, PRESETS["tiny"], name=facts.name, input_kind=facts.input_kind,
-                    input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = SPLITS[facts.data]()
-    words = (input_words(quantise_input(image, network.input), network.input, network.steps) for image in x)
-    return sum(predict(run(network, word)) == int(label) for word, label in zip(words, y, strict=True)) / len(y)
+    workload = shipped_workload(facts, load(path), PRESETS["tiny"], x, y, steps=facts.steps)
+    return sum(predict(run(workload.network, workload.words(index))) == int(label) for index, label in enumerate(y)) / len(y)

@@ -61,7 +61,11 @@ def descendants(pid: int, *, stop: bool = False) -> list[int]:
     stop : stop each before its children are looked for, so that none starts another one meanwhile
     """
     found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+    try:
+        threads = [*Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return found
+    for children in threads:
         try:
             pids = [int(word) for word in children.read_text().split()]
         except OSError:

@@ -43,6 +43,19 @@ def check_file(option: str, path: Path, legal: str = "FILE") -> None:
         raise ParameterError(f"{option}: a file in a writable folder, not {str(path)!r}; legal: {legal}")
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file under a temporary name beside ``path``, then rename it."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
 class Output:
     """Where results go.
 
@@ -81,16 +94,7 @@ class Output:
         if self._json_path == "-":
             sys.stdout.write(text)
             return
-        path = Path(self._json_path).resolve()
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(Path(self._json_path).resolve(), text)
 
     @contextlib.contextmanager
     def progress(self, title: str) -> Iterator[Advance]:

@@ -95,11 +95,7 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
             result.mismatches += int(np.bitwise_count(differing).sum())
             if differing.any():
                 place = min(zip(*np.nonzero(differing), strict=True), key=lambda p: (cycle[p], p))
-                step = int(differing[place] & -differing[place]).bit_length() - 1
-                channel, y, x = map(int, place)
-                result.first = _first(layer.name, "spike", y, x, channel=channel, t=step,
-                                      golden=int(golden[place] >> step & 1), rtl=int(got[place] >> step & 1),
-                                      cycle=int(cycle[place]))
+                result.first = _first_bit(layer.name, "spike", place, golden=golden, rtl=got, cycle=int(cycle[place]))
         if layer.name in image.tensors and expected.output is not None:
             tensor = image.tensors[layer.name]
             masks = memory[tensor.masks :][: tensor.pixels * tensor.mask_stride].reshape(tensor.pixels, -1)
@@ -134,15 +130,22 @@ def _first(layer: str, what: str, y: int, x: int, *, channel: int, t: int | None
             "cycle": cycle}
 
 
+def _first_bit(layer: str, what: str, place: tuple[int, ...], *, golden: NDArray[np.int64], rtl: NDArray[np.int64],
+               cycle: int | None) -> dict[str, Any]:
+    """Return the lowest bit in which two words at ``place`` of [C, H, W] differ, as `_first`."""
+    differing = int(golden[place] ^ rtl[place])
+    step = (differing & -differing).bit_length() - 1
+    channel, y, x = map(int, place)
+    return _first(layer, what, y, x, channel=channel, t=step, golden=int(golden[place] >> step & 1),
+                  rtl=int(rtl[place] >> step & 1), cycle=cycle)
+
+
 def _add_fiber(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64]) -> None:
     """Add the differences of stored words [C, H, W]."""
     differing = golden ^ rtl
     result.mismatches += int(np.count_nonzero(differing))
     if result.first is None and differing.any():
-        channel, y, x = place = tuple(int(i) for i in np.argwhere(differing)[0])
-        step = int(differing[place] & -differing[place]).bit_length() - 1
-        result.first = _first(result.name, "fiber", y, x, channel=channel, t=step, golden=int(golden[place] >> step & 1),
-                              rtl=int(rtl[place] >> step & 1), cycle=None)
+        result.first = _first_bit(result.name, "fiber", tuple(np.argwhere(differing)[0]), golden=golden, rtl=rtl, cycle=None)
 
 
 def _add_currents(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], *, stepwise: bool) -> None:

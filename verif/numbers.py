@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.arch import PRESETS, ParameterError
-from spikeloom.output import Output
+from spikeloom.output import Output, replace_file
 from synth.fit import ECP5_25F
 
 ROOT = Path(__file__).parents[1]
@@ -231,12 +231,6 @@ def replaced(text: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{behind}"
 
 
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, store after each part, and write README's table."""
     parser = argparse.ArgumentParser(prog="python -m verif.numbers", description="Measure README's table of numbers.",
@@ -258,10 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start = time.monotonic()
             stored[name] = measured(table[name], output.say)
             stored = {key: stored[key] for key in table if key in stored}
-            _write(given.file, json.dumps(stored, indent=2) + "\n")
+            replace_file(given.file, json.dumps(stored, indent=2) + "\n")
             output.say(f"{name} done in {time.monotonic() - start:.0f} s")
-            _write(given.readme, replaced(given.readme.read_text(), render(stored)))
-        _write(given.readme, replaced(given.readme.read_text(), render(stored)))
+            replace_file(given.readme, replaced(given.readme.read_text(), render(stored)))
+        replace_file(given.readme, replaced(given.readme.read_text(), render(stored)))
     except ParameterError as error:
         sys.stderr.write(f"spikeloom: {error}\n")
         return 1

@@ -4,7 +4,7 @@ import warnings
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +14,9 @@ from golden.arch import Arch, ParameterError
 from golden.lower import lower, quantise_input
 from golden.network import Network, input_words
 from golden.store import Captured, load
+
+if TYPE_CHECKING:
+    from models.workloads import Shipped
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -100,12 +103,18 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
         _, _, x, y = SPLITS[facts.data]()
     else:
         x, y = read_data(data, captured.example_shape, frames=steps if facts.input_kind == "steps" else 0)
-    network = lower(captured, steps, arch, name=source, input_kind=facts.input_kind,
-                    input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
-    workload = Workload(source, network, captured, x, y)
+    workload = shipped_workload(facts, captured, arch, x, y, steps=steps, leak_nearest=leak_nearest)
     if data is not None:
         workload.warn_of_clipping(data)
     return workload
+
+
+def shipped_workload(facts: "Shipped", captured: Captured, arch: Arch, x: Images, y: Labels | None, *, steps: int,
+                     leak_nearest: bool = False) -> Workload:
+    """Return a workload of a captured network that is quantised as the shipped one that ``facts`` describes."""
+    network = lower(captured, steps, arch, name=facts.name, input_kind=facts.input_kind,
+                    input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
+    return Workload(facts.name, network, captured, x, y)
 
 
 def read_data(path: Path, shape: tuple[int, int, int], *, frames: int | None = None) -> tuple[Images, Labels | None]:

@@ -18,12 +18,9 @@ from spikeloom.output import Output, common
 def command(output: Output, preset: str, top: str, out: Path, prefix: str, force: bool) -> None:
     """Write the Verilog of a preset, its manifest and its register map."""
     from golden.arch import load_preset
-    from hdl.folder import check_folder
     from hdl.generate import generate
 
-    arch = load_preset(preset)
-    check_folder(out, "manifest.json", force=force)
-    manifest = generate(arch, out, prefix, top, force)
+    manifest = generate(load_preset(preset), out, prefix, top, force)
     bits = sum(ram["depth"] * ram["width"] * ram["count"] for ram in manifest["rams"])
     output.say(f"{out}: {manifest['top']}, {len(manifest['modules'])} modules, {bits:,} bits of RAM, "
                f"configuration {manifest['config_hash']}")

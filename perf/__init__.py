@@ -1,0 +1,1 @@
+"""Cycle models: ours and those of published accelerators."""

@@ -17,6 +17,8 @@ LANES = (1, 2, 4, 8, 16, 32)
 WEIGHT_BITS = (4, 8)
 DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
+DATAFLOWS = ("lockstep", "loom")
+LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
 # Width of the register field that says how large a half of the weight buffer is.
@@ -90,6 +92,11 @@ class Arch:
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
+    dataflow : ``"lockstep"`` (one row per lane, all lanes at the same chunk) or ``"loom"``, which alone reads what follows
+    rows : row slots of a lane, which share ``max_chunks`` and ``row_value_lines`` evenly
+    pixel_chunks, pixel_lines : chunks and lines of words of the pixels of one row tile
+    window_chunks, window_lines, window_columns : column chunks, lines of ``chunk_bits`` bits of weights, and finished
+        columns that a lane may be away from the others
     """
 
     name: str = "custom"
@@ -114,6 +121,13 @@ class Arch:
     fifo_depth: int = 8
     patience_log2: int = 20
     buffer_bytes: int = 262144
+    dataflow: str = "lockstep"
+    rows: int = 1
+    pixel_chunks: int = 512
+    pixel_lines: int = 1536
+    window_chunks: int = 16
+    window_lines: int = 32
+    window_columns: int = 4
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
@@ -142,10 +156,40 @@ class Arch:
         _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
         _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
         _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
+        self._check_loom()
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
                  f"at least {self.used_bytes}, what the row, weight, pool and resume stores take")
+
+    def _check_loom(self) -> None:
+        _require(self.dataflow in DATAFLOWS, "dataflow", self.dataflow, f"one of {', '.join(DATAFLOWS)}")
+        _require(self.rows in ((1, 2, 4) if self.loom else (1,)), "rows", self.rows,
+                 "one of 1, 2, 4" if self.loom else "1 with dataflow lockstep")
+        if self.loom:
+            _require(self.lanes >= 4, "lanes", self.lanes, "at least 4 with dataflow loom")
+            for name in ("max_chunks", "row_value_lines", "window_chunks", "window_lines", "window_columns"):
+                value = getattr(self, name)
+                _require(value & (value - 1) == 0 and value >= 4, name, value, "a power of two of at least 4 with dataflow loom")
+            _require(self.window_lines * self.chunk_bits >= 2 * self.chunk_bits * self.weight_bits, "window_lines",
+                     self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
+            _require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")
+            _require(16 <= self.pixel_lines <= 4096, "pixel_lines", self.pixel_lines, "in 16..4096")
+
+    @property
+    def loom(self) -> bool:
+        """Whether the lanes run the loom dataflow."""
+        return self.dataflow == "loom"
+
+    @property
+    def slot_chunks(self) -> int:
+        """Chunks that one row slot holds."""
+        return self.max_chunks // self.rows
+
+    @property
+    def slot_lines(self) -> int:
+        """Lines of words that one row slot holds."""
+        return self.row_value_lines // self.rows
 
     @property
     def lif(self) -> LifParams:
@@ -182,14 +226,21 @@ class Arch:
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
+        if self.loom:
+            window = (self.window_chunks + self.window_lines) * self.chunk_bits
+            sums = self.window_columns * self.rows * self.t_max * self.acc_bits
+            pixels = self.pixel_chunks * self.row_entry_bits + self.pixel_lines * self.chunk_bits
+            return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes
         lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
         return -(-self.lanes * lane // 8) + 2 * self.weight_bytes
 
     @property
     def hash(self) -> str:
-        """First 8 hex digits of the SHA-256 of every parameter but the name."""
+        """First 8 hex digits of the SHA-256 of every parameter but the name and those that the dataflow does not read."""
         fields = dataclasses.asdict(self)
         del fields["name"]
+        if not self.loom:
+            fields = {name: value for name, value in fields.items() if name not in LOOM_FIELDS}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -198,6 +249,7 @@ PRESETS: dict[str, Arch] = {
                  row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
                  outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
     "loas": Arch(name="loas"),
+    "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096, resume_tiles=1),
 }
 
 

@@ -16,6 +16,7 @@ RECORD_BYTES = 128
 ALIGN = 64
 STATS_BYTES = 64
 CURRENT_BYTES = 4
+COLUMN_BYTES = 8
 MAX_PASSES = 32
 # Pixels of a map and bytes of a fiber's mask or slot are numbers of 18 bits, which one DSP block multiplies.
 PLACE_BITS = 18
@@ -109,6 +110,13 @@ LAYER = (
     Field("residual_stride", 16, 0, 32, "bytes of one pixel's currents to add"),
     Field("residual_height", 17, 0, 16, "map of the currents to add"),
     Field("residual_width", 17, 16, 16, "map of the currents to add"),
+    Field("tile_pixels", 18, 0, 8, "loom: output pixels of a row tile"),
+    Field("groups", 18, 8, 3, "loom: row slots of a lane that hold rows"),
+    Field("span_log2", 18, 12, 2, "loom: log2 of the slots that one row takes"),
+    Field("teams_log2", 18, 16, 3, "loom: log2 of the teams of lanes that share the columns"),
+    Field("deal", 18, 20, 1, "loom: rows of a group go to lanes by their words"),
+    Field("merge", 18, 21, 1, "loom: the groups of a tile make one word per pixel"),
+    Field("stream_bytes", 19, 0, 32, "loom: bytes of the column stream, a multiple of 64"),
 )
 
 PASS = (
@@ -128,6 +136,9 @@ PASS = (
     Field("last_bytes", 7, 0, 8, "mask bytes of a tap's last chunk"),
     Field("planes", 7, 8, 8, "bits of a word that have an entry"),
     Field("steps", 8, 0, 16, "steps that an identity pass writes"),
+    Field("chunk_base", 8, 16, 8, "loom: first chunk of the pass in a row slot"),
+    Field("line_base", 8, 24, 8, "loom: first line of words of the pass in a row slot"),
+    Field("tap_lines", 9, 0, 8, "loom: lines of words of one tap"),
 )
 PLANE_WORD = 16
 PLANE = (

@@ -1,6 +1,7 @@
 """The accelerator without its register block: sequencer, loaders, array, tail, AXI4 ports."""
 
 from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, connect
 
 from golden.arch import Arch
@@ -10,6 +11,7 @@ from hdl.block import Block
 from hdl.bus.fetch import ReadPort
 from hdl.bus.store import Store
 from hdl.fiber_writer import piece_bytes
+from hdl.loom_array import LoomArray
 from hdl.residual import Residual
 from hdl.row_loader import RowLoader
 from hdl.sequencer import Sequencer
@@ -18,6 +20,9 @@ from hdl.weight_buffer import WeightBuffer
 
 COUNTERS = STATS[:-1]
 WRITES_OUTSTANDING = 16
+BUS = ("valid", "record", "word", "data")
+
+Port = tuple[stream.Interface, stream.Interface]
 
 
 class Core(Block):
@@ -50,19 +55,16 @@ class Core(Block):
     def build(self) -> Module:
         m, p = Module(), self.params
         m.submodules.sequencer = sequencer = Sequencer(p)
-        m.submodules.rows = rows = RowLoader(p)
-        m.submodules.weights = weights = WeightBuffer(p)
-        m.submodules.array = array = LockstepArray(p)
+        m.submodules.array = array = LoomArray(p) if p.loom else LockstepArray(p)
         m.submodules.residual = residual = Residual(p)
         m.submodules.tail = tail = Tail(p)
         m.submodules.read_port = read_port = ReadPort(5, p.data_bits, p.address_bits, p.outstanding)
         m.submodules.store = store = Store(p.data_bits, p.address_bits, piece_bytes(p), WRITES_OUTSTANDING)
-        for block in (rows, weights, array, residual, tail, read_port, store):
+        for block in (array, residual, tail, read_port, store):
             block.also_reset = sequencer.abort
-
+        weights, values, masks = (self._loom if p.loom else self._lockstep)(m)
         for n, (ar, r) in enumerate((
-                (sequencer.ar, sequencer.r), (weights.ar, weights.r), (rows.value_ar, rows.value_r),
-                (residual.ar, residual.r), (rows.mask_ar, rows.mask_r))):
+                (sequencer.ar, sequencer.r), weights, values, (residual.ar, residual.r), masks)):
             connect(m, ar, getattr(read_port, f"ar{n}"))
             connect(m, getattr(read_port, f"r{n}"), r)
         for name in ("araddr", "arlen", "arvalid", "rready"):
@@ -77,7 +79,7 @@ class Core(Block):
         layer = sequencer.layer
         members, visits = Signal(16), Signal(32)
         m.d.comb += [
-            members.eq(Mux(layer.or_pool, layer.pool_kernel * layer.pool_kernel, 1)),
+            members.eq(Mux(layer.or_pool & (not p.loom), layer.pool_kernel * layer.pool_kernel, 1)),
             visits.eq(layer.row_tiles[:PLACE_BITS] * members),
             sequencer.progress.eq(read_port.beats | store.beats | array.chunk_done | array.column.valid & array.column.ready),
             sequencer.start.eq(self.start), sequencer.base.eq(self.base),
@@ -86,35 +88,15 @@ class Core(Block):
             self.code.eq(sequencer.code), self.layer_number.eq(sequencer.layer_number),
             sequencer.layer_idle.eq(array.idle & tail.idle), sequencer.store_idle.eq(store.idle),
             sequencer.read_error.eq(read_port.error), sequencer.write_error.eq(store.error),
-            sequencer.tile_error.eq(weights.error),
             sequencer.read_idle.eq(read_port.idle), read_port.halt.eq(sequencer.halt),
             store.halt.eq(sequencer.halt), store.flush.eq(sequencer.flush),
         ]
-        for block in (rows, weights, array, residual, tail):
+        for block in (array, residual, tail):
             m.d.comb += [block.layer.eq(layer), block.layer_start.eq(sequencer.layer_start)]
-        for block in (rows, weights, residual, tail):
+        for block in (residual, tail):
             m.d.comb += block.base.eq(self.base)
-        for block in (rows, tail):
-            m.d.comb += [getattr(block.descriptor, name).eq(getattr(sequencer.descriptor, name))
-                         for name in ("valid", "record", "word", "data")]
-        m.d.comb += [
-            rows.input_offset.eq(self.input_offset), rows.tiles.eq(visits), weights.rounds.eq(visits),
-            array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number),
-            array.row_full.eq(rows.full), rows.row_release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
-            array.fill_half.eq(rows.half),
-            array.weight_full.eq(weights.full), weights.open.eq(array.weight_open),
-            weights.close.eq(array.weight_close), array.columns.eq(weights.columns),
-        ]
-        for name in ("chunk_en", "chunk", "chunk_bytes", "chunk_last", "lane_mask", "lane_mask_valid", "lane_data",
-                     "lane_bits", "lane_flush", "lane_value_valid"):
-            m.d.comb += getattr(array, name).eq(getattr(rows, name))
-        m.d.comb += rows.lane_mask_ready.eq(array.lane_mask_ready)
-        for name in ("param", "mask", "value"):
-            m.d.comb += [
-                getattr(array, f"{name}_fill").eq(getattr(weights, f"{name}_fill")),
-                getattr(array, f"{name}_window").eq(getattr(weights, f"{name}_window")),
-                getattr(weights, f"{name}_take").eq(getattr(array, f"{name}_take"))]
-        m.d.comb += array.value_head.eq(weights.value_head)
+        m.d.comb += [getattr(tail.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        m.d.comb += [array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number)]
         connect(m, array.o, tail.i)
         connect(m, array.column, tail.column)
         connect(m, residual.o, tail.residual)
@@ -142,3 +124,41 @@ class Core(Block):
             m.d.comb += sequencer.stats[n].eq(counter)
         m.d.comb += sequencer.stats[len(COUNTERS)].eq(sequencer.layer_number)
         return m
+
+    def _lockstep(self, m: Module) -> tuple[Port, Port, Port]:
+        """Add the loaders of rows and weights; return the memory ports of weights, row values and row masks."""
+        p, sequencer, array = self.params, m.submodules.sequencer, m.submodules.array
+        m.submodules.rows = rows = RowLoader(p)
+        m.submodules.weights = weights = WeightBuffer(p)
+        for block in (rows, weights):
+            block.also_reset = sequencer.abort
+            m.d.comb += [block.layer.eq(sequencer.layer), block.layer_start.eq(sequencer.layer_start), block.base.eq(self.base)]
+        m.d.comb += [getattr(rows.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        m.d.comb += [
+            rows.input_offset.eq(self.input_offset), rows.tiles.eq(array.tiles), weights.rounds.eq(array.tiles),
+            array.row_full.eq(rows.full), rows.row_release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
+            array.fill_half.eq(rows.half), sequencer.tile_error.eq(weights.error),
+            array.weight_full.eq(weights.full), weights.open.eq(array.weight_open),
+            weights.close.eq(array.weight_close), array.columns.eq(weights.columns),
+        ]
+        for name in ("chunk_en", "chunk", "chunk_bytes", "chunk_last", "lane_mask", "lane_mask_valid", "lane_data",
+                     "lane_bits", "lane_flush", "lane_value_valid"):
+            m.d.comb += getattr(array, name).eq(getattr(rows, name))
+        m.d.comb += rows.lane_mask_ready.eq(array.lane_mask_ready)
+        for name in ("param", "mask", "value"):
+            m.d.comb += [
+                getattr(array, f"{name}_fill").eq(getattr(weights, f"{name}_fill")),
+                getattr(array, f"{name}_window").eq(getattr(weights, f"{name}_window")),
+                getattr(weights, f"{name}_take").eq(getattr(array, f"{name}_take"))]
+        m.d.comb += array.value_head.eq(weights.value_head)
+        return (weights.ar, weights.r), (rows.value_ar, rows.value_r), (rows.mask_ar, rows.mask_r)
+
+    def _loom(self, m: Module) -> tuple[Port, Port, Port]:
+        """Connect array and tail; return the memory ports of the column stream, pixel values and pixel masks."""
+        sequencer, array, tail = m.submodules.sequencer, m.submodules.array, m.submodules.tail
+        m.d.comb += [getattr(array.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        m.d.comb += [array.base.eq(self.base), array.input_offset.eq(self.input_offset), array.taken.eq(tail.taken),
+                     array.slot.eq(tail.slot), array.last_group.eq(tail.last_group)]
+        m.d.comb += [getattr(tail, name).eq(getattr(array, name))
+                     for name in ("clear", "put", "group", "lanes", "row", "present", "dealt")]
+        return (array.stream_ar, array.stream_r), (array.value_ar, array.value_r), (array.mask_ar, array.mask_r)

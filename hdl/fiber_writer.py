@@ -30,11 +30,11 @@ class FiberWriter(Block):
     low. Complete pieces leave one in two cycles, masks first, lowest lane first; pieces of lanes without a pixel are
     dropped in the same way. After the last channel the fibers close by themselves: ``waiting`` stays high from the
     cycle after it until all pieces are written. Where the fibers of a tile end is kept; a layer with ``resume``
-    appends to them. ``layer`` and ``tile`` stand two cycles before the first column.
+    appends to them. ``layer``, ``tile`` and ``first_pixel`` stand two cycles before the first column.
 
     Members
     -------
-    layer, base, tile, present : In, layer fields, byte address, row tile, lanes that hold a pixel
+    layer, base, tile, first_pixel, present : In, layer fields, byte address, row tile, pixel of lane 0, lanes that hold one
     put, words : In, the next channel of every lane
     waiting : Out(1)
     o : Out(stream), `piece_layout`
@@ -45,7 +45,8 @@ class FiberWriter(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         super().__init__({
-            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "tile": In(32), "present": In(p.lanes),
+            "layer": In(LAYER_LAYOUT), "base": In(p.address_bits), "tile": In(32), "first_pixel": In(PLACE_BITS),
+            "present": In(p.lanes),
             "put": In(1), "words": In(data.ArrayLayout(p.t_max, p.lanes)), "waiting": Out(1),
             "o": Out(stream.Signature(piece_layout(p))),
         })
@@ -76,7 +77,7 @@ class FiberWriter(Block):
             load.eq((column == 0) & ~self.put & ~self.waiting),
             ends.r_en.eq(load), ends.r_addr.eq(self.tile), ends.w_en.eq(ending), ends.w_addr.eq(self.tile),
             ends.w_data.eq(after), before.eq(Mux(layer.resume, ends.r_data, 0)),
-            pixel.eq(self.tile * p.lanes + lane), piece.eq(chosen("_index")),
+            pixel.eq(self.first_pixel + lane), piece.eq(chosen("_index")),
             place.eq(Mux(of_mask, layer.out_masks, layer.out_values + Array(entry.bytes for entry in before)[lane])
                      + pixel * Mux(of_mask, layer.out_mask_stride, layer.out_slot_stride)[:PLACE_BITS]),
             wanted.eq(self.present.bit_select(lane, 1)),

@@ -65,7 +65,7 @@ class Image:
         return bytes(block)
 
 
-def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool) -> bytes:
+def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool, place: dict[str, int]) -> bytes:
     chunk = arch.chunk_bits
     kernel_height, kernel_width = sweep.weight.shape[2:]
     planes = list(sweep.planes)
@@ -78,7 +78,7 @@ def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool) -> byte
         "padding": sweep.padding, "input": int(is_input), "identity": int(identity),
         "tap_chunks": -(-tensor.channels // chunk),
         "last_bytes": mask_bytes(tensor.channels) - (-(-tensor.channels // chunk) - 1) * (chunk // 8),
-        "planes": len(planes), "steps": steps}))
+        "planes": len(planes), "steps": steps, **place}))
     for bit, plane in enumerate(planes):
         at = 4 * (PLANE_WORD + bit)
         record[at : at + 4] = pack_record(PLANE, 4, {
@@ -184,12 +184,19 @@ class _Builder:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,
                        "residual_height": region.height, "residual_width": region.width}
-        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source], self.arch, sweep.source in inputs)
-                          for sweep in layer.passes)
+        places: list[dict[str, int]] = [{} for _ in layer.passes]
+        if plan.tiling:
+            fields |= {name: getattr(plan.tiling, name)
+                       for name in ("tile_pixels", "groups", "span_log2", "teams_log2", "deal", "merge")}
+            places = [dict(zip(("chunk_base", "line_base", "tap_lines"), place, strict=True)) for place in plan.tiling.passes]
+        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source], self.arch, sweep.source in inputs, place)
+                          for sweep, place in zip(layer.passes, places, strict=True))
         body, weights = b"", plan.weights[0]
         for part in plan.parts:
             own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}
             weights += sum(map(len, part.tiles))
+            if plan.tiling:
+                own["stream_bytes"] = plan.weight_bytes
             if layer.neuron:
                 out = self.tensors[layer.name]
                 own |= {"resume": int(part.start > 0), "out_masks": out.masks + part.start // 8,

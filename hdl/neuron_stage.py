@@ -1,6 +1,6 @@
 """Neuron stage: the neurons of all lanes, the spike-count mask and the OR-pool."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +9,7 @@ from hdl.block import Block
 from hdl.descriptor import LAYER_LAYOUT
 from hdl.or_pool import OrPool
 from hdl.parallel_lif import ParallelLif
+from hdl.word_route import WordRoute
 
 
 class NeuronStage(Block):
@@ -25,6 +26,7 @@ class NeuronStage(Block):
     in_map : In, lanes whose pixel lies in the map; the others give silent words
     first_member, last_member : In(1), place in the OR-pool's window
     word_valid, words, column : Out, what leaves the neurons in this cycle
+    group, team : Out, of the words that leave; target : In, lane of every lane's output pixel (dataflow loom)
     hold : In(1); put, kept : Out, words after mask and OR-pool
     idle : Out(1), no neuron is in flight
     """
@@ -32,7 +34,10 @@ class NeuronStage(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         words = data.ArrayLayout(p.t_max, p.lanes)
+        loom = {"group": Out(range(max(2, p.rows))), "team": Out(range(p.lanes)),
+                "target": In(data.ArrayLayout(range(p.lanes), p.lanes))} if p.loom else {}
         super().__init__({
+            **loom,
             "layer": In(LAYER_LAYOUT), "fire": In(1), "ready": Out(1),
             "sums": In(data.ArrayLayout(data.ArrayLayout(signed(p.stream_bits), p.t_max), p.lanes)),
             "threshold": In(signed(32)), "in_map": In(p.lanes), "first_member": In(1), "last_member": In(1),
@@ -43,33 +48,56 @@ class NeuronStage(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         lifs = [ParallelLif(p.lif) for _ in range(p.lanes)]
-        pools = [OrPool(p.pool_channels, p.t_max) for _ in range(p.lanes)]
-        in_flight, retired = Signal(4), Signal()
-        lif, pool = lifs[0], pools[0]
-        m.d.comb += [
-            self.ready.eq(lif.i.ready),
-            self.word_valid.eq(lif.o.valid & ~self.hold & (~layer.or_pool | pool.i.ready)),
-            self.put.eq(~self.hold & Mux(layer.or_pool, pool.o.valid, lif.o.valid)),
-            retired.eq(Mux(layer.or_pool & ~self.last_member, self.word_valid, self.put)),
-            self.idle.eq(in_flight == 0),
-        ]
+        in_flight, retired, column_done = Signal(4), Signal(), Signal()
+        masked = [Signal(p.t_max, name=f"masked_{lane}") for lane in range(p.lanes)]
+        m.d.comb += [self.ready.eq(lifs[0].i.ready), self.idle.eq(in_flight == 0)]
         m.d.sync += in_flight.eq(in_flight + (self.fire & self.ready) - retired)
-        with m.If(self.word_valid):
+        with m.If(column_done):
             m.d.sync += self.column.eq(Mux(self.column == layer.columns - 1, 0, self.column + 1))
-        for lane, (lif, pool) in enumerate(zip(lifs, pools, strict=True)):
+        (self._route if p.loom else self._pool)(m, lifs[0].o.valid, masked, retired, column_done)
+        for lane, lif in enumerate(lifs):
             m.submodules[f"lif_{lane}"] = lif
-            m.submodules[f"pool_{lane}"] = pool
-            word, kept = self.words[lane], Signal(p.t_max, name=f"masked_{lane}")
+            word, kept = self.words[lane], masked[lane]
             m.d.comb += [
                 lif.i.valid.eq(self.fire), lif.i.p.x.eq(self.sums[lane]), lif.i.p.threshold.eq(self.threshold),
                 lif.i.p.leak_shift.eq(layer.leak_shift), lif.i.p.decay_input.eq(layer.decay_input),
                 lif.i.p.strict.eq(layer.strict), lif.i.p.reset.eq(layer.reset), lif.i.p.steps.eq(layer.steps),
                 lif.o.ready.eq(self.word_valid), word.eq(lif.o.p.word),
                 kept.eq(Mux(self.in_map[lane] & (sum(word[t] for t in range(p.t_max)) >= layer.min_spikes), word, 0)),
-                pool.i.valid.eq(lif.o.valid & ~self.hold & layer.or_pool),
+            ]
+        return m
+
+    def _pool(self, m: Module, fired: Value, masked: list[Signal], retired: Signal, column_done: Signal) -> None:
+        """Pool the words of a lane over the members of a window, which follow each other."""
+        p, layer = self.params, self.layer
+        pools = [OrPool(p.pool_channels, p.t_max) for _ in range(p.lanes)]
+        m.d.comb += [
+            self.word_valid.eq(fired & ~self.hold & (~layer.or_pool | pools[0].i.ready)), column_done.eq(self.word_valid),
+            self.put.eq(~self.hold & Mux(layer.or_pool, pools[0].o.valid, fired)),
+            retired.eq(Mux(layer.or_pool & ~self.last_member, self.word_valid, self.put)),
+        ]
+        for lane, (pool, kept) in enumerate(zip(pools, masked, strict=True)):
+            m.submodules[f"pool_{lane}"] = pool
+            m.d.comb += [
+                pool.i.valid.eq(fired & ~self.hold & layer.or_pool),
                 pool.i.p.word.eq(kept), pool.i.p.channel.eq(self.column),
                 pool.i.p.first.eq(self.first_member), pool.i.p.last.eq(self.last_member),
                 pool.o.ready.eq(self.put & layer.or_pool),
                 self.kept[lane].eq(Mux(layer.or_pool, pool.o.p.word, kept)),
             ]
-        return m
+
+    def _route(self, m: Module, fired: Value, masked: list[Signal], retired: Signal, column_done: Signal) -> None:
+        """Route the words of the groups of a column to their pixels."""
+        p, layer = self.params, self.layer
+        m.submodules.route = route = WordRoute(p)
+        last = Signal()
+        m.d.comb += [
+            last.eq(self.group + 1 == layer.groups), self.team.eq(self.column & ((1 << layer.teams_log2) - 1)),
+            self.word_valid.eq(fired & ~self.hold), retired.eq(self.word_valid), column_done.eq(self.word_valid & last),
+            self.put.eq(self.word_valid & (~layer.merge | last)),
+            route.valid.eq(self.word_valid), route.first.eq(self.group == 0), route.merge.eq(layer.merge),
+            route.held.eq(self.in_map), route.target.eq(self.target), self.kept.eq(route.routed),
+        ]
+        m.d.comb += [route.words[lane].eq(kept) for lane, kept in enumerate(masked)]
+        with m.If(self.word_valid):
+            m.d.sync += self.group.eq(Mux(last, 0, self.group + 1))

@@ -6,8 +6,10 @@ from typing import Any
 from golden.arch import Arch, ParameterError
 from golden.fiber import mask_bytes, slot_bytes
 from golden.formats import PLACE_BITS
+from hdl.column_packing import column_stream
 from hdl.loop_order import Part, loop_order
 from hdl.regions import Shape
+from hdl.row_tiling import RowTiling, row_tiling
 
 
 @dataclass(kw_only=True)
@@ -18,10 +20,12 @@ class LayerPlan:
     order, parts : see `hdl.loop_order.LoopOrder`; each part has a descriptor of its own
     moved : most bytes of weights and rows that each legal loop order reads
     needs : sizes that the build must have, by the name of the header field
+    tiling : how the loom shares the rows; None with dataflow lockstep
     record : number of the first part's descriptor; weights : offset and bytes of all tiles
     """
 
     name: str
+    lanes: int
     height: int
     width: int
     out_height: int
@@ -34,8 +38,14 @@ class LayerPlan:
     parts: tuple[Part, ...]
     moved: dict[str, int]
     needs: dict[str, int]
+    tiling: RowTiling | None = None
     record: int = 0
     weights: tuple[int, int] = (0, 0)
+
+    @property
+    def tile_pixels(self) -> int:
+        """Output pixels of a row tile."""
+        return self.tiling.tile_pixels if self.tiling else self.lanes
 
     @property
     def weight_bytes(self) -> int:
@@ -79,6 +89,15 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     taps = [sweep.weight.shape[2] * sweep.weight.shape[3] for sweep in layer.passes]
     row_bits = sum(n * s.channels << s.word_log2 for n, s in zip(taps, sources, strict=True))
     mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
+    if arch.loom:
+        tiling = row_tiling(layer, arch, sources, (out_height, out_width))
+        stream = column_stream(layer, arch)
+        return LayerPlan(
+            name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width,
+            columns=columns, chunks=sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
+            needs=dict.fromkeys(("chunks", "row_lines", "weight_bytes", "pool_channels", "resume_tiles"), 0),
+            operand_log2=logs.pop(), row_tiles=tiling.row_tiles, order="rows", parts=(Part(0, columns, (stream,)),),
+            moved={"rows": len(stream) * tiling.row_tiles}, tiling=tiling)
     members = pool.kernel ** 2 if layer.or_pool else 1
     row_tiles = -(-out_height * out_width // arch.lanes)
     chosen = loop_order(layer, arch, visits=row_tiles * members, force=order,
@@ -96,7 +115,7 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
                               ("resume_tiles", arch.resume_tiles, "open row tiles")):
         _check(layer.name, needs[name], limit, what)
     return LayerPlan(
-        name=layer.name, height=height, width=width, out_height=out_height, out_width=out_width, columns=columns,
+        name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width, columns=columns,
         chunks=needs["chunks"], needs=needs, operand_log2=logs.pop(),
         row_tiles=row_tiles, order=chosen.name, parts=chosen.parts, moved=chosen.moved)
 

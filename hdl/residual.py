@@ -53,7 +53,7 @@ class Residual(Block):
         connect(m, fetch.ar, flipped(self.ar))
         connect(m, flipped(self.r), fetch.r)
         y0, x0, y, x, column = (Signal(16, name=n) for n in ("y0", "x0", "y", "x", "column"))
-        member_y, member_x, lane = Signal(8), Signal(8), Signal(range(max(2, p.lanes)))
+        member_y, member_x, lane = Signal(8), Signal(8), Signal(range(max(2, p.lanes * p.rows)))
         at_y, at_x, pixel = Signal(signed(18)), Signal(signed(18)), Signal(32)
         after_x, after_y, after_column, after_member_y, after_member_x, end_x = (
             Signal(16), Signal(16), Signal(16), Signal(8), Signal(8), Signal())
@@ -72,9 +72,9 @@ class Residual(Block):
                       & (at_x >= 0) & (at_x < Cat(layer.residual_width, Const(0, 1)).as_signed())),
             pixel.eq(at_y[:16] * layer.residual_width + at_x[:16]),
             last_member.eq(~layer.max_pool | ((after_member_y == layer.pool_kernel) & (after_member_x == layer.pool_kernel))),
-            last_lane.eq(lane == p.lanes - 1), last_column.eq(after_column == layer.columns),
+            last_lane.eq(lane == (layer.groups * p.lanes if p.loom else p.lanes) - 1), last_column.eq(after_column == layer.columns),
             step_bytes.eq(layer.steps * CURRENT_BYTES),
-            user.lane.eq(lane), user.first.eq(~started), user.end.eq(last_lane & last_member), user.skip.eq(~in_map),
+            user.lane.eq(lane), user.first.eq(~started), user.end.eq((user.lane == p.lanes - 1) & last_member), user.skip.eq(~in_map),
             fetch.i.valid.eq(active & (in_map | user.end)),
             fetch.i.p.user.eq(user),
             fetch.i.p.bytes.eq(Mux(in_map, step_bytes, 0)),

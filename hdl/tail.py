@@ -1,6 +1,6 @@
 """Tail of a layer: step sums, residual, currents, neurons, mask, OR-pool, compression, writing."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,8 @@ from hdl.fiber_writer import FiberWriter, piece_layout
 from hdl.neuron_stage import NeuronStage
 from hdl.pass_sum import PassSum, operation
 from hdl.residual import current_layout
+from hdl.slot_walk import SlotWalk
+from hdl.tile_rows import row_layout
 from hdl.tile_walk import TileWalk
 
 PASS_KEPT = data.StructLayout({field.name: field.width for field in PASS if field.name in ("identity", "planes", "steps")})
@@ -35,12 +37,17 @@ class Tail(Block):
     residual : In(stream), `current_layout`
     store : Out(stream), `piece_layout`
     word_* : what leaves the neurons, for monitors: one event per column, one word per lane
+    slot, last_group, clear, put, group, lanes, row, present, dealt, taken : of `hdl.loom_array.LoomArray` (dataflow loom)
     stall : Out(1), dots wait for the tail
     """
 
     def __init__(self, p: Arch) -> None:
         self.params = p
+        slots = range(max(2, p.rows))
+        loom = {"slot": Out(slots), "last_group": Out(1), "clear": In(1), "put": In(1), "group": In(slots), "lanes": In(p.lanes),
+                "row": In(row_layout(p)), "present": In(p.lanes * p.rows), "dealt": In(1), "taken": Out(1)} if p.loom else {}
         super().__init__({
+            **loom,
             "descriptor": In(descriptor_bus()), "layer": In(LAYER_LAYOUT), "layer_number": In(16),
             "base": In(p.address_bits), "layer_start": In(1), "idle": Out(1),
             "i": In(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
@@ -50,14 +57,15 @@ class Tail(Block):
             "stall": Out(1),
             "word_valid": Out(1), "word_data": Out(p.lanes * p.t_max), "word_lanes": Out(p.lanes),
             "word_layer": Out(16), "word_tile": Out(32), "word_member": Out(16), "word_column": Out(16),
+            "word_rows": Out(8 * p.lanes),
         })
 
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         m.submodules.planes = planes = Ram(22, MAX_PASSES * 16)
-        m.submodules.walk = walk = TileWalk(p)
+        m.submodules.walk = walk = SlotWalk(p) if p.loom else TileWalk(p)
         m.submodules.neurons = neurons = NeuronStage(p)
-        m.submodules.fibers = fibers = FiberWriter(p)
+        writers = [FiberWriter(p) for _ in range(p.rows)]
         sums = [PassSum(p) for _ in range(p.lanes)]
         for lane_number, unit in enumerate(sums):
             m.submodules[f"sum_{lane_number}"] = unit
@@ -71,14 +79,17 @@ class Tail(Block):
         lane, step = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max)))
         total, column = Signal(signed(32)), Signal(16)
         current, pixel, send, last_step = Signal(signed(32)), Signal(PLACE_BITS), Signal(), Signal()
-        of_fibers, waiting = Signal(), Signal()
+        of_fibers, waiting, fibers_valid, fibers_waiting = (
+            Signal(name=n) for n in ("of_fibers", "waiting", "fibers_valid", "fibers_waiting"))
+        present, first_pixel, last_group = Signal(p.lanes), Signal(PLACE_BITS), Signal()
+        group_done = Signal()
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
             last_pass.eq(number + 1 == layer.passes), next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
-            pixel.eq(walk.tile * p.lanes + lane),
+            pixel.eq(first_pixel + lane),
             current.eq(lane_sums[lane].word_select(step, p.stream_bits).as_signed()),
             last_step.eq(step == layer.steps - 1),
             self.idle.eq(walk.idle),
@@ -119,7 +130,7 @@ class Tail(Block):
                     with m.If(layer.store_currents | layer.readout):
                         m.next = "CURRENTS"
             with m.State("CURRENTS"):
-                here = walk.present.bit_select(lane, 1)
+                here = present.bit_select(lane, 1)
                 m.d.comb += send.eq(here & (layer.store_currents | last_step))
                 with m.If(~send | (store.ready & ~of_fibers)):
                     m.d.sync += [step.eq(step + 1), total.eq(total + current)]
@@ -128,17 +139,21 @@ class Tail(Block):
                         with m.If(lane == p.lanes - 1):
                             m.next = "FIRE"
             with m.State("FIRE"):
-                m.d.comb += [neurons.fire.eq(layer.neuron), self.column.ready.eq(~layer.neuron | neurons.ready)]
+                fired = ~layer.neuron | neurons.ready
+                m.d.comb += [neurons.fire.eq(layer.neuron), self.column.ready.eq(fired & last_group)]
+                with m.If(fired):
+                    m.d.comb += group_done.eq(1)
+                    m.next = "COLUMN"
                 with m.If(self.column.ready):
                     m.d.sync += column.eq(column + 1)
-                    m.next = "COLUMN"
                     with m.If(self.column.p.tile_end):
                         m.d.sync += column.eq(0)
                         m.next = "DRAIN"
-            with m.State("DRAIN"), m.If(neurons.idle & ~fibers.waiting):
+            with m.State("DRAIN"), m.If(neurons.idle & ~fibers_waiting):
                 m.d.comb += walk.next.eq(1)
                 m.next = "COLUMN"
 
+        (self._slots if p.loom else self._lanes)(m, writers, present, first_pixel, last_group, group_done)
         for n, unit in enumerate(sums):
             m.d.comb += [
                 unit.dots.eq(self.i.payload[n]),
@@ -150,21 +165,24 @@ class Tail(Block):
             ]
         m.d.comb += [
             walk.layer.eq(layer), walk.layer_start.eq(self.layer_start),
-            neurons.layer.eq(layer), neurons.threshold.eq(self.column.p.threshold), neurons.in_map.eq(walk.in_map),
-            neurons.first_member.eq(walk.first_member), neurons.last_member.eq(walk.last_member),
-            neurons.hold.eq(fibers.waiting),
-            fibers.layer.eq(layer), fibers.base.eq(self.base), fibers.tile.eq(walk.tile),
-            fibers.present.eq(walk.present), fibers.put.eq(neurons.put), fibers.words.eq(neurons.kept),
-            self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(walk.in_map),
-            self.word_layer.eq(self.layer_number), self.word_tile.eq(walk.tile), self.word_member.eq(walk.member),
-            self.word_column.eq(neurons.column),
-            of_fibers.eq(fibers.o.valid & ~waiting), fibers.o.ready.eq(store.ready & of_fibers),
+            neurons.layer.eq(layer), neurons.threshold.eq(self.column.p.threshold),
+            self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(neurons.in_map),
+            self.word_layer.eq(self.layer_number), self.word_tile.eq(walk.tile), self.word_column.eq(neurons.column),
+            fibers_valid.eq(Cat(writer.o.valid for writer in writers).any()),
+            fibers_waiting.eq(Cat(writer.waiting for writer in writers).any()), of_fibers.eq(fibers_valid & ~waiting),
         ]
         m.d.sync += number.eq(next_number)
         m.d.sync += waiting.eq(send & ~of_fibers & ~store.ready)
-        with m.If(of_fibers):
-            m.d.comb += [store.valid.eq(1), store.payload.eq(fibers.o.payload)]
-        with m.Else():
+        before = Const(0, 1)
+        for n, writer in enumerate(writers):
+            m.submodules[f"fibers_{n}"] = writer
+            first = writer.o.valid & ~before
+            before = before | writer.o.valid
+            m.d.comb += [writer.layer.eq(layer), writer.base.eq(self.base), writer.tile.eq(walk.tile),
+                         writer.words.eq(neurons.kept), writer.o.ready.eq(store.ready & of_fibers & first)]
+            with m.If(of_fibers & first):
+                m.d.comb += [store.valid.eq(1), store.payload.eq(writer.o.payload)]
+        with m.If(~of_fibers):
             m.d.comb += [
                 store.valid.eq(send), store.p.bytes.eq(CURRENT_BYTES),
                 store.p.data.eq(Mux(layer.readout, total + current, current)[:32]),
@@ -172,6 +190,41 @@ class Tail(Block):
                                    * Mux(layer.readout, column, column * layer.steps + step)),
             ]
         return m
+
+    def _lanes(self, m: Module, writers: list[FiberWriter], present: Signal, first_pixel: Signal, last_group: Signal,
+               group_done: Signal) -> None:
+        """Lane n holds pixel n of the tile; the members of a window are visits."""
+        p, walk, neurons, (fibers,) = self.params, m.submodules.walk, m.submodules.neurons, writers
+        m.d.comb += [
+            last_group.eq(1), present.eq(walk.present), first_pixel.eq(walk.tile * p.lanes),
+            neurons.in_map.eq(walk.in_map), neurons.first_member.eq(walk.first_member),
+            neurons.last_member.eq(walk.last_member), neurons.hold.eq(fibers.waiting), self.word_member.eq(walk.member),
+            self.word_rows.eq(Cat(Const(lane, 8) for lane in range(p.lanes))),
+            fibers.present.eq(walk.present), fibers.first_pixel.eq(first_pixel), fibers.put.eq(neurons.put),
+        ]
+
+    def _slots(self, m: Module, writers: list[FiberWriter], present: Signal, first_pixel: Signal, last_group: Signal,
+               group_done: Signal) -> None:
+        """Slot n of all lanes is group n of the rows; groups follow each other within a column."""
+        p, layer, walk, neurons = self.params, self.layer, m.submodules.walk, m.submodules.neurons
+        chosen = Signal(range(max(2, p.rows)))
+        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
+                     for name in ("clear", "put", "group", "lanes", "row", "present", "dealt")]
+        m.d.comb += [
+            self.taken.eq(walk.taken), last_group.eq(self.slot + 1 == layer.groups), self.last_group.eq(last_group),
+            walk.pixels.eq(self.slot), present.eq(walk.here), first_pixel.eq(walk.first_pixel + self.slot * p.lanes),
+            walk.slot.eq(neurons.group), walk.team.eq(neurons.team), neurons.in_map.eq(walk.held),
+            neurons.target.eq(walk.target), self.word_rows.eq(walk.rows),
+            chosen.eq(Mux(layer.merge, 0, neurons.group)),
+            neurons.hold.eq(Cat(writer.waiting for writer in writers).bit_select(chosen, 1)),
+        ]
+        with m.If(group_done):
+            m.d.sync += self.slot.eq(Mux(last_group, 0, self.slot + 1))
+        for n, writer in enumerate(writers):
+            m.d.comb += [
+                writer.present.eq(walk.kept_pixels.word_select(n, p.lanes)), writer.put.eq(neurons.put & (chosen == n)),
+                writer.first_pixel.eq(walk.first_pixel + n * p.lanes),
+            ]
 
     def _keep_passes(self, m: Module, planes: Ram, passes: Ram) -> None:
         bus, fields = self.descriptor, Signal(PASS_KEPT)

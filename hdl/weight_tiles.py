@@ -32,7 +32,7 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     while start < stop:
         end = _reach(layer, arch, columns, start, stop)
         sections = [params[start:end].tobytes(), b"".join(masks for masks, _ in columns[start:end]),
-                    _pack_weights(np.concatenate([values for _, values in columns[start:end]]), arch.weight_bits)]
+                    pack_weights(np.concatenate([values for _, values in columns[start:end]]), arch.weight_bits)]
         offsets, body = [], b""
         for section in sections:
             offsets.append(TILE_HEADER_BYTES + len(body))
@@ -59,7 +59,8 @@ def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int)
     return stop
 
 
-def _pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
+def pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
+    """Return signed weights of 4 or 8 bits in whole bytes, the first one in the low bits."""
     packed = values & 255
     if bits == 4:
         nibbles = np.append(values & 15, np.zeros(len(values) % 2, np.int64)).reshape(-1, 2)

@@ -42,8 +42,9 @@ def neuron_words(words: Words, number: int, layer: Layer, image: Image, lanes: i
     kernel, stride, padding = (pool.kernel, pool.stride, pool.padding) if pool else (1, 1, 0)
     for lane in range(lanes):
         use = rows & words.lanes[:, lane]
-        pixel = words.tile[use] * lanes + lane
-        member = words.member[use]
+        row = words.rows[use, lane]
+        pixel = words.tile[use] * plan.tile_pixels + row % plan.tile_pixels
+        member = words.member[use] + row // plan.tile_pixels
         y = pixel // plan.out_width * stride - padding + member // kernel
         x = pixel % plan.out_width * stride - padding + member % kernel
         place = (words.column[use] + starts[words.layer[use] - plan.record], y, x)

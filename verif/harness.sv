@@ -110,17 +110,18 @@ module harness #(
 
 `ifdef MONITOR
     localparam DATA_PAD = (32 - LANES * T_MAX % 32) % 32;
+    localparam ROWS_PAD = (32 - LANES * 8 % 32) % 32;
     localparam LANES_PAD = (32 - LANES % 32) % 32;
     integer words = 0;
     string words_name;
 
     initial if ($value$plusargs("words=%s", words_name)) words = $fopen(words_name, "wb");
 
-    // One record of 32-bit words, lowest first: start, cycle low and high, layer, tile, member, column, lanes, data.
+    // One record of 32-bit words, lowest first: start, cycle low and high, layer, tile, member, column, lanes, data, rows.
     always @(posedge aclk)
         if (words != 0 && aresetn && dut.core.tail.word_valid)
             $fwrite(words, "%u", {
-                {DATA_PAD{1'b0}}, dut.core.tail.word_data, {LANES_PAD{1'b0}}, dut.core.tail.word_lanes,
+                {ROWS_PAD{1'b0}}, dut.core.tail.word_rows, {DATA_PAD{1'b0}}, dut.core.tail.word_data, {LANES_PAD{1'b0}}, dut.core.tail.word_lanes,
                 16'd0, dut.core.tail.word_column, 16'd0, dut.core.tail.word_member, dut.core.tail.word_tile,
                 16'd0, dut.core.tail.word_layer, cycle, start_index});
     final if (words != 0) $fclose(words);

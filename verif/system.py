@@ -56,6 +56,7 @@ class Words:
     cycle, layer, tile, member, column : int64 [R]
     lanes : bool [R, lanes], the lanes that hold a real pixel
     data : int64 [R, lanes], the spike words (bit t is timestep t)
+    rows : int64 [R, lanes], which row of the tile each lane holds
     """
 
     cycle: NDArray[np.int64]
@@ -65,6 +66,7 @@ class Words:
     column: NDArray[np.int64]
     lanes: NDArray[np.bool_]
     data: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.cycle)
@@ -317,7 +319,8 @@ def _check_ranges(**values: int) -> None:
 def _words(data: bytes, arch: Arch, starts: int) -> list[Words]:
     lane_words, data_words = -(-arch.lanes // 32), -(-arch.lanes * arch.t_max // 32)
     kind = np.dtype([("start", "<u4"), ("cycle", "<u8"), ("layer", "<u4"), ("tile", "<u4"), ("member", "<u4"),
-                     ("column", "<u4"), ("lanes", "<u4", (lane_words,)), ("data", "<u4", (data_words,))])
+                     ("column", "<u4"), ("lanes", "<u4", (lane_words,)), ("data", "<u4", (data_words,)),
+                     ("rows", "<u4", (-(-arch.lanes // 4),))])
     table = np.frombuffer(data, dtype=kind)
 
     def bits(field: str) -> NDArray[np.uint8]:
@@ -327,12 +330,13 @@ def _words(data: bytes, arch: Arch, starts: int) -> list[Words]:
     lanes = bits("lanes")[:, : arch.lanes].astype(bool)
     planes = bits("data")[:, : arch.lanes * arch.t_max].reshape(len(table), arch.lanes, arch.t_max)
     values = planes.astype(np.int64) @ (1 << np.arange(arch.t_max, dtype=np.int64))
+    numbers = np.ascontiguousarray(table["rows"]).view(np.uint8)[:, : arch.lanes].astype(np.int64)
     scalar = {name: table[name].astype(np.int64) for name in ("cycle", "layer", "tile", "member", "column")}
     result = []
     for start in range(starts):
         rows = table["start"] == start
         result.append(Words(**{name: column[rows] for name, column in scalar.items()},
-                            lanes=lanes[rows], data=values[rows]))
+                            lanes=lanes[rows], data=values[rows], rows=numbers[rows]))
     return result
 
 

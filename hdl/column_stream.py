@@ -1,0 +1,176 @@
+"""Column stream of the loom: weight columns from memory, chunk after chunk, without the empty ones."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from golden.arch import Arch
+from golden.formats import COLUMN_BYTES
+from hdl.array import column_layout
+from hdl.block import Block
+from hdl.bus.fetch import ar_signature
+from hdl.bus.fifo import Fifo
+from hdl.byte_stream import ByteStream
+from hdl.count_ones import count_ones
+from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
+from hdl.loom_join import column_chunk_layout
+from hdl.priority_encoder import PriorityEncoder
+from hdl.tap_table import TapTable
+
+
+def stream_window(p: Arch) -> int:
+    """Return the bytes of the stream that are looked at: a column's head, or a mask and a line of weights."""
+    return 1 << (max(COLUMN_BYTES + p.max_chunks // 8, p.chunk_bits // 4) - 1).bit_length()
+
+
+class ColumnStream(Block):
+    """Read the columns of a layer once per row tile and give them to all lanes.
+
+    Twin of `golden.column_stream.column_stream`. In memory a column is bias, threshold, one bit per chunk, and for
+    each chunk that is not empty its mask and its weights, each in whole bytes. The memory is read ahead as far as
+    ``2 weight_bytes`` reach, over the ends of tiles. A column takes a cycle, and each of its chunks one cycle per line of
+    ``chunk_bits`` bits of weights, at least one, while all lanes have room.
+
+    Members
+    -------
+    layer_start : In(1), a layer starts; tiles : In(32), row tiles; start : In(1), the next tile; only while ``idle``
+    line_put, weights, chunk_put, chunk : Out, to the lanes of ``team``; room : In(1), they take a line and a chunk
+    team : Out, teams take columns in turn
+    column : Out(stream), `hdl.array.column_layout`
+    idle : Out(1), no tile is read; starve, full : Out(1), waits for memory, for the lanes
+    """
+
+    column: stream.Interface
+
+    def __init__(self, p: Arch) -> None:
+        self.params = p
+        super().__init__({
+            "descriptor": In(descriptor_bus()), "layer": In(LAYER_LAYOUT), "base": In(p.address_bits),
+            "layer_start": In(1), "tiles": In(32), "start": In(1), "idle": Out(1),
+            "ar": Out(ar_signature(p.address_bits)), "r": In(stream.Signature(p.data_bits, always_ready=True)),
+            "line_put": Out(1), "weights": Out(p.chunk_bits), "chunk_put": Out(1), "chunk": Out(column_chunk_layout(p)),
+            "room": In(1), "team": Out(range(p.lanes)),
+            "column": Out(stream.Signature(column_layout(p))), "starve": Out(1), "full": Out(1),
+        })
+
+    def build(self) -> Module:
+        m, p, layer = Module(), self.params, self.layer
+        window_bytes, line_bytes = stream_window(p), p.chunk_bits // 8
+        m.submodules.taps = taps = TapTable(p)
+        m.submodules.columns = columns = Fifo(column_layout(p).size, 16)
+        m.submodules.encoder = encoder = PriorityEncoder(p.max_chunks)
+        m.submodules.window = window = ByteStream(p.data_bits, window_bytes, 8)
+        begin, kept_left = Signal(), Signal(8)
+        self._read_ahead(m, window, begin)
+        m.d.comb += [
+            *(getattr(taps.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
+            taps.layer.eq(layer), taps.layer_start.eq(self.layer_start),
+            self.column.payload.eq(columns.o.payload), self.column.valid.eq(columns.o.valid),
+            columns.o.ready.eq(self.column.ready),
+        ]
+        head, column, index = window.window[: 8 * COLUMN_BYTES], Signal(column_layout(p)), Signal(16)
+        there, left, head_bytes = Signal(p.max_chunks), Signal(p.max_chunks), Signal(6)
+        mask, ones = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1))
+        known, size, kept, kept_size, here = Signal(p.chunk_bits), Signal(8), Signal(p.chunk_bits), Signal(8), Signal(8)
+        bytes_left, mask_bytes, enough, last_column = Signal(8), Signal(8), Signal(), Signal()
+        step, of_head, of_mask, of_weights, chunk_end, ended = (
+            Signal(name=n) for n in ("step", "of_head", "of_mask", "of_weights", "chunk_end", "ended"))
+        tap, chunk, log = taps.tap, self.chunk, line_bytes.bit_length() - 1
+        m.d.comb += [
+            head_bytes.eq(COLUMN_BYTES + ((layer.chunks + 7) >> 3)),
+            column.bias.eq(head[:32]), column.threshold.eq(head[32:]), column.tile_end.eq(last_column),
+            last_column.eq(index + 1 == layer.columns), columns.i.payload.eq(column),
+            there.eq(window.window[8 * COLUMN_BYTES :][: p.max_chunks] & ((Const(1, p.max_chunks + 1) << layer.chunks[: p.max_chunks.bit_length()]) - 1)),
+            encoder.mask.eq(Mux(of_head, there, left)), taps.chunk.eq(encoder.position),
+            mask.eq(window.window[: p.chunk_bits] & Cat((tap.bytes > i).replicate(8) for i in range(line_bytes))),
+            ones.eq(count_ones(m, mask)), known.eq(Mux(of_mask, mask, kept)),
+            size.eq(Mux(of_mask, (ones * p.weight_bits + 7) >> 3, kept_size)),
+            bytes_left.eq(Mux(of_mask, size, kept_left)), mask_bytes.eq(Mux(of_mask, tap.bytes, 0)),
+            here.eq(Mux(bytes_left > line_bytes, line_bytes, bytes_left)),
+            enough.eq(Mux(of_head, window.fill >= head_bytes, window.fill >= mask_bytes + here)),
+            step.eq(enough & Mux(of_head, columns.i.ready & taps.ready, (of_mask | of_weights) & self.room)),
+            chunk_end.eq(step & ~of_head & (bytes_left <= line_bytes)), ended.eq(chunk_end & (left == 0)),
+            columns.i.valid.eq(step & of_head), taps.read.eq(step & of_head | chunk_end),
+            window.take.eq(Mux(step, Mux(of_head, head_bytes, mask_bytes + here), 0)),
+            self.weights.eq(window.window.bit_select(mask_bytes << 3, p.chunk_bits)),
+            self.line_put.eq(step & ~of_head & (bytes_left != 0)), self.chunk_put.eq(chunk_end),
+            chunk.mask.eq(known), chunk.address.eq(tap.address), chunk.segment.eq(tap.segment), chunk.line.eq(tap.line),
+            chunk.lines.eq((size + line_bytes - 1) >> log), chunk.last.eq((left == 0) | tap.end),
+            self.starve.eq((of_head | of_mask | of_weights) & ~enough),
+            self.full.eq((of_mask | of_weights) & enough & ~self.room),
+        ]
+        with m.If(step):
+            m.d.sync += [kept.eq(known), kept_size.eq(size), kept_left.eq(bytes_left - here)]
+        with m.If(step & of_head | chunk_end):
+            m.d.sync += left.eq(encoder.rest)
+        with m.If(ended):
+            m.d.sync += [index.eq(index + 1), self.team.eq((self.team + 1) & ((1 << layer.teams_log2) - 1))]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.idle.eq(1)
+                with m.If(self.start):
+                    m.d.comb += begin.eq(1)
+                    m.d.sync += [index.eq(0), self.team.eq(0)]
+                    m.next = "HEAD"
+            with m.State("HEAD"):
+                m.d.comb += of_head.eq(1)
+                with m.If(step & (layer.chunks != 0)):
+                    m.next = "MASK"
+                with m.Elif(step):
+                    m.d.sync += index.eq(index + 1)
+                    with m.If(last_column):
+                        m.next = "IDLE"
+            with m.State("MASK"):
+                m.d.comb += of_mask.eq(1)
+                with m.If(step & ~chunk_end):
+                    m.next = "WEIGHTS"
+                with m.Elif(ended):
+                    m.next = "HEAD"
+                    with m.If(last_column):
+                        m.next = "IDLE"
+            with m.State("WEIGHTS"):
+                m.d.comb += of_weights.eq(1)
+                with m.If(chunk_end):
+                    m.next = "MASK"
+                    with m.If(ended):
+                        m.next = "HEAD"
+                        with m.If(last_column):
+                            m.next = "IDLE"
+        return m
+
+    def _read_ahead(self, m: Module, window: ByteStream, begin: Signal) -> None:
+        """Read the stream round after round into a queue, and give the window the beats of one round."""
+        p, layer, request = self.params, self.layer, self.ar
+        beat, depth = p.data_bits // 8, 2 * p.weight_bytes * 8 // p.data_bits
+        log, page = (beat - 1).bit_length(), 4096 // beat
+        most = min(p.burst_beats, depth, page)
+        m.submodules.beats = beats = Fifo(p.data_bits, depth)
+        length, asked, given = (Signal(32 - log, name=n) for n in ("length", "asked", "given"))
+        rounds, credit, word = Signal(32), Signal(range(depth + 1)), Signal(p.data_bits)
+        left, room, burst, granted = (Signal(32 - log), *(Signal(range(most + 1), name=n) for n in ("room", "burst", "granted")))
+        origin, address = Signal(p.address_bits - log), Signal(p.address_bits - log)
+        to_page = Signal(range(page + 1))
+        m.d.comb += [
+            length.eq(layer.stream_bytes >> log), left.eq(length - asked),
+            origin.eq((self.base + layer.weights) >> log),
+            to_page.eq(page - address[: (page - 1).bit_length()]), room.eq(Mux(to_page < most, to_page, most)),
+            burst.eq(Mux(left > room, room, left)),
+            request.p.address.eq(Cat(Const(0, log), address)), request.p.len.eq((burst - 1)[: (most - 1).bit_length()]),
+            request.valid.eq((rounds != 0) & (credit >= burst) & ~self.layer_start),
+            granted.eq(Mux(request.valid & request.ready, burst, 0)),
+            beats.i.payload.eq(self.r.payload), beats.i.valid.eq(self.r.valid),
+            window.clear.eq(begin), window.word.eq(word),
+            window.granted.eq(window.want & beats.o.valid & (given != length) & ~begin), beats.o.ready.eq(window.granted),
+        ]
+        m.d.sync += credit.eq(credit - granted + window.granted)
+        with m.If(window.granted):
+            m.d.sync += [word.eq(beats.o.payload), given.eq(given + 1)]
+        with m.If(begin):
+            m.d.sync += given.eq(0)
+        with m.If(granted != 0):
+            m.d.sync += [asked.eq(asked + granted), address.eq(address + granted)]
+            with m.If(left == granted):
+                m.d.sync += [asked.eq(0), address.eq(origin), rounds.eq(rounds - 1)]
+        with m.If(self.layer_start):
+            m.d.sync += [asked.eq(0), rounds.eq(self.tiles), credit.eq(depth), given.eq(length),
+                         address.eq(origin)]

@@ -60,8 +60,8 @@ class ColumnStream(Block):
         m.submodules.columns = columns = Fifo(column_layout(p).size, 16)
         m.submodules.encoder = encoder = PriorityEncoder(p.max_chunks)
         m.submodules.window = window = ByteStream(p.data_bits, window_bytes, 8)
-        begin, kept_left = Signal(), Signal(8)
-        self._read_ahead(m, window, begin)
+        begin, tile_ended, kept_left = Signal(), Signal(), Signal(8)
+        self._read_ahead(m, window, begin, tile_ended)
         m.d.comb += [
             *(getattr(taps.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             taps.layer.eq(layer), taps.layer_start.eq(self.layer_start),
@@ -107,7 +107,7 @@ class ColumnStream(Block):
             m.d.sync += [index.eq(index + 1), self.team.eq((self.team + 1) & ((1 << layer.teams_log2) - 1))]
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.idle.eq(1)
+                m.d.comb += tile_ended.eq(1)
                 with m.If(self.start):
                     m.d.comb += begin.eq(1)
                     m.d.sync += [index.eq(0), self.team.eq(0)]
@@ -138,8 +138,11 @@ class ColumnStream(Block):
                             m.next = "IDLE"
         return m
 
-    def _read_ahead(self, m: Module, window: ByteStream, begin: Signal) -> None:
-        """Read the stream round after round into a queue, and give the window the beats of one round."""
+    def _read_ahead(self, m: Module, window: ByteStream, begin: Signal, ended: Signal) -> None:
+        """Read the stream round after round into a queue, and give the window the beats of one round.
+
+        Beats behind the last column of a round are taken away before the next one begins.
+        """
         p, layer, request = self.params, self.layer, self.ar
         beat, depth = p.data_bits // 8, 2 * p.weight_bytes * 8 // p.data_bits
         log, page = (beat - 1).bit_length(), 4096 // beat
@@ -149,7 +152,7 @@ class ColumnStream(Block):
         rounds, credit, word = Signal(32), Signal(range(depth + 1)), Signal(p.data_bits)
         left, room, burst, granted = (Signal(32 - log), *(Signal(range(most + 1), name=n) for n in ("room", "burst", "granted")))
         origin, address = Signal(p.address_bits - log), Signal(p.address_bits - log)
-        to_page = Signal(range(page + 1))
+        to_page, over, taken = Signal(range(page + 1)), Signal(), Signal()
         m.d.comb += [
             length.eq(layer.stream_bytes >> log), left.eq(length - asked),
             origin.eq((self.base + layer.weights) >> log),
@@ -160,10 +163,11 @@ class ColumnStream(Block):
             granted.eq(Mux(request.valid & request.ready, burst, 0)),
             beats.i.payload.eq(self.r.payload), beats.i.valid.eq(self.r.valid),
             window.clear.eq(begin), window.word.eq(word),
-            window.granted.eq(window.want & beats.o.valid & (given != length) & ~begin), beats.o.ready.eq(window.granted),
+            over.eq(given == length), taken.eq(beats.o.valid & ~over & ~begin & (window.want | ended)),
+            window.granted.eq(taken), beats.o.ready.eq(taken), self.idle.eq(ended & over),
         ]
-        m.d.sync += credit.eq(credit - granted + window.granted)
-        with m.If(window.granted):
+        m.d.sync += credit.eq(credit - granted + taken)
+        with m.If(taken):
             m.d.sync += [word.eq(beats.o.payload), given.eq(given + 1)]
         with m.If(begin):
             m.d.sync += given.eq(0)

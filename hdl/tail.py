@@ -24,9 +24,9 @@ PASS_KEPT = data.StructLayout({field.name: field.width for field in PASS if fiel
 class Tail(Block):
     """Finish the outputs of all lanes, column after column.
 
-    Twin of `golden.run.run` from the sums on. A column takes 3 cycles, one per identity pass, and one more than its
-    planes for any other pass; a residual costs its entries up to ``end`` in place of one of the 3; stored currents take
-    ``steps`` cycles per present lane plus 1 per absent lane, and so does a read-out. OR-pool and mask cost nothing: the
+    Twin of `golden.run.run` from the sums on. A column takes 2 cycles, one per identity pass, and one more than its
+    planes for any other pass; a residual costs its entries up to ``end``; stored currents take ``steps`` cycles per present
+    lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one cycle less. OR-pool and mask cost nothing: the
     neurons run beside the next column. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
@@ -94,6 +94,19 @@ class Tail(Block):
             last_step.eq(step == layer.steps - 1),
             self.idle.eq(walk.idle),
         ]
+        leaves = layer.store_currents | layer.readout
+
+        def finish() -> None:
+            m.d.sync += [lane.eq(0), step.eq(0), total.eq(0)]
+            m.next = "FIRE"
+            with m.If(leaves):
+                m.next = "CURRENTS"
+
+        def summed() -> None:
+            finish()
+            with m.If(layer.residual):
+                m.next = "RESIDUAL"
+
         with m.FSM(name="columns"):
             with m.State("COLUMN"):
                 m.d.comb += next_number.eq(0)
@@ -108,7 +121,7 @@ class Tail(Block):
                 with m.If(self.i.valid & kept.identity):
                     m.d.comb += [op.identity.eq(1), op.steps.eq(kept.steps), self.i.ready.eq(1), next_number.eq(number + 1)]
                     with m.If(last_pass):
-                        m.next = "RESIDUAL"
+                        summed()
                 with m.Elif(self.i.valid):
                     m.next = "PLANES"
             with m.State("PLANES"):
@@ -121,14 +134,11 @@ class Tail(Block):
                     m.d.sync += bit.eq(0)
                     m.next = "PASS"
                     with m.If(last_pass):
-                        m.next = "RESIDUAL"
+                        summed()
             with m.State("RESIDUAL"):
-                m.d.comb += residual.ready.eq(layer.residual)
-                with m.If(~layer.residual | (residual.valid & residual.p.end)):
-                    m.d.sync += [lane.eq(0), step.eq(0), total.eq(0)]
-                    m.next = "FIRE"
-                    with m.If(layer.store_currents | layer.readout):
-                        m.next = "CURRENTS"
+                m.d.comb += residual.ready.eq(1)
+                with m.If(residual.valid & residual.p.end):
+                    finish()
             with m.State("CURRENTS"):
                 here = present.bit_select(lane, 1)
                 m.d.comb += send.eq(here & (layer.store_currents | last_step))
@@ -142,8 +152,11 @@ class Tail(Block):
                 fired = ~layer.neuron | neurons.ready
                 m.d.comb += [neurons.fire.eq(layer.neuron), self.column.ready.eq(fired & last_group)]
                 with m.If(fired):
-                    m.d.comb += group_done.eq(1)
+                    m.d.comb += [group_done.eq(1), next_number.eq(0)]
+                    m.d.sync += bit.eq(0)
                     m.next = "COLUMN"
+                    with m.If(~last_group & (layer.passes != 0)):
+                        m.next = "PASS"
                 with m.If(self.column.ready):
                     m.d.sync += column.eq(column + 1)
                     with m.If(self.column.p.tile_end):

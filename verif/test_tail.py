@@ -320,7 +320,7 @@ def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
     passes = sum(1 if one else 1 + len(planes) for one, planes in zip(identity, case.planes, strict=True))
     present = sum(at is not None for at in next(iter(pixels(fields, p.lanes))))
     currents = fields["steps"] * present + p.lanes - present
-    residuals = [1] * fields["columns"]
+    residuals = [0] * fields["columns"]
     if case.stored is not None:
         entries = residual(case.stored, case.layer.max_pool, p.lanes)
         ends = [n for n, entry in enumerate(entries) if entry.end]

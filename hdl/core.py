@@ -19,7 +19,7 @@ from hdl.tail import Tail
 from hdl.weight_buffer import WeightBuffer
 
 COUNTERS = STATS[:-1]
-WRITES_OUTSTANDING = 16
+WRITES_OUTSTANDING = 64
 BUS = ("valid", "record", "word", "data")
 
 Port = tuple[stream.Interface, stream.Interface]

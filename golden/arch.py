@@ -89,6 +89,7 @@ class Arch:
     pool_channels : most output channels of a layer that pools
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
+    requantise : layers without time too: a requantiser beside the neurons
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     """
 
@@ -112,6 +113,7 @@ class Arch:
     outstanding: int = 32
     burst_beats: int = 64
     fifo_depth: int = 8
+    requantise: bool = True
     patience_log2: int = 20
     buffer_bytes: int = 262144
 
@@ -196,7 +198,7 @@ class Arch:
 PRESETS: dict[str, Arch] = {
     "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, t_max=4, acc_bits=18, stream_bits=24, membrane_bits=26, max_chunks=64,
                  row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
-                 outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
+                 outstanding=16, buffer_bytes=8192, steps_per_cycle=1, requantise=False),
     "loas": Arch(name="loas"),
 }
 

@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 from golden.network import Array, Layer, Network, Pass, Pool, map_arrays
 from golden.neuron import neuron
 from golden.or_pool import or_pool
+from golden.requantise import requantise
 from golden.window import windows
 
 PAD_CURRENT = -(1 << 62)
@@ -22,8 +23,8 @@ class LayerTrace:
 
     sums : int64 [T, N, H, W] after the passes, before the bias
     currents : int64 [T, N, H', W'] after bias, residual and signed max-pool
-    words : int64 [N, H', W'] that leave the neuron stage, before mask and OR-pool; None without neurons
-    output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None without neurons
+    words : int64 [N, H', W'] that leave the neuron stage, before mask and OR-pool; None without neurons or requantiser
+    output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None where ``words`` is
     readout : int64 [N, H', W'] currents summed over t; None if the layer has no read-out
     matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero
     """
@@ -87,6 +88,8 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
         output = mask(spikes, layer.min_spikes, steps)
         if layer.or_pool is not None:
             output = or_pool(output, layer.or_pool)
+    elif layer.requantise is not None:
+        spikes = output = requantise(currents[0, ...], layer.requantise)
     return LayerTrace(sums=sums, currents=currents, words=spikes, output=output,
                       readout=array_namespace(currents).sum(currents, axis=0) if layer.readout else None, matches=matches)
 

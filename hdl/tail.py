@@ -25,7 +25,8 @@ class Tail(Block):
     Twin of `golden.run.run` from the sums on. A column takes 3 cycles, one per identity pass, and one more than its
     planes for any other pass; a residual costs its entries up to ``end`` in place of one of the 3; stored currents take
     ``steps`` cycles per present lane plus 1 per absent lane, and so does a read-out. OR-pool and mask cost nothing: the
-    neurons run beside the next column. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
+    neurons run beside the next column, and so does the requantiser, which holds it up when it takes fewer cycles than
+    ``shift + 1``. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
     -------

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
-from golden.formats import TILE, align
+from golden.formats import SCALE, TILE, align
 from golden.formats import pack as pack_record
 
 TILE_HEADER_BYTES = 64
@@ -26,9 +26,7 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     Raises `ParameterError` when one column does not fit half of the weight buffer.
     """
     stop, tiles = len(columns) if stop is None else stop, []
-    bias = np.asarray(layer.bias).astype("<i4")
-    threshold = np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(bias), "<i4")
-    params = np.stack([bias, threshold], axis=1)
+    params = np.stack([np.asarray(layer.bias).astype("<i4"), _parameter(layer)], axis=1)
     while start < stop:
         end = _reach(layer, arch, columns, start, stop)
         sections = [params[start:end].tobytes(), b"".join(masks for masks, _ in columns[start:end]),
@@ -42,6 +40,14 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
         tiles.append(head + body)
         start = end
     return tiles
+
+
+def _parameter(layer: Any) -> NDArray[np.int32]:
+    """Return the word beside each bias: a threshold, a requantiser's factor, or 0."""
+    if layer.requantise:
+        parts = {field.name: np.asarray(getattr(layer.requantise, field.name)) << field.lsb for field in SCALE}
+        return sum(parts.values()).astype("<i4")
+    return np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(layer.bias), "<i4")
 
 
 def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int) -> int:

@@ -42,7 +42,9 @@ class WeightBit:
         weight[0, *tap] = ((int(weight[0, *tap]) ^ 1 << self.bit) + half) % (2 * half) - half
         passes[self.sweep] = replace(passes[self.sweep], weight=weight)
         neuron = layer.neuron and replace(layer.neuron, threshold=layer.neuron.threshold[own])
-        return replace(layer, passes=tuple(passes), bias=layer.bias[own], neuron=neuron)
+        scale = layer.requantise and replace(
+            layer.requantise, multiplier=layer.requantise.multiplier[own], shift=layer.requantise.shift[own])
+        return replace(layer, passes=tuple(passes), bias=layer.bias[own], neuron=neuron, requantise=scale)
 
 
 def weight_bits_of(number: int, layer: Layer, weight_bits: int) -> Iterator[WeightBit]:

@@ -13,6 +13,8 @@ from golden.network import Pool
 from golden.store import Captured, Node
 from golden.window import extent
 
+ACTIVATION_BITS = 8
+
 
 @dataclass(eq=False)
 class Term:
@@ -56,6 +58,14 @@ class Words:
     flat: bool = False
 
 
+@dataclass(frozen=True)
+class Rectifier:
+    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``."""
+
+    step: float
+    bits: int
+
+
 @dataclass(eq=False)
 class Draft:
     """A layer before quantisation."""
@@ -65,6 +75,7 @@ class Draft:
     max_pool: Pool | None = None
     store: bool = False
     dynamics: Dynamics | None = None
+    rectifier: Rectifier | None = None
     or_pool: Pool | None = None
     readout: bool = False
     scale: FloatArray = field(default_factory=lambda: np.ones(1))
@@ -197,6 +208,8 @@ class _Builder:
         shape = _pooled(_shape(value), pool, node)
         if isinstance(value, Words) and value.pool == 1 and len(value.sources) == 1 and value.sources[0] is not None:
             owner = value.sources[0]
+            if owner.rectifier is not None:
+                return self._rectified_maximum(node, owner, replace(value, shape=shape), pool)
             taken = owner.or_pool is not None or owner.value.residual is not None or owner.store
             if taken or self._shared(owner):
                 owner = self._relay(f"{node.name}_spikes", value)
@@ -208,6 +221,13 @@ class _Builder:
         pooled = replace(linear, terms=[])
         result = self._store(node.name, pooled, max_pool=pool)
         return replace(result, shape=shape, origin=node.path)
+
+    def _rectified_maximum(self, node: Node, owner: Draft, value: Words, pool: Pool) -> Words:
+        """Pool the currents in front of a ReLU, which is the same because it is monotonic; pool words nowhere."""
+        after = self._draft(node.name, _stored(owner, owner.value), max_pool=pool, rectifier=owner.rectifier)
+        if not self._shared(owner):
+            owner.rectifier = None
+        return replace(value, sources=(after,))
 
     def _shared(self, owner: Draft) -> bool:
         """Whether something else than one chain of nodes reads the spikes of ``owner``."""
@@ -226,14 +246,20 @@ class _Builder:
         return replace(value, terms=terms, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k))
 
     def _neuron(self, node: Node, value: Linear | Words) -> Words:
-        linear = self._currents(value)
-        found = self._leak(node, dynamics(node))
+        return self._fire(node, self._currents(value), dynamics=self._leak(node, dynamics(node)))
+
+    def _relu(self, node: Node, value: Linear | Words) -> Words:
+        bits = min(ACTIVATION_BITS, self.arch.t_max)
+        return self._fire(node, self._currents(value), rectifier=Rectifier((node.args["peak"] or 1) / ((1 << bits) - 1), bits))
+
+    def _fire(self, node: Node, linear: Linear, **tail: Any) -> Words:
+        """Return the words of a layer whose tail ends in ``tail``: a new one, or one whose currents are just these."""
         owner = linear.residual
-        if not linear.terms and owner is not None and owner.dynamics is None and not linear.bias.any():
-            owner.dynamics = found
-            owner.name = self._free(node.name)
+        if (not linear.terms and owner is not None and owner.dynamics is None and owner.rectifier is None
+                and not linear.bias.any()):
+            vars(owner).update(tail, name=self._free(node.name))
         else:
-            owner = self._draft(node.name, linear, dynamics=found)
+            owner = self._draft(node.name, linear, **tail)
         return Words((owner,), linear.shape, flat=linear.flat)
 
     def _free(self, name: str) -> str:

@@ -136,8 +136,8 @@ def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
 
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
     chunks = words = 0
-    widths = {word_bits(network.input.plane_bits if p.source.startswith("input.")
-                        else network.layer(p.source).word_width(network.steps)) for p in layer.passes}
+    widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else len(p.planes))
+              for p in layer.passes}
     if len(widths) > 1:
         raise ParameterError(f"{_where(layer)}: passes: must read words of one width, not {sorted(widths)} bits; "
                              f"legal: T whose word is as wide as the input's; try: --T {network.input.plane_bits}")

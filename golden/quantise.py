@@ -17,6 +17,7 @@ neurons without input must not fire: one that the largest weight exceeds more th
 less than one unit instead of half a unit.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,9 +29,10 @@ from golden.draft import Draft, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
-from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
+from golden.network import Input, Layer, Network, Neuron, Pass, Plane, Requantise, input_planes, number_planes, spike_planes
 
 COARSEST = 4
+MULTIPLIER_BITS, MOST_SHIFT = 16, 31
 
 
 def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch) -> Network:
@@ -59,7 +61,9 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
 
 
 def _effective(term: Term, spec: Input) -> FloatArray:
-    return term.weight * spec.scale if term.source is None else term.weight
+    if term.source is None:
+        return term.weight * spec.scale
+    return term.weight if term.source.rectifier is None else term.weight * term.source.rectifier.step
 
 
 def _native(found: Dynamics, arch: Arch) -> bool:
@@ -77,8 +81,11 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Lay
     layers: list[Layer] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
+        finer = _finer(group)
+        for draft in group:
+            draft.scale = draft.scale / 2.0 ** finer
         for term, shift in zip(_terms(group), shifts, strict=True):
-            term.shift = shift
+            term.shift = shift + finer
         layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
         try:
             check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
@@ -86,6 +93,12 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Lay
             continue
         break
     return layers
+
+
+def _finer(group: list[Draft]) -> int:
+    """Return the bits by which the unit must be finer for every requantiser's factor to be below 1."""
+    ratios = [float(draft.scale.max()) / draft.rectifier.step for draft in group if draft.rectifier is not None]
+    return max(math.frexp(max(ratios, default=0.0))[1], 0)
 
 
 def _terms(group: list[Draft]) -> list[Term]:
@@ -161,12 +174,26 @@ def _passes(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Pass, ..
     """Return the passes of a layer: for each term one per input tensor and digit of the weights."""
     out = []
     for term in draft.value.terms:
-        sources = input_planes(spec, steps) if term.source is None else [(term.source.name, spike_planes(steps))]
+        sources = input_planes(spec, steps) if term.source is None else [(term.source.name, _word_planes(term.source, steps))]
         out += [
             Pass(source=source, weight=digit, stride=term.stride, padding=term.padding,
                  planes=tuple(replace(plane, shift=plane.shift + term.shift + shift) for plane in planes))
             for source, planes in sources for shift, digit in _digits(_integers(term, draft, spec), arch.weight_bits)]
     return tuple(out)
+
+
+def _word_planes(source: Draft, steps: int) -> tuple[Plane, ...]:
+    return spike_planes(steps) if source.rectifier is None else number_planes(source.rectifier.bits)
+
+
+def _requantise(draft: Draft) -> Requantise | None:
+    """Return the requantiser of a rectifier: the factor from the layer's units to its steps, in 16 bits."""
+    if draft.rectifier is None:
+        return None
+    ratio = draft.scale / draft.rectifier.step
+    shift = np.minimum(MULTIPLIER_BITS - np.frexp(ratio)[1], MOST_SHIFT).astype(np.int64)
+    multiplier = np.minimum(_round(ratio * 2.0 ** shift), (1 << MULTIPLIER_BITS) - 1)
+    return Requantise(multiplier=multiplier, shift=shift, bits=draft.rectifier.bits)
 
 
 def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
@@ -178,5 +205,5 @@ def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
                       reset=found.reset, leak=arch.leak)
     return Layer(name=draft.name, passes=passes,
                  bias=_round(value.bias / draft.scale), residual=value.residual.name if value.residual else None,
-                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, or_pool=draft.or_pool,
-                 readout=draft.readout, origin=value.origin)
+                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, requantise=_requantise(draft),
+                 or_pool=draft.or_pool, readout=draft.readout, origin=value.origin)

@@ -158,8 +158,8 @@ class _Builder:
                      input_tensors, spikes, self.currents, plans)
 
     def _widest(self) -> int:
-        words = [layer.word_width(self.network.steps) for layer in self.network.layers]
-        return max([*words, *(len(sweep.planes) for layer in self.network.layers for sweep in layer.passes)])
+        stored: int = max(layer.word_width(self.network.steps) for layer in self.network.layers)
+        return max([stored, *(len(sweep.planes) for layer in self.network.layers for sweep in layer.passes)])
 
     def _shape(self, layer: Any, plan: LayerPlan) -> Shape:
         return Shape(plan.columns, plan.out_height, plan.out_width, word_log2(layer.word_width(self.network.steps)))

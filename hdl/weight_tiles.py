@@ -45,8 +45,10 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
 def _parameter(layer: Any) -> NDArray[np.int32]:
     """Return the word beside each bias: a threshold, a requantiser's factor, or 0."""
     if layer.requantise:
-        parts = {field.name: np.asarray(getattr(layer.requantise, field.name)) << field.lsb for field in SCALE}
-        return sum(parts.values()).astype("<i4")
+        scale = np.zeros(len(layer.bias), "<i4")
+        for field in SCALE:
+            scale |= np.asarray(getattr(layer.requantise, field.name)).astype("<i4") << field.lsb
+        return scale
     return np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(layer.bias), "<i4")
 
 

@@ -15,7 +15,6 @@ from models.datasets import digits
 from models.workloads import find
 
 STEPS = find("digits").steps
-EXAMPLE_SHAPE = (1, 1, 8, 8)
 DENSITY = {"conv1": 1.0, "conv2": 0.115, "fc": 0.06}
 EPOCHS = 120
 PRUNE = (0.1, 0.6)

@@ -11,9 +11,10 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """A shipped network; the file of its torch module and its checkpoint bear its name.
+    """A shipped network; the file of its torch module (with ``_`` for ``-``) and its checkpoint bear its name.
 
     data : name in `models.datasets.SPLITS`
+    preset : the smallest preset that runs it
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
     accuracy_golden : of the integer network on the whole test split
@@ -23,6 +24,7 @@ class Shipped:
     name: str
     source: str
     data: str
+    preset: str
     steps: int
     input_kind: str
     input_bits: int

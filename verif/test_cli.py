@@ -27,7 +27,7 @@ from golden.store import load
 from hdl import generate
 from hdl.bus.fifo import Fifo
 from models import digits
-from models.workloads import find
+from models.workloads import find, shipped
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
 from spikeloom.tools import MissingToolError
@@ -61,10 +61,10 @@ def process(*arguments: str, script: str = "", **environ: str) -> subprocess.Com
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environ})
 
 
-def right(checkpoint: Path) -> tuple[float, float]:
-    """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered."""
-    facts = find("digits")
-    network = lower(load(checkpoint), facts.steps, PRESETS["tiny"], name="digits", input_kind=facts.input_kind,
+def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
+    """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered as ``name``."""
+    facts = find(name)
+    network = lower(load(checkpoint), facts.steps, PRESETS[facts.preset], name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = digits.split()
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
@@ -322,11 +322,12 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(captured.out)
     assert set(report) == {"workloads", "presets", "blocks"} and report["presets"] == list(PRESETS)
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
-    entry = next(w for w in report["workloads"] if w["name"] == "digits")
-    assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
-    facts = find("digits")
-    assert entry["source"] == facts.source
-    assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint)
+    assert {entry["name"] for entry in report["workloads"]} == set(shipped())
+    for entry in report["workloads"]:
+        assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
+        facts = find(entry["name"])
+        assert entry["source"] == facts.source
+        assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint, facts.name)
     assert "digits" in captured.err
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from golden.arch import ParameterError
 from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays
+from golden.requantise import requantise
 
 MakeNeuron = Callable[[float, Neuron], nn.Module]
 
@@ -62,6 +63,9 @@ class IntegerModule(nn.Module):
                 self.spikes[layer.name] = spikes
                 spikes = spikes * (spikes.sum(0) >= layer.min_spikes)
                 values[layer.name] = spikes if layer.or_pool is None else _pool(spikes, layer.or_pool)
+            elif layer.requantise is not None:
+                number = requantise(currents[0].movedim(1, 0).to(torch.int64), layer.requantise).movedim(0, 1)
+                values[layer.name] = torch.stack([(number >> b & 1).float() for b in range(layer.requantise.bits)])
         return currents.sum(0).flatten(1)
 
     def _pass(self, p: Pass, words: dict[str, Tensor], values: dict[str, Tensor]) -> Tensor:

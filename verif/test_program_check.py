@@ -31,7 +31,8 @@ def test_program_check(name: str) -> None:
     pytest.param("self.crc != header.crc", "Const(0)", "headers", id="CRC not compared"),
     pytest.param("_most(header[name], most)", "_most(header[name], most - 1)", "headers", id="limit itself refused"),
     pytest.param("_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
-    pytest.param("header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers", id="magic cut short"),
+    pytest.param("header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers",
+                 id="magic cut short"),
 ])
 def test_mutants_are_caught(old: str, new: str, red: str) -> None:
     """A check left out, one too strict, and two too lax are caught."""
@@ -62,7 +63,8 @@ def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
     return dict.fromkeys((field.name for field in HEADER), 0) | {
         "magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "length": 64 + 128 * rng.randint(1, 99),
         "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
-        "weight_bits": p.weight_bits, "lanes": p.lanes, "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4)),
+        "weight_bits": p.weight_bits, "lanes": p.lanes,
+        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4)),
         **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
 
 

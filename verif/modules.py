@@ -116,12 +116,13 @@ class ModuleMaker:
     2 to 6 layers, 1 to 9 channels, maps up to 8 pixels wide and not square, kernels 1 to 5, strides 1 to 3, padding 0
     to 2, BatchNorm, max- and average pools of spikes and currents, spikes, shortcuts and residual streams that are
     added, every leak and reset of the libraries' neurons that the build has, weight densities 0 to 1, T from 1 to
-    ``t_max``.
+    ``t_max``; where the build has requantisers sometimes ReLU in place of all neurons, and T = 1.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
         self.arch, self.random = arch, random.Random(f"module {seed}")
         self.generator = torch.Generator().manual_seed(seed)
+        self.rectified = False
 
     def network(self, name: str) -> Network:
         """Return the lowered network of the first module that fits, in torch tensors."""
@@ -130,7 +131,7 @@ class ModuleMaker:
             captured = self.captured()
             kind, bits = self.random.choice(INPUTS)
             try:
-                network = lower(captured, steps, self.arch, name=name, input_kind=kind, input_bits=bits,
+                network = lower(captured, captured.steps or steps, self.arch, name=name, input_kind=kind, input_bits=bits,
                                 input_scale=1 / max(1, (1 << bits - 1) - 1))
                 build_image(network, self.arch)
             except ParameterError as error:
@@ -145,11 +146,14 @@ class ModuleMaker:
             module = self.module()
         for layer in module.modules():
             self._fill(layer)
-        return trace(module.eval(), torch.zeros(1, *module.shapes[0]))
+        shape = module.shapes[0]
+        shown = torch.randn(8, *shape, generator=self.generator) if self.rectified else torch.zeros(1, *shape)
+        return trace(module.eval(), shown)
 
     def module(self) -> Stack:
         """Return one random module, its weights not set."""
         draw = self.random.randint
+        self.rectified = self.arch.requantise and self._coin(0.4)
         stack = Stack((draw(1, 5), draw(2, 8), draw(2, 8)))
         spikes, streams = 0, list[int]()
         for _ in range(draw(1, 5)):
@@ -226,6 +230,8 @@ class ModuleMaker:
             stack.put(stack.shapes[last], self._neuron(), last)
 
     def _neuron(self) -> nn.Module:
+        if self.rectified:
+            return nn.ReLU()
         choose = self.random.choice
         leak, threshold = choose(sorted(leaks(self.arch))), choose((0.25, 0.5, 1.0))
         if self._coin(0.4):

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golden.arch import PRESETS, Arch, ParameterError
+from golden.arch import PRESETS, Arch, ParameterError, load_preset
 from golden.capture import load, trace
 from golden.float_run import float_run
 from golden.limits import check
 from golden.lower import lower, quantise_input
 from golden.network import Network, Neuron, Pool, Requantise, input_words
-from golden.run import Trace, logits, run
+from golden.run import Trace, logits, predict, run
 from golden.store import Captured, save
 from golden.to_torch import to_torch
 from hdl.image import Image, build_image
@@ -271,6 +271,19 @@ def test_cnn_digits() -> None:
     golden = run(workload.network, workload.words(0))
     assert golden_values(golden) == plain(workload.network, workload.words(0))
     assert find("cnn-digits").checkpoint.stat().st_size < 1 << 20
+
+
+def test_four_bit_values_on_a_small_build(tmp_path: Path) -> None:
+    """``tiny`` with requantisers runs the same network with words of 4 bits, as accurate on the whole test split."""
+    path = tmp_path / "small.toml"
+    path.write_text('base = "tiny"\nrequantise = true\n')
+    report = simulate("cnn-digits", str(path), 1)
+    assert (report["mismatches"], report["neuron_steps"]) == (0, sum(WORDS.values()))
+    workload = load_workload("cnn-digits", load_preset(str(path)))
+    assert {layer.requantise.bits for layer in workload.network.layers if layer.requantise} == {4}
+    assert workload.y is not None
+    right = sum(predict(run(workload.network, workload.words(n))) == int(label) for n, label in enumerate(workload.y))
+    assert right / len(workload.y) >= find("cnn-digits").accuracy_golden - 0.005
 
 
 @cache

@@ -222,7 +222,7 @@ def inhibited() -> nn.Module:
 
 
 REFUSED = [
-    (nn.ReLU(), "body.0: ReLU(): its type is not supported"),
+    (nn.Sigmoid(), "body.0: Sigmoid(): its type is not supported"),
     (nn.Conv2d(2, 4, 3, padding="same"),
      "body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 1), padding=same): padding must be numbers, with zeros"),
     (nn.Conv2d(2, 4, 3, stride=(1, 2)), ("body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 2)): "
@@ -258,7 +258,7 @@ def test_other_neurons_are_refused_by_type() -> None:
 
 class Function(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x)
+        return torch.sigmoid(x)
 
 
 class Branch(nn.Module):
@@ -287,7 +287,7 @@ class Membrane(nn.Module):
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (Function(), f"relu: relu(tensor) is not supported; legal: {SUPPORTED}; try: spikeloom capture --help"),
+    (Function(), f"sigmoid: sigmoid(tensor) is not supported; legal: {SUPPORTED}; try: spikeloom capture --help"),
     (Branch(), ("capture: torch.fx cannot trace Branch.forward (symbolically traced variables cannot be used as "
      f"inputs to control flow); legal: module calls, loops of fixed length and {SUPPORTED}; "
      "try: move data-dependent code out of forward")),
@@ -504,7 +504,7 @@ def test_files_of_version_1_0_load(tmp_path: Path) -> None:
     with safetensors.safe_open(str(tmp_path / "net.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
     graph = json.loads(metadata["graph"])
-    assert graph["version"] == [1, 1] and graph.pop("steps", 0) is None
+    assert graph["version"] == [1, 2] and graph.pop("steps", 0) is None
     metadata["graph"] = json.dumps(graph | {"version": [1, 0]})
     safetensors.torch.save_file(tensors, str(tmp_path / "old.safetensors"), metadata)
     assert load(tmp_path / "old.safetensors").nodes == load(tmp_path / "net.safetensors").nodes

@@ -19,6 +19,7 @@ less than one unit instead of half a unit.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
 from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
+from golden.split_rows import split_rows
 
 COARSEST = 4
 
@@ -46,14 +48,14 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
-    layers: dict[str, Layer] = {}
+    layers: dict[str, tuple[Layer, ...]] = {}
     for group in groups.values():
-        layers |= {layer.name: layer for layer in _layers(group, spec, steps, arch)}
+        layers |= {parts[-1].name: parts for parts in _layers(group, spec, steps, arch)}
     kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
     total = sum(kernel.size for kernel in kernels)
     info = {draft.name: {"scale_min": float(draft.scale.min()), "scale_max": float(draft.scale.max())}
             for draft in drafts}
-    return Network(name=name, steps=steps, input=spec, layers=tuple(layers[draft.name] for draft in drafts),
+    return Network(name=name, steps=steps, input=spec, layers=tuple(part for draft in drafts for part in layers[draft.name]),
                    weight_sparsity=sum(int((kernel == 0).sum()) for kernel in kernels) / total if total else 0.0,
                    float_info=info)
 
@@ -72,20 +74,30 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Layer]:
-    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest."""
-    layers: list[Layer] = []
+def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
+    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest.
+
+    A draft is several layers where a build's rows are too short for a linear layer.
+    """
+    layers: list[tuple[Layer, ...]] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
         for term, shift in zip(_terms(group), shifts, strict=True):
             term.shift = shift
-        layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
+        layers = [_parts(draft, _layer(draft, _passes(draft, spec, steps, arch), arch), spec, steps, arch) for draft in group]
         try:
-            check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
+            check(Network(name="", steps=steps, input=spec, layers=tuple(chain.from_iterable(layers))), arch)
         except ParameterError:
             continue
         break
     return layers
+
+
+def _parts(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
+    if draft.value.shape[1:] != (1, 1) or any(term.padding for term in draft.value.terms):
+        return (layer,)
+    return split_rows(layer, arch, max([spec.plane_bits if term.source is None else steps for term in draft.value.terms],
+                                       default=steps))
 
 
 def _terms(group: list[Draft]) -> list[Term]:

@@ -10,7 +10,7 @@ its currents a convolution has its own step. (Both grow by less than ``1 / thres
 neuron is an integer too.) Where all writers keep the rule in one unit without shifts, they have none; otherwise the
 shifts follow the medians over the channels, and a channel in which a writer's weights then exceed the build's weight bits
 makes them several passes, one per digit, which is exact. Only a build whose rows do not hold these passes, or whose
-widths do not hold such currents, gets a coarser unit.
+widths do not hold such currents, gets a coarser unit; where rows are too long in all of them, layers are split.
 
 Identity kernels (spikes that are added) have no shift and as many digits as they need. A threshold is at least 1, because
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
@@ -19,7 +19,6 @@ less than one unit instead of half a unit.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
 from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
-from golden.split_rows import split_rows
+from golden.split_layer import split_layer
 
 COARSEST = 4
 
@@ -75,29 +74,28 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
 
 
 def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
-    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest.
+    """Return the layers of each draft of a residual stream, in the finest unit that the build holds, else in the coarsest.
 
-    A draft is several layers where a build's rows are too short for a linear layer.
+    In the coarsest, a draft whose rows are too long for the build is several layers.
     """
-    layers: list[tuple[Layer, ...]] = []
+    layers: list[Layer] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
         for term, shift in zip(_terms(group), shifts, strict=True):
             term.shift = shift
-        layers = [_parts(draft, _layer(draft, _passes(draft, spec, steps, arch), arch), spec, steps, arch) for draft in group]
+        layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
         try:
-            check(Network(name="", steps=steps, input=spec, layers=tuple(chain.from_iterable(layers))), arch)
+            check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
         except ParameterError:
             continue
-        break
-    return layers
+        return [(layer,) for layer in layers]
+    return [_split(draft, layer, spec, steps, arch) for draft, layer in zip(group, layers, strict=True)]
 
 
-def _parts(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
-    if draft.value.shape[1:] != (1, 1) or any(term.padding for term in draft.value.terms):
-        return (layer,)
-    return split_rows(layer, arch, max([spec.plane_bits if term.source is None else steps for term in draft.value.terms],
-                                       default=steps))
+def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
+    terms = draft.value.terms
+    bits = max([spec.plane_bits if term.source is None else steps for term in terms], default=steps)
+    return split_layer(layer, arch, bits, flat=draft.value.shape[1:] == (1, 1) and not any(term.padding for term in terms))
 
 
 def _terms(group: list[Draft]) -> list[Term]:

@@ -8,7 +8,7 @@ from golden.calibrate import calibrated
 from golden.limits import check
 from golden.lower import lower, quantise_input
 from golden.network import Network, input_words
-from golden.split_rows import split_rows
+from golden.split_layer import split_layer
 from golden.synthetic import Figures, with_weights
 from models.datasets import seeded
 from models.published import published
@@ -33,15 +33,15 @@ def synthetic_network(facts: Shipped, arch: Arch, steps: int, width: float = 1.0
     with torch.random.fork_rng():
         torch.manual_seed(0)
         captured = trace(module.Model(width), torch.zeros(module.EXAMPLE_SHAPE))
-    endless = replace(arch, name="endless", max_chunks=1024, row_value_lines=4096, weight_bits=8, pool_channels=4096,
-                      buffer_bytes=1 << 40)
+    endless = replace(arch, max_chunks=1024, row_value_lines=4096, weight_bits=8, pool_channels=4096, buffer_bytes=1 << 40,
+                      acc_bits=32, stream_bits=32, membrane_bits=32)
     network = lower(captured, steps, endless, name=facts.name, input_kind=facts.input_kind, input_bits=facts.input_bits,
                     input_scale=facts.input_scale, leak_nearest=leak_nearest)
     figures = [Figures(layer.K, layer.N, layer.nonzeros, layer.silent) for layer in published(facts.name, width)]
     network = with_weights(network, figures)
     words = input_words(quantise_input(seeded(1)[0], network.input), network.input, steps)
     network = calibrated(network, {name: torch.from_numpy(word) for name, word in words.items()}, figures)
-    head = split_rows(network.layers[-1], arch, steps)
-    network = replace(network, layers=(*network.layers[:-1], *head))
+    layers = [part for layer in network.layers[:-1] for part in split_layer(layer, arch, steps, flat=False)]
+    network = replace(network, layers=(*layers, *split_layer(network.layers[-1], arch, steps, flat=True)))
     check(network, arch)
     return network

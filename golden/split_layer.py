@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from golden.arch import Arch, word_bits
+from golden.fiber import mask_bytes
+from golden.formats import tile_bytes
 from golden.network import Layer, Pass
 
 
@@ -15,7 +18,8 @@ def split_layer(layer: Layer, arch: Arch, operand_bits: int, *, flat: bool) -> t
     operand_bits : bits of an operand word
     flat : the output map is 1 x 1 and no pass pads, as behind a flattened map: a pass may be cut between map rows
     Each one takes some of the passes, or of the map rows of a pass, and stores its currents, which the next one adds: sums
-    are exact, so nothing changes. A layer that fits the build, or that no cut makes fit, is returned alone.
+    are exact, so nothing changes. A layer whose rows and columns fit the build, or that no cut makes fit, is
+    returned alone.
     """
     width = word_bits(operand_bits)
     groups: list[list[Pass]] = [[]]
@@ -30,9 +34,14 @@ def split_layer(layer: Layer, arch: Arch, operand_bits: int, *, flat: bool) -> t
 
 
 def _fits(passes: list[Pass], arch: Arch, width: int) -> bool:
+    """Return whether a lane holds a row of the passes, and half of the weight buffer any column."""
     sizes = [p.weight.shape[1:] for p in passes]
-    return (sum(kh * kw * -(-c // arch.chunk_bits) for c, kh, kw in sizes) <= arch.max_chunks
-            and sum(kh * kw * c for c, kh, kw in sizes) * width <= arch.row_value_bits)
+    if (sum(kh * kw * -(-c // arch.chunk_bits) for c, kh, kw in sizes) > arch.max_chunks
+            or sum(kh * kw * c for c, kh, kw in sizes) * width > arch.row_value_bits):
+        return False
+    values = sum((np.asarray(p.weight) != 0).sum((1, 2, 3)) for p in passes)
+    masks = sum(kh * kw * mask_bytes(c) for c, kh, kw in sizes)
+    return tile_bytes(1, masks, int(np.max(values)), arch.weight_bits) <= arch.weight_bytes
 
 
 def _pieces(p: Pass, arch: Arch, width: int) -> Iterator[Pass]:

@@ -460,8 +460,8 @@ REFUSED: list[tuple[nn.Module, Arch, str]] = [
      "not -1.0 from it")),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), LOAS, ("1: Conv2d: reads multi-bit currents of 0; "
      "legal: the input or spikes; try: a neuron between the two layers, or merge them")),
-    (wide_linear(17), TINY, ("layer3 (3): bits of one row's 1088 words, each stored 4 bits wide: needs 4352; "
-     "legal: at most 3072 on preset tiny; try: a larger preset or a smaller layer")),
+    (wide_linear(17), replace(TINY, row_value_lines=16), ("layer3 (3): bits of one row's 1088 words, each stored 4 bits "
+     "wide: needs 4352; legal: at most 512 on preset tiny; try: a larger preset or a smaller layer")),
     (nn.Sequential(nn.Conv2d(2, 33, 1), spikingjelly.IFNode(), nn.Conv2d(33, 2, 6)), TINY,
      ("layer2 (2): chunks of one row: needs 72; legal: at most 64 on preset tiny; "
      "try: a larger preset or a smaller layer")),

@@ -145,7 +145,7 @@ class _Builder:
         return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
 
     def _linear(self, node: Node, value: Linear | Words) -> Linear:
-        if isinstance(value, Linear) and value.flat and value.residual is None:
+        if isinstance(value, Linear) and value.flat and value.residual is None and value.shape[1:] == (1, 1):
             return self._product(node, value)
         words = self._words(node, value)
         weight = self._need(node, "weight")
@@ -162,9 +162,8 @@ class _Builder:
     def _product(self, node: Node, value: Linear) -> Linear:
         """Return two linear layers without a neuron between them as one: their product."""
         weight = self._need(node, "weight")
-        if weight.shape[1] != value.shape[0] or value.shape[1:] != (1, 1):
-            raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): needs a flat input of that size, not "
-                                 f"{'x'.join(map(str, value.shape))} of {value.origin}; legal: the outputs of a Linear")
+        if weight.shape[1] != value.shape[0]:
+            raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): reads {value.shape[0]} features")
         terms = [replace(term, weight=np.tensordot(weight, term.weight, 1), identity=False) for term in value.terms]
         return Linear(terms, weight @ value.bias + self._bias(node, len(weight)), (len(weight), 1, 1), flat=True,
                       origin=node.path)

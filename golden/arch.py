@@ -91,6 +91,7 @@ class Arch:
     pool_channels : most output channels of a layer that pools
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
+    requantise : layers without time too: a requantiser beside the neurons
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     dataflow : ``"lockstep"`` (one row per lane, all lanes at the same chunk) or ``"loom"``, which alone reads what follows
     rows : row slots of a lane, which share ``max_chunks`` and ``row_value_lines`` evenly
@@ -119,6 +120,7 @@ class Arch:
     outstanding: int = 32
     burst_beats: int = 64
     fifo_depth: int = 8
+    requantise: bool = True
     patience_log2: int = 20
     buffer_bytes: int = 262144
     dataflow: str = "lockstep"
@@ -247,7 +249,7 @@ class Arch:
 PRESETS: dict[str, Arch] = {
     "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, t_max=4, acc_bits=18, stream_bits=24, membrane_bits=26, max_chunks=64,
                  row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
-                 outstanding=16, buffer_bytes=8192, steps_per_cycle=1),
+                 outstanding=16, buffer_bytes=8192, steps_per_cycle=1, requantise=False),
     "loas": Arch(name="loas"),
     "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096, resume_tiles=1),
 }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from golden.arch import ParameterError
-from golden.float_run import Protocol, compare
+from golden.float_run import Protocol, compare, measured
 from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
@@ -54,7 +54,7 @@ def capture(model: nn.Module, example: Tensor, path: str | Path) -> Captured:
     """Write ``model`` as a captured network to ``path`` and return it.
 
     example : [N, C, H, W], or [T, N, C, H, W] for a model that takes all steps at once; the model is run on its first two
-        images and on random ones of their size
+        images and on random ones of their size; a ReLU's range is taken from all of it
     Raises `ParameterError` naming the module path, type and arguments of whatever is not supported, or the neuron layer
     whose spikes the captured network does not make.
     """
@@ -85,7 +85,7 @@ def trace(model: nn.Module, example: Tensor) -> Captured:
                 f"capture: torch.fx cannot trace {type(model).__name__}.forward ({reason}); legal: module calls, "
                 f"loops of fixed length and {SUPPORTED}; try: move data-dependent code out of forward") from error
         folder = _Folder(model, example.shape)
-        captured = folder.fold(graph)
+        captured = measured(folder.fold(graph), example)
         try:
             check(captured)
         except ValueError as error:
@@ -269,6 +269,8 @@ class _Folder:
             return self._emit("flatten", "flatten", [args[0]])
         if name in ("view", "reshape") and isinstance(args[0], _Value) and arguments[2:] == [-1]:
             return self._emit("flatten", "flatten", [args[0]])
+        if name in ("relu", "relu_") and isinstance(args[0], _Value) and not any(arguments[1:]):
+            return self._emit("relu", "relu", [args[0]])
         if name in ("contiguous", "detach") and isinstance(args[0], (_Value, _State)):
             return args[0]
         raise ParameterError(f"{node.name}: {name}({', '.join(map(_shown, arguments))}) is not supported; "

@@ -13,6 +13,8 @@ from golden.network import Pool
 from golden.store import Captured, Node
 from golden.window import extent
 
+ACTIVATION_BITS = 8
+
 
 @dataclass(eq=False)
 class Term:
@@ -56,6 +58,14 @@ class Words:
     flat: bool = False
 
 
+@dataclass(frozen=True)
+class Rectifier:
+    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``."""
+
+    step: float
+    bits: int
+
+
 @dataclass(eq=False)
 class Draft:
     """A layer before quantisation."""
@@ -65,6 +75,7 @@ class Draft:
     max_pool: Pool | None = None
     store: bool = False
     dynamics: Dynamics | None = None
+    rectifier: Rectifier | None = None
     or_pool: Pool | None = None
     readout: bool = False
     scale: FloatArray = field(default_factory=lambda: np.ones(1))
@@ -145,6 +156,8 @@ class _Builder:
         return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
 
     def _linear(self, node: Node, value: Linear | Words) -> Linear:
+        if isinstance(value, Linear) and value.flat and value.residual is None and value.shape[1:] == (1, 1):
+            return self._product(node, value)
         words = self._words(node, value)
         weight = self._need(node, "weight")
         channels, height, width = words.shape
@@ -156,6 +169,15 @@ class _Builder:
         weight = np.pad(weight, ((0, 0), (0, 0), (0, height - weight.shape[2]), (0, width - weight.shape[3])))
         terms = [Term(source, weight) for source in words.sources]
         return Linear(terms, self._bias(node, len(weight)), (len(weight), 1, 1), flat=True, origin=node.path)
+
+    def _product(self, node: Node, value: Linear) -> Linear:
+        """Return two linear layers without a neuron between them as one: their product."""
+        weight = self._need(node, "weight")
+        if weight.shape[1] != value.shape[0]:
+            raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): reads {value.shape[0]} features")
+        terms = [replace(term, weight=np.tensordot(weight, term.weight, 1), identity=False) for term in value.terms]
+        return Linear(terms, weight @ value.bias + self._bias(node, len(weight)), (len(weight), 1, 1), flat=True,
+                      origin=node.path)
 
     def _batchnorm(self, node: Node, value: Linear | Words) -> Linear:
         linear = self._currents(value)
@@ -197,6 +219,8 @@ class _Builder:
         shape = _pooled(_shape(value), pool, node)
         if isinstance(value, Words) and value.pool == 1 and len(value.sources) == 1 and value.sources[0] is not None:
             owner = value.sources[0]
+            if owner.rectifier is not None:
+                return self._rectified_maximum(node, owner, replace(value, shape=shape), pool)
             taken = owner.or_pool is not None or owner.value.residual is not None or owner.store
             if taken or self._shared(owner):
                 owner = self._relay(f"{node.name}_spikes", value)
@@ -209,31 +233,56 @@ class _Builder:
         result = self._store(node.name, pooled, max_pool=pool)
         return replace(result, shape=shape, origin=node.path)
 
+    def _rectified_maximum(self, node: Node, owner: Draft, value: Words, pool: Pool) -> Words:
+        """Pool the currents in front of a ReLU, which is the same because it is monotonic; pool words nowhere."""
+        after = self._draft(node.name, _stored(owner, owner.value), max_pool=pool, rectifier=owner.rectifier)
+        if not self._shared(owner):
+            owner.rectifier = None
+        return replace(value, sources=(after,))
+
     def _shared(self, owner: Draft) -> bool:
         """Whether something else than one chain of nodes reads the spikes of ``owner``."""
         return any(self.users[name] > 1 for name, value in self.values.items()
                    if isinstance(value, Words) and owner in value.sources)
 
+    def _adaptive_avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
+        _, height, width = _shape(value)
+        output = node.args["output"]
+        if height != width or height % output:
+            raise ParameterError(f"{node.path}: AdaptiveAvgPool2d({output}): the map must be square and a multiple of the "
+                                 f"output, not {height}x{width}; legal: windows of one size")
+        return self._average(node, value, height // output)
+
     def _avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
-        k = node.args["kernel"]
+        return self._average(node, value, node.args["kernel"])
+
+    def _average(self, node: Node, value: Linear | Words, k: int) -> Linear | Words:
+        """Return the average of k x k windows of ``value``."""
         if isinstance(value, Words):
             return replace(value, pool=value.pool * k)
         if value.residual is not None:
-            raise ParameterError(f"{node.path}: AvgPool2d: cannot fold into a residual stream or pooled currents; "
+            kind = {"avgpool": "AvgPool2d", "adaptive_avgpool": "AdaptiveAvgPool2d"}[node.op]
+            raise ParameterError(f"{node.path}: {kind}: cannot fold into a residual stream or pooled currents; "
                                  "legal: on spikes, or directly after a convolution")
         terms = [replace(term, weight=average_outputs(term.weight, term.stride, k), stride=term.stride * k, identity=False)
                  for term in value.terms]
         return replace(value, terms=terms, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k))
 
     def _neuron(self, node: Node, value: Linear | Words) -> Words:
-        linear = self._currents(value)
-        found = self._leak(node, dynamics(node))
+        return self._fire(node, self._currents(value), dynamics=self._leak(node, dynamics(node)))
+
+    def _relu(self, node: Node, value: Linear | Words) -> Words:
+        bits = min(ACTIVATION_BITS, self.arch.t_max)
+        return self._fire(node, self._currents(value), rectifier=Rectifier((node.args["peak"] or 1) / ((1 << bits) - 1), bits))
+
+    def _fire(self, node: Node, linear: Linear, **tail: Any) -> Words:
+        """Return the words of a layer whose tail ends in ``tail``: a new one, or one whose currents are just these."""
         owner = linear.residual
-        if not linear.terms and owner is not None and owner.dynamics is None and not linear.bias.any():
-            owner.dynamics = found
-            owner.name = self._free(node.name)
+        if (not linear.terms and owner is not None and owner.dynamics is None and owner.rectifier is None
+                and not linear.bias.any()):
+            vars(owner).update(tail, name=self._free(node.name))
         else:
-            owner = self._draft(node.name, linear, dynamics=found)
+            owner = self._draft(node.name, linear, **tail)
         return Words((owner,), linear.shape, flat=linear.flat)
 
     def _free(self, name: str) -> str:

@@ -6,7 +6,7 @@ neuron step is judged alone and rounding never spreads from one layer to the nex
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -27,11 +27,13 @@ class FloatTrace:
     logits : float32 [B, classes], summed over the steps
     spikes : bool [T, B, ...] per neuron node name
     margins : membrane before the reset minus threshold, as spikes; only of a run with given spikes
+    peaks : largest output per ReLU node name
     """
 
     logits: Tensor
     spikes: dict[str, Tensor]
     margins: dict[str, Tensor] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +78,13 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
     values: dict[str, Tensor] = {}
     spikes: dict[str, Tensor] = {}
     margins: dict[str, Tensor] = {}
+    peaks: dict[str, float] = {}
     for node in captured.nodes:
         operands = [values[name] for name in node.inputs]
         if node.op == "input":
             values[node.name] = frames
         elif node.op == "output":
-            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes, margins=margins)
+            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes, margins=margins, peaks=peaks)
         elif node.op == "neuron":
             sent = None if given is None else _sent(node, given[node.name], operands[0])
             fired, margin = _float_neuron(node, operands[0], sent)
@@ -90,12 +93,28 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
                 margins[node.name] = margin
         elif node.op == "add":
             values[node.name] = operands[0] + operands[-1]
+        elif node.op == "relu":
+            values[node.name] = operands[0].relu()
+            peaks[node.name] = float(values[node.name].max())
         elif node.op == "flatten":
             values[node.name] = operands[0].flatten(2)
         else:
             flat = _float_layer(captured, node, operands[0].flatten(0, 1))
             values[node.name] = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
     raise AssertionError("a captured network ends in its output")
+
+
+def measured(captured: Captured, example: Tensor) -> Captured:
+    """Return ``captured`` with the largest output of each ReLU on ``example``; T is 1 where none is known.
+
+    example : [N, C, H, W] or [T, N, C, H, W]
+    """
+    if all(node.op != "relu" for node in captured.nodes):
+        return captured
+    with torch.no_grad():
+        peaks = _run(captured, (example if example.dim() == 5 else example[None]).to("cpu", torch.float32)).peaks
+    nodes = [replace(node, args={"peak": peaks[node.name]}) if node.op == "relu" else node for node in captured.nodes]
+    return replace(captured, nodes=tuple(nodes), steps=captured.steps or 1)
 
 
 def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:
@@ -122,6 +141,8 @@ def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
         return F.batch_norm(x, tensors["mean"], tensors["var"], tensors.get("weight"), bias, eps=p["eps"])
     if node.op == "maxpool":
         return F.max_pool2d(x, p["kernel"], p["stride"], p["padding"])
+    if node.op == "adaptive_avgpool":
+        return F.adaptive_avg_pool2d(x, p["output"])
     return F.avg_pool2d(x, p["kernel"], p["stride"], p["padding"])
 
 

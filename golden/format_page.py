@@ -22,6 +22,7 @@ from golden.formats import (
     PLANE,
     PLANE_WORD,
     RECORD_BYTES,
+    SCALE,
     STATS,
     STATS_BYTES,
     TILE,
@@ -52,11 +53,13 @@ def markdown() -> str:
         "words), the columns' masks one behind the other, and their non-zero weights one behind the other. A column's mask "
         "goes along the row: pass, ky, kx, channel; each tap is filled up to a whole byte. Weights of 4 bits lie two in a "
         "byte, the first one in the low half.", "", *_table(TILE), "",
+        "A layer with `requantise` has in place of the threshold:", "", *_table(SCALE, words=False), "",
         "## Fibers", "",
         "A tensor of words has a region of masks and a region of value slots, both with one entry per pixel, `[y][x]`. Bit c "
         "of a mask says that channel c is not silent; masks take whole bytes. A slot holds the words that are not silent, "
         "packed from bit 0 in the order of their channels, each as wide as the stored word (1, 2, 4, 8 or 16 bits; bit t is "
-        "timestep t). A slot has room for all channels; only the bytes that are used are read and written.", "",
+        "timestep t, or bit b of a requantised word). A slot has room for all channels; only the bytes that are used are read "
+        "and written.", "",
         *_example(), "",
         "## Currents", "",
         f"Stored currents are signed words of {CURRENT_BYTES} bytes, `[y][x][channel][t]`; a read-out, their sum over t, is "

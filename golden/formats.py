@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 PROGRAM_MAGIC = 0x504B5053  # "SPKP"
-FORMAT_MAJOR, FORMAT_MINOR = 1, 0
+FORMAT_MAJOR, FORMAT_MINOR = 1, 1
 HEADER_BYTES = 64
 RECORD_BYTES = 128
 ALIGN = 64
@@ -69,7 +69,7 @@ HEADER = (
     Field("features", 8, 0, 32, "features needed, one bit each"),
 )
 
-FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3}
+FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3, "requantise": 4}
 
 LAYER = (
     Field("passes", 0, 0, 8, "passes; 0: the sums are 0"),
@@ -88,6 +88,9 @@ LAYER = (
     Field("leak_shift", 1, 10, 2, "k"),
     Field("operand_log2", 1, 12, 3, "log2 of the stored width of an operand word, all passes"),
     Field("resume", 1, 15, 1, "continue the output fibers of the layer before"),
+    Field("requantise", 1, 16, 1, "with `neuron`: a requantiser in place of the neuron"),
+    Field("signed_words", 1, 17, 1, "requantise to signed words instead of clipping at 0"),
+    Field("word_bits", 1, 18, 5, "bits of a requantised word"),
     Field("height", 2, 0, 16, "map before OR-pool"),
     Field("width", 2, 16, 16, "map before OR-pool"),
     Field("out_height", 3, 0, 16, "map after OR-pool"),
@@ -147,11 +150,17 @@ PLANE = (
     Field("negate", 0, 21, 1, "subtract"),
 )
 
+TILE_HEADER_BYTES = 64
 TILE = (
     Field("bytes", 0, 0, 32, "whole tile, header included, a multiple of 64"),
     Field("columns", 1, 0, 16, "columns of the tile"),
     Field("masks", 2, 0, 32, "byte offset of the masks in the tile"),
     Field("values", 3, 0, 32, "byte offset of the values in the tile"),
+)
+
+SCALE = (
+    Field("multiplier", 0, 0, 16, "factor of the current, below 2^shift"),
+    Field("shift", 0, 16, 5, "right shift of the product, rounded half up, 1 to 31"),
 )
 
 STATS = ("cycles", "matches", "corrections", "chunks", "stall_fifo", "stall_weights", "stall_rows", "stall_tail",
@@ -190,3 +199,8 @@ def seal(body: bytes, header: dict[str, int]) -> bytes:
 def align(offset: int, to: int = ALIGN) -> int:
     """Return the next multiple of ``to``."""
     return -(-offset // to) * to
+
+
+def tile_bytes(columns: int, masks: int, values: int, weight_bits: int) -> int:
+    """Return the size of a weight tile of ``columns`` columns with ``masks`` bytes of masks and ``values`` weights."""
+    return TILE_HEADER_BYTES + align(8 * columns) + align(masks) + align(-(-values * weight_bits // 8))

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
-from golden.formats import LAYER, PASS, PLANE
-from golden.network import Layer, Network, Neuron, Pass, map_arrays
+from golden.formats import LAYER, PASS, PLANE, SCALE
+from golden.network import Layer, Network, Neuron, Pass, Requantise, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -46,6 +46,8 @@ def check(network: Network, arch: Arch) -> None:
                          bits=arch.membrane_bits, arch=arch)
             floor, ceiling = membrane_bounds(layer.neuron, low, high)
             _check_width(layer, "membranes", floor, ceiling, bits=arch.membrane_bits, arch=arch)
+        if layer.requantise is not None:
+            _check_requantise(layer, layer.requantise, arch)
         if layer.or_pool is not None and len(layer.bias) > arch.pool_channels:
             _refuse(layer, "pooled channels", len(layer.bias), f"at most {arch.pool_channels}", arch)
 
@@ -115,9 +117,26 @@ def _check_neuron(layer: Layer, p: Neuron, arch: Arch) -> None:
                                  f"leak {arch.leak}, not {getattr(p, name)!r}; try: --leak nearest")
 
 
+def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
+    """Refuse a requantiser that the build does not have."""
+    if not arch.requantise:
+        raise ParameterError(f"{_where(layer)}: requantiser: preset {arch.name} has none; legal: layers with neurons; "
+                             "try: --preset loas, or requantise = true in a preset file")
+    if layer.neuron is not None or layer.min_spikes != 1:
+        raise ParameterError(f"{_where(layer)}: requantiser: stands in place of the neuron and its mask, not beside them")
+    if not 1 <= p.bits <= arch.t_max:
+        _refuse(layer, "bits of a requantised word", p.bits, f"1 to {arch.t_max}", arch)
+    top = {field.name: (1 << field.width) - 1 for field in SCALE}
+    if not (((p.shift >= 1) & (p.shift <= top["shift"])).all() and (p.multiplier >= 0).all()
+            and (p.multiplier < np.minimum(top["multiplier"] + 1, 1 << p.shift)).all()):
+        raise ParameterError(f"{_where(layer)}: requantiser: multipliers {int(p.multiplier.min())}..{int(p.multiplier.max())} "
+                             f"with shifts {int(p.shift.min())}..{int(p.shift.max())} do not fit; legal: shifts "
+                             f"1..{top['shift']}, multipliers 0..{top['multiplier']} below 2^shift")
+
+
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
     chunks = words = 0
-    widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else network.steps)
+    widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else len(p.planes))
               for p in layer.passes}
     if len(widths) > 1:
         raise ParameterError(f"{_where(layer)}: passes: must read words of one width, not {sorted(widths)} bits; "

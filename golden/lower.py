@@ -33,7 +33,10 @@ def lower(captured: Captured, steps: int, arch: Arch, *, name: str, input_kind: 
                              f"try: --T {arch.t_max}")
     spec = _input_spec(captured, steps, arch, kind=input_kind, bits=input_bits, scale=input_scale,
                        calibration=calibration)
-    network = quantise(name, draft_layers(captured, arch, leak_nearest=leak_nearest), spec, steps, arch)
+    drafts = draft_layers(captured, arch, leak_nearest=leak_nearest)
+    if steps > 1 and any(draft.rectifier is not None for draft in drafts):
+        raise ParameterError(f"T: must be 1 for a network with ReLU, which has no time, not {steps}; try: --T 1")
+    network = quantise(name, drafts, spec, steps, arch)
     check(network, arch)
     return network
 

@@ -28,6 +28,7 @@ class Pass:
     source : name of the operand tensor, ``input.<j>`` or a layer that writes words
     weight : int8 [N, C, kh, kw]; zero means pruned
     planes : one entry per bit of the operand word, bit 0 first
+    rows : (first, stop) of the map rows that it reads, as if the operand had no others; None reads all
     """
 
     source: str
@@ -35,6 +36,7 @@ class Pass:
     stride: int = 1
     padding: int = 0
     planes: tuple[Plane, ...]
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,27 @@ class Neuron:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Requantise:
+    """What a layer without time does instead of a neuron step: the current of step 0 becomes a word of ``bits`` bits.
+
+    multiplier : int64 [N], 0..2^16 - 1 and below ``2^shift``
+    shift : int64 [N], 1..31
+    bits : of the word that is stored
+    signed : clip to the two's complement of ``bits`` bits instead of ``0..2^bits - 1`` (a rectifier)
+    """
+
+    multiplier: Array
+    shift: Array
+    bits: int
+    signed: bool = False
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """Lowest and highest value of a word."""
+        return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """Max-pool window in pixels."""
 
@@ -74,6 +97,7 @@ class Layer:
     max_pool : signed max-pool of currents, or None
     store_currents : write the currents ``[y][x][c][t]``
     neuron : None for a read-out
+    requantise : in place of a neuron, or None
     min_spikes : words with fewer spikes become silent (1 keeps all words)
     or_pool : max-pool of spikes, or None
     readout : write the currents summed over t, ``[y][x][c]``
@@ -87,10 +111,20 @@ class Layer:
     max_pool: Pool | None = None
     store_currents: bool = False
     neuron: Neuron | None = None
+    requantise: Requantise | None = None
     min_spikes: int = 1
     or_pool: Pool | None = None
     readout: bool = False
     origin: str = ""
+
+    @property
+    def stores_words(self) -> bool:
+        """Whether other layers can read words of this one: it has neurons or a requantiser."""
+        return self.neuron is not None or self.requantise is not None
+
+    def word_width(self, steps: int) -> int:
+        """Return the bits of a stored word: one per timestep, or the requantiser's."""
+        return steps if self.requantise is None else self.requantise.bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,21 +167,33 @@ class Network:
 
 
 def map_arrays(network: Network, function: Callable[[Array], Array]) -> Network:
-    """Return ``network`` with every weight, bias and threshold replaced by ``function`` of it.
+    """Return ``network`` with every weight, bias, threshold, multiplier and shift replaced by ``function`` of it.
 
     ``map_arrays(network, torch.asarray)`` makes all of them tensors, ``map_arrays(network, numpy.asarray)`` arrays.
     """
     layers = [replace(
         layer, bias=function(layer.bias),
         passes=tuple(replace(p, weight=function(p.weight)) for p in layer.passes),
-        neuron=layer.neuron and replace(layer.neuron, threshold=function(layer.neuron.threshold)))
+        neuron=layer.neuron and replace(layer.neuron, threshold=function(layer.neuron.threshold)),
+        requantise=layer.requantise and replace(
+            layer.requantise, multiplier=function(layer.requantise.multiplier), shift=function(layer.requantise.shift)))
         for layer in network.layers]
     return replace(network, layers=tuple(layers))
+
+
+def operand(words: Array, p: Pass) -> Array:
+    """Return the part of a pass's operand [..., H, W] that it reads."""
+    return words if p.rows is None else words[..., p.rows[0] : p.rows[1], :]
 
 
 def spike_planes(steps: int) -> tuple[Plane, ...]:
     """Return the planes of a spike word: bit b goes to step b."""
     return tuple(Plane(steps=(t,)) for t in range(steps))
+
+
+def number_planes(bits: int, signed: bool = False, steps: tuple[int, ...] = (0,)) -> tuple[Plane, ...]:
+    """Return the planes of a number of ``bits`` bits that is added to ``steps``: bit b weighs 2^b, the sign's less than 0."""
+    return tuple(Plane(steps=steps, shift=b, negate=signed and b == bits - 1) for b in range(bits))
 
 
 def input_words(x: Array, spec: Input, steps: int) -> dict[str, Array]:
@@ -176,7 +222,6 @@ def input_planes(spec: Input, steps: int) -> list[tuple[str, tuple[Plane, ...]]]
     out = []
     for s, target in enumerate(targets):
         for g in range(groups):
-            bits = range(g * spec.plane_bits, min((g + 1) * spec.plane_bits, spec.bits))
-            planes = tuple(Plane(steps=target, shift=b, negate=spec.bits > 1 and b == spec.bits - 1) for b in bits)
+            planes = number_planes(spec.bits, spec.bits > 1, target)[g * spec.plane_bits : (g + 1) * spec.plane_bits]
             out.append((f"input.{s * groups + g}", planes))
     return out

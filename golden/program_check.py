@@ -27,7 +27,7 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
             (header["membrane_bits"], arch.membrane_bits)]
     if not all(cut) or any(much > limit for much, limit in need):
         return 4
-    there = {"leak_1m2k"} if arch.leak == "1-2^-k" else set()
+    there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 
@@ -38,6 +38,8 @@ def layer_code(layer: Fields, arch: Arch) -> int:
         "columns": (1, arch.pool_channels if layer["or_pool"] else 65535), "column_tiles": (1, 65535),
         "row_tiles": (1, arch.resume_tiles if layer["resume"] else (1 << 32) - 1),
         "leak_shift": (0, arch.lif.k_max), "reset": (0, 2)}
+    if layer["requantise"]:
+        ranges |= {"word_bits": (1, arch.t_max), "requantise": (0, int(arch.requantise))}
     ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
     ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
     legal = all(low <= layer[name] <= high for name, (low, high) in ranges.items())

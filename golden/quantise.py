@@ -10,13 +10,14 @@ its currents a convolution has its own step. (Both grow by less than ``1 / thres
 neuron is an integer too.) Where all writers keep the rule in one unit without shifts, they have none; otherwise the
 shifts follow the medians over the channels, and a channel in which a writer's weights then exceed the build's weight bits
 makes them several passes, one per digit, which is exact. Only a build whose rows do not hold these passes, or whose
-widths do not hold such currents, gets a coarser unit.
+widths do not hold such currents, gets a coarser unit; where rows are too long in all of them, layers are split.
 
 Identity kernels (spikes that are added) have no shift and as many digits as they need. A threshold is at least 1, because
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
 less than one unit instead of half a unit.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -28,9 +29,11 @@ from golden.draft import Draft, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
-from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
+from golden.network import Input, Layer, Network, Neuron, Pass, Plane, Requantise, input_planes, number_planes, spike_planes
+from golden.split_layer import split_layer
 
 COARSEST = 4
+MULTIPLIER_BITS, MOST_SHIFT = 16, 31
 
 
 def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch) -> Network:
@@ -46,20 +49,22 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
-    layers: dict[str, Layer] = {}
+    layers: dict[str, tuple[Layer, ...]] = {}
     for group in groups.values():
-        layers |= {layer.name: layer for layer in _layers(group, spec, steps, arch)}
+        layers |= {parts[-1].name: parts for parts in _layers(group, spec, steps, arch)}
     kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
     total = sum(kernel.size for kernel in kernels)
     info = {draft.name: {"scale_min": float(draft.scale.min()), "scale_max": float(draft.scale.max())}
             for draft in drafts}
-    return Network(name=name, steps=steps, input=spec, layers=tuple(layers[draft.name] for draft in drafts),
+    return Network(name=name, steps=steps, input=spec, layers=tuple(part for draft in drafts for part in layers[draft.name]),
                    weight_sparsity=sum(int((kernel == 0).sum()) for kernel in kernels) / total if total else 0.0,
                    float_info=info)
 
 
 def _effective(term: Term, spec: Input) -> FloatArray:
-    return term.weight * spec.scale if term.source is None else term.weight
+    if term.source is None:
+        return term.weight * spec.scale
+    return term.weight if term.source.rectifier is None else term.weight * term.source.rectifier.step
 
 
 def _native(found: Dynamics, arch: Arch) -> bool:
@@ -72,20 +77,39 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Layer]:
-    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest."""
+def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
+    """Return the layers of each draft of a residual stream, in the finest unit that the build holds, else in the coarsest.
+
+    In the coarsest, a draft whose rows are too long for the build is several layers.
+    """
     layers: list[Layer] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
+        finer = _finer(group)
+        for draft in group:
+            draft.scale = draft.scale / 2.0 ** finer
         for term, shift in zip(_terms(group), shifts, strict=True):
-            term.shift = shift
+            term.shift = shift + finer
         layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
         try:
             check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
         except ParameterError:
             continue
-        break
-    return layers
+        return [(layer,) for layer in layers]
+    return [_split(draft, layer, spec, steps, arch) for draft, layer in zip(group, layers, strict=True)]
+
+
+def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
+    terms = draft.value.terms
+    bits = max([spec.plane_bits if term.source is None else len(_word_planes(term.source, steps)) for term in terms],
+               default=steps)
+    return split_layer(layer, arch, bits, flat=draft.value.shape[1:] == (1, 1) and not any(term.padding for term in terms))
+
+
+def _finer(group: list[Draft]) -> int:
+    """Return the bits by which the unit must be finer for every requantiser's factor to be below 1."""
+    ratios = [float(draft.scale.max()) / draft.rectifier.step for draft in group if draft.rectifier is not None]
+    return max(math.frexp(max(ratios, default=0.0))[1], 0)
 
 
 def _terms(group: list[Draft]) -> list[Term]:
@@ -161,12 +185,26 @@ def _passes(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Pass, ..
     """Return the passes of a layer: for each term one per input tensor and digit of the weights."""
     out = []
     for term in draft.value.terms:
-        sources = input_planes(spec, steps) if term.source is None else [(term.source.name, spike_planes(steps))]
+        sources = input_planes(spec, steps) if term.source is None else [(term.source.name, _word_planes(term.source, steps))]
         out += [
             Pass(source=source, weight=digit, stride=term.stride, padding=term.padding,
                  planes=tuple(replace(plane, shift=plane.shift + term.shift + shift) for plane in planes))
             for source, planes in sources for shift, digit in _digits(_integers(term, draft, spec), arch.weight_bits)]
     return tuple(out)
+
+
+def _word_planes(source: Draft, steps: int) -> tuple[Plane, ...]:
+    return spike_planes(steps) if source.rectifier is None else number_planes(source.rectifier.bits)
+
+
+def _requantise(draft: Draft) -> Requantise | None:
+    """Return the requantiser of a rectifier: the factor from the layer's units to its steps, in 16 bits."""
+    if draft.rectifier is None:
+        return None
+    ratio = draft.scale / draft.rectifier.step
+    shift = np.minimum(MULTIPLIER_BITS - np.frexp(ratio)[1], MOST_SHIFT).astype(np.int64)
+    multiplier = np.minimum(_round(ratio * 2.0 ** shift), (1 << MULTIPLIER_BITS) - 1)
+    return Requantise(multiplier=multiplier, shift=shift, bits=draft.rectifier.bits)
 
 
 def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
@@ -178,5 +216,5 @@ def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
                       reset=found.reset, leak=arch.leak)
     return Layer(name=draft.name, passes=passes,
                  bias=_round(value.bias / draft.scale), residual=value.residual.name if value.residual else None,
-                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, or_pool=draft.or_pool,
-                 readout=draft.readout, origin=value.origin)
+                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, requantise=_requantise(draft),
+                 or_pool=draft.or_pool, readout=draft.readout, origin=value.origin)

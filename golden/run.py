@@ -8,9 +8,10 @@ from functools import reduce
 
 from array_api_compat import array_namespace
 
-from golden.network import Array, Layer, Network, Pass, Pool, map_arrays
+from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
 from golden.or_pool import or_pool
+from golden.requantise import requantise
 from golden.window import windows
 
 PAD_CURRENT = -(1 << 62)
@@ -22,8 +23,8 @@ class LayerTrace:
 
     sums : int64 [T, N, H, W] after the passes, before the bias
     currents : int64 [T, N, H', W'] after bias, residual and signed max-pool
-    words : int64 [N, H', W'] that leave the neuron stage, before mask and OR-pool; None without neurons
-    output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None without neurons
+    words : int64 [N, H', W'] that leave the neuron stage, before mask and OR-pool; None without neurons or requantiser
+    output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None where ``words`` is
     readout : int64 [N, H', W'] currents summed over t; None if the layer has no read-out
     matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero
     """
@@ -87,6 +88,8 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
         output = mask(spikes, layer.min_spikes, steps)
         if layer.or_pool is not None:
             output = or_pool(output, layer.or_pool)
+    elif layer.requantise is not None:
+        spikes = output = requantise(currents[0, ...], layer.requantise)
     return LayerTrace(sums=sums, currents=currents, words=spikes, output=output,
                       readout=array_namespace(currents).sum(currents, axis=0) if layer.readout else None, matches=matches)
 
@@ -100,7 +103,7 @@ def convolve(words: Array, p: Pass, steps: int) -> tuple[Array, int]:
     xp = array_namespace(words, p.weight)
     columns, channels, height, width = p.weight.shape
     weight = xp.reshape(p.weight, (columns, channels * height * width)).T
-    members = windows(xp.astype(words, xp.int32), (height, width), stride=p.stride, padding=p.padding)
+    members = windows(xp.astype(operand(words, p), xp.int32), (height, width), stride=p.stride, padding=p.padding)
     rows = xp.permute_dims(xp.stack(members, axis=1), (2, 3, 0, 1))
     out = rows.shape[:2]
     rows = xp.reshape(rows, (-1, weight.shape[0]))

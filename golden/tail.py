@@ -10,6 +10,7 @@ from golden.formats import CURRENT_BYTES
 from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
+from golden.requantise import requantise
 from golden.run import mask, max_pool, pack
 
 
@@ -18,8 +19,8 @@ class Tail:
     """What the tail makes of one layer.
 
     currents : int64 [T, N, H, W] after bias, residual and signed max-pool
-    words : int64 [N, H, W] that leave the neurons, None without neurons
-    output : int64 [N, H', W'] after mask and OR-pool, None without neurons
+    words : int64 [N, H, W] that leave the neurons or requantiser, None without them
+    output : int64 [N, H', W'] after mask and OR-pool, None where ``words`` is
     """
 
     currents: Array
@@ -28,7 +29,7 @@ class Tail:
 
 
 def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
-    """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron, mask, OR-pool.
+    """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron or requantiser, mask, OR-pool.
 
     sums : int64 [T, N, H, W]; residual : the same shape, or None
     """
@@ -37,6 +38,9 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
         currents = currents + residual
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
+    if layer.requantise is not None:
+        words = requantise(currents[0, ...], layer.requantise)
+        return Tail(currents=currents, words=words, output=words)
     if layer.neuron is None:
         return Tail(currents=currents, words=None, output=None)
     words = pack(neuron(currents, layer.neuron))

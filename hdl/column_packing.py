@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch
 from golden.formats import align
-from hdl.weight_tiles import pack_weights
+from hdl.weight_tiles import column_parameters, pack_weights
 
 
 def column_stream(layer: Any, arch: Arch) -> bytes:
@@ -17,16 +17,15 @@ def column_stream(layer: Any, arch: Arch) -> bytes:
     pass has at least one chunk, so the last chunk of a pass is there even when it is empty, unless the layer has one pass
     and the column another chunk. The stream ends at a multiple of 64 bytes.
     """
-    columns, single = len(layer.bias), len(layer.passes) == 1
-    thresholds = np.asarray(layer.neuron.threshold) if layer.neuron else np.zeros(columns, np.int64)
+    single = len(layer.passes) == 1
+    heads = np.stack([np.asarray(layer.bias).astype("<i4"), column_parameters(layer)], axis=1)
     cut = [_chunks(np.asarray(sweep.weight), arch.chunk_bits) for sweep in layer.passes]
     parts = []
-    for column in range(columns):
+    for column in range(len(heads)):
         chunks = [(chunk, number == len(sweep[column]) - 1) for sweep in cut for number, chunk in enumerate(sweep[column])]
         full = [bool(chunk.any()) for chunk, _ in chunks]
         there = np.array([some or (end and not (single and any(full))) for some, (_, end) in zip(full, chunks, strict=True)], bool)
-        head = np.array([layer.bias[column], thresholds[column]]).astype("<i4").tobytes()
-        parts += [head, np.packbits(there, bitorder="little").tobytes()]
+        parts += [heads[column].tobytes(), np.packbits(there, bitorder="little").tobytes()]
         for (chunk, _), kept in zip(chunks, there, strict=True):
             if kept:
                 parts += [np.packbits(chunk != 0, bitorder="little").tobytes(), pack_weights(chunk[chunk != 0], arch.weight_bits)]

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from golden.formats import LAYER, MAX_PASSES, PASS, Field
+from golden.formats import LAYER, MAX_PASSES, PASS, SCALE, Field
 
 
 def layout(table: tuple[Field, ...]) -> data.StructLayout:
@@ -14,6 +14,7 @@ def layout(table: tuple[Field, ...]) -> data.StructLayout:
 
 LAYER_LAYOUT = layout(LAYER)
 PASS_LAYOUT = layout(PASS)
+SCALE_LAYOUT = layout(SCALE)
 
 
 def descriptor_bus() -> wiring.Signature:

@@ -113,10 +113,10 @@ class _Builder:
         shapes: dict[str, Shape] = {name: Shape(spec.channels, spec.height, spec.width, input_log2) for name in names}
         plans: list[LayerPlan] = []
         for layer in network.layers:
-            sources = [shapes[sweep.source] for sweep in layer.passes]
+            sources = [shapes[sweep.source].view(sweep.rows) for sweep in layer.passes]
             plan = plan_layer(layer, arch, network.steps, sources, plans, self.order)
             plans.append(plan)
-            shapes[layer.name] = Shape(plan.columns, plan.out_height, plan.out_width, self.spike_log2)
+            shapes[layer.name] = self._shape(layer, plan)
 
         records = sum(len(plan.parts) for plan in plans)
         passes = sum(len(layer.passes) * len(plan.parts) for layer, plan in zip(network.layers, plans, strict=True))
@@ -140,10 +140,11 @@ class _Builder:
         body = b"".join(self._descriptors(layer, plan, input_tensors)
                         for layer, plan in zip(network.layers, plans, strict=True))
 
-        features = sum(1 << FEATURES["leak_1m2k"] for layer in network.layers[:1]
-                       if any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers))
+        used = {"leak_1m2k": any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers),
+                "requantise": any(n.requantise for n in network.layers)}
+        features = sum(needed << FEATURES[feature] for feature, needed in used.items())
         most = {name: max(plan.needs[name] for plan in plans) for name in plans[0].needs}
-        program = seal(body, {"layers": records, "chunk_bits": arch.chunk_bits, "t_max": network.steps,
+        program = seal(body, {"layers": records, "chunk_bits": arch.chunk_bits, "t_max": self._widest(),
                               "weight_bits": arch.weight_bits, "lanes": arch.lanes, "acc_bits": arch.acc_bits,
                               "stream_bits": arch.stream_bits, "membrane_bits": arch.membrane_bits,
                               "features": features, **most})
@@ -156,10 +157,16 @@ class _Builder:
         return Image(bytes(data), program_bytes, inputs, outputs - inputs, outputs, stats, records, space.at,
                      input_tensors, spikes, self.currents, plans)
 
+    def _widest(self) -> int:
+        stored: int = max(layer.word_width(self.network.steps) for layer in self.network.layers)
+        return max([stored, *(len(sweep.planes) for layer in self.network.layers for sweep in layer.passes)])
+
+    def _shape(self, layer: Any, plan: LayerPlan) -> Shape:
+        return Shape(plan.columns, plan.out_height, plan.out_width, word_log2(layer.word_width(self.network.steps)))
+
     def _place(self, layer: Any, plan: LayerPlan, space: Space) -> None:
-        if layer.neuron:
-            self.tensors[layer.name] = space.tensor(
-                Shape(plan.columns, plan.out_height, plan.out_width, self.spike_log2))
+        if layer.stores_words:
+            self.tensors[layer.name] = space.tensor(self._shape(layer, plan))
         if layer.store_currents or layer.readout:
             depth = self.network.steps if layer.store_currents else 1
             size = plan.out_height * plan.out_width * plan.columns * depth * CURRENT_BYTES
@@ -168,10 +175,10 @@ class _Builder:
     def _descriptors(self, layer: Any, plan: LayerPlan, inputs: dict[str, Tensor]) -> bytes:
         steps, pool = self.network.steps, layer.max_pool or layer.or_pool
         fields = {
-            "passes": len(layer.passes), "steps": steps, "min_spikes": layer.min_spikes, "word_log2": self.spike_log2,
-            "operand_log2": plan.operand_log2, "height": plan.height, "width": plan.width,
-            "out_height": plan.out_height, "out_width": plan.out_width, "chunks": plan.chunks,
-            "pool_kernel": pool.kernel if pool else 1, "pool_stride": pool.stride if pool else 1,
+            "passes": len(layer.passes), "steps": steps, "min_spikes": layer.min_spikes,
+            "word_log2": word_log2(layer.word_width(steps)), "operand_log2": plan.operand_log2,
+            "height": plan.height, "width": plan.width, "out_height": plan.out_height, "out_width": plan.out_width,
+            "chunks": plan.chunks, "pool_kernel": pool.kernel if pool else 1, "pool_stride": pool.stride if pool else 1,
             "pool_padding": pool.padding if pool else 0, "row_tiles": plan.row_tiles,
             "store_currents": int(layer.store_currents), "readout": int(layer.readout),
             "max_pool": int(layer.max_pool is not None), "or_pool": int(layer.or_pool is not None),
@@ -180,6 +187,9 @@ class _Builder:
             neuron = layer.neuron
             fields |= {"neuron": 1, "decay_input": int(neuron.decay_input), "strict": int(neuron.compare == ">"),
                        "reset": RESETS[neuron.reset], "leak_shift": neuron.leak_shift}
+        if layer.requantise:
+            fields |= {"neuron": 1, "requantise": 1, "signed_words": int(layer.requantise.signed),
+                       "word_bits": layer.requantise.bits}
         if layer.residual:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,
@@ -189,15 +199,16 @@ class _Builder:
             fields |= {name: getattr(plan.tiling, name)
                        for name in ("tile_pixels", "groups", "span_log2", "teams_log2", "deal", "merge")}
             places = [dict(zip(("chunk_base", "line_base", "tap_lines"), place, strict=True)) for place in plan.tiling.passes]
-        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source], self.arch, sweep.source in inputs, place)
-                          for sweep, place in zip(layer.passes, places, strict=True))
+        sweeps = b"".join(
+            _pass_record(sweep, self.tensors[sweep.source].view(sweep.rows), self.arch, sweep.source in inputs, place)
+            for sweep, place in zip(layer.passes, places, strict=True))
         body, weights = b"", plan.weights[0]
         for part in plan.parts:
             own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}
             weights += sum(map(len, part.tiles))
             if plan.tiling:
                 own["stream_bytes"] = plan.weight_bytes
-            if layer.neuron:
+            if layer.stores_words:
                 out = self.tensors[layer.name]
                 own |= {"resume": int(part.start > 0), "out_masks": out.masks + part.start // 8,
                         "out_mask_stride": out.mask_stride, "out_values": out.values, "out_slot_stride": out.slot_stride}

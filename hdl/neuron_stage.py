@@ -1,28 +1,30 @@
-"""Neuron stage: the neurons of all lanes, the spike-count mask and the OR-pool."""
+"""Neuron stage: the neurons of all lanes or their requantiser, the spike-count mask and the OR-pool."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from hdl.block import Block
-from hdl.descriptor import LAYER_LAYOUT
+from hdl.descriptor import LAYER_LAYOUT, SCALE_LAYOUT
 from hdl.or_pool import OrPool
 from hdl.parallel_lif import ParallelLif
+from hdl.requantise import Requantise
 from hdl.word_route import WordRoute
 
 
 class NeuronStage(Block):
-    """One parallel LIF and one OR-pool per lane, all in step.
+    """One parallel LIF and one OR-pool per lane, all in step, and one requantiser for all lanes where the build has it.
 
-    Twins `golden.parallel_lif.parallel_lif`, `golden.run.mask` and `golden.or_pool.or_pool`. Latency and throughput
-    of the parallel LIF, two cycles more with an OR-pool. Words wait while ``hold`` is high.
+    Twins `golden.parallel_lif.parallel_lif`, `golden.requantise.requantise`, `golden.run.mask` and
+    `golden.or_pool.or_pool`. Latency and throughput of the parallel LIF or the requantiser, two cycles more with an
+    OR-pool, which follows neurons only. Words wait while ``hold`` is high.
 
     Members
     -------
     layer : In, layer fields
     fire : In(1), start a neuron of every lane; ready : Out(1)
-    sums, threshold : In, currents of every lane, threshold of the column
+    sums, threshold : In, currents of every lane, threshold of the column, or its factor (`golden.formats.SCALE`)
     in_map : In, lanes whose pixel lies in the map; the others give silent words
     first_member, last_member : In(1), place in the OR-pool's window
     word_valid, words, column : Out, what leaves the neurons in this cycle
@@ -48,21 +50,26 @@ class NeuronStage(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         lifs = [ParallelLif(p.lif) for _ in range(p.lanes)]
-        in_flight, retired, column_done = Signal(4), Signal(), Signal()
+        in_flight, retired, column_done, ready, valid = Signal(4), *(
+            Signal(name=n) for n in ("retired", "column_done", "neurons_ready", "neurons_valid"))
         masked = [Signal(p.t_max, name=f"masked_{lane}") for lane in range(p.lanes)]
-        m.d.comb += [self.ready.eq(lifs[0].i.ready), self.idle.eq(in_flight == 0)]
+        words, fire = Signal(data.ArrayLayout(p.t_max, p.lanes)), self.fire & ~layer.requantise if p.requantise else self.fire
+        m.d.comb += [ready.eq(lifs[0].i.ready), valid.eq(lifs[0].o.valid), words.eq(Cat(lif.o.p.word for lif in lifs)),
+                     self.ready.eq(ready), self.idle.eq(in_flight == 0)]
+        if p.requantise:
+            self._requantise(m, ready, valid, words)
         m.d.sync += in_flight.eq(in_flight + (self.fire & self.ready) - retired)
         with m.If(column_done):
             m.d.sync += self.column.eq(Mux(self.column == layer.columns - 1, 0, self.column + 1))
-        (self._route if p.loom else self._pool)(m, lifs[0].o.valid, masked, retired, column_done)
+        (self._route if p.loom else self._pool)(m, valid, masked, retired, column_done)
         for lane, lif in enumerate(lifs):
             m.submodules[f"lif_{lane}"] = lif
             word, kept = self.words[lane], masked[lane]
             m.d.comb += [
-                lif.i.valid.eq(self.fire), lif.i.p.x.eq(self.sums[lane]), lif.i.p.threshold.eq(self.threshold),
+                lif.i.valid.eq(fire), lif.i.p.x.eq(self.sums[lane]), lif.i.p.threshold.eq(self.threshold),
                 lif.i.p.leak_shift.eq(layer.leak_shift), lif.i.p.decay_input.eq(layer.decay_input),
                 lif.i.p.strict.eq(layer.strict), lif.i.p.reset.eq(layer.reset), lif.i.p.steps.eq(layer.steps),
-                lif.o.ready.eq(self.word_valid), word.eq(lif.o.p.word),
+                lif.o.ready.eq(self.word_valid), word.eq(words[lane]),
                 kept.eq(Mux(self.in_map[lane] & (sum(word[t] for t in range(p.t_max)) >= layer.min_spikes), word, 0)),
             ]
         return m
@@ -101,3 +108,16 @@ class NeuronStage(Block):
         m.d.comb += [route.words[lane].eq(kept) for lane, kept in enumerate(masked)]
         with m.If(self.word_valid):
             m.d.sync += self.group.eq(Mux(last, 0, self.group + 1))
+
+    def _requantise(self, m: Module, ready: Signal, valid: Signal, words: data.View) -> None:
+        """Let the requantiser stand in for the neurons of a layer that says so; it takes step 0."""
+        m.submodules.requantise = unit = Requantise(self.params)
+        scale = data.View(SCALE_LAYOUT, self.threshold[: SCALE_LAYOUT.size])
+        m.d.comb += [
+            unit.i.valid.eq(self.fire & self.layer.requantise), unit.o.ready.eq(self.word_valid),
+            unit.i.p.multiplier.eq(scale.multiplier), unit.i.p.shift.eq(scale.shift),
+            unit.i.p.bits.eq(self.layer.word_bits), unit.i.p.is_signed.eq(self.layer.signed_words),
+            *(unit.i.p.x[lane].eq(self.sums[lane][0]) for lane in range(self.params.lanes)),
+        ]
+        with m.If(self.layer.requantise):
+            m.d.comb += [ready.eq(unit.i.ready), valid.eq(unit.o.valid), words.eq(unit.o.p.words)]

@@ -66,7 +66,7 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     order : see `hdl.image.build_image`
     Raises `ParameterError` when the layer does not fit the build.
     """
-    columns, slot = len(layer.bias), slot_bytes(len(layer.bias), word_log2(steps))
+    columns, slot = len(layer.bias), slot_bytes(len(layer.bias), word_log2(layer.word_width(steps)))
     if layer.passes:
         height, width = _map(layer.passes[0], sources[0])
     else:
@@ -102,8 +102,8 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     row_tiles = -(-out_height * out_width // arch.lanes)
     chosen = loop_order(layer, arch, visits=row_tiles * members, force=order,
                         row_bytes=out_height * out_width * members * (mask_row + -(-row_bits // 8)),
-                        resumable=layer.neuron is None or (row_tiles <= arch.resume_tiles and slot < 1 << 16))
-    resumes = layer.neuron is not None and len(chosen.parts) > 1
+                        resumable=not layer.stores_words or (row_tiles <= arch.resume_tiles and slot < 1 << 16))
+    resumes = layer.stores_words and len(chosen.parts) > 1
     needs = {"chunks": sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
              "row_lines": -(-row_bits // arch.chunk_bits),
              "weight_bytes": max(len(tile) for part in chosen.parts for tile in part.tiles),

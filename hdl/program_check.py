@@ -46,7 +46,8 @@ class ProgramCheck(Block):
     def build(self) -> Module:
         m, p, header, layer = Module(), self.params, self.header, self.layer
         fits, length, legal = Signal(), Signal(), Signal()
-        supported = 1 << FEATURES["leak_1m2k"] if p.leak == "1-2^-k" else 0
+        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise}
+        supported = sum(has << FEATURES[name] for name, has in there.items())
         limits = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
                   "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max,
                   "acc_bits": p.acc_bits, "stream_bits": p.stream_bits, "membrane_bits": p.membrane_bits}
@@ -61,6 +62,7 @@ class ProgramCheck(Block):
                      & _most(layer.passes, MAX_PASSES) & ((layer.passes == 0) == (layer.chunks == 0))
                      & _most(layer.chunks, p.max_chunks) & _most(layer.leak_shift, p.lif.k_max) & (layer.reset != 3)
                      & (layer.weights[: (ALIGN - 1).bit_length()] == 0)
+                     & (~layer.requantise | (Const(p.requantise) & (layer.word_bits != 0) & _most(layer.word_bits, p.t_max)))
                      & (~layer.or_pool | _most(layer.columns, p.pool_channels))
                      & (~layer.resume | _most(layer.row_tiles, p.resume_tiles))),
         ]

@@ -93,7 +93,7 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
         "parts": [[part.start, part.stop] for part in plan.parts],
         "weights": {"offset": offset, "bytes": size},
         "passes": [{
-            "source": sweep.source, "weight_shape": list(sweep.weight.shape),
+            "source": sweep.source, "rows": sweep.rows, "weight_shape": list(sweep.weight.shape),
             "nonzero_weights": int((sweep.weight != 0).sum()), "weights": prod(sweep.weight.shape),
             "stride": sweep.stride, "padding": sweep.padding} for sweep in layer.passes],
         "residual": layer.residual,
@@ -104,6 +104,7 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
     found["neuron"] = layer.neuron and {
         "leak": layer.neuron.leak, "leak_shift": layer.neuron.leak_shift, "decay_input": layer.neuron.decay_input,
         "compare": layer.neuron.compare, "reset": layer.neuron.reset}
+    found["requantise"] = layer.requantise and {"bits": layer.requantise.bits, "signed": layer.requantise.signed}
     found["spikes"] = _tensor(image.tensors[layer.name]) if layer.name in image.tensors else None
     region = image.currents.get(layer.name)
     found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,

@@ -26,8 +26,9 @@ class Tail(Block):
 
     Twin of `golden.run.run` from the sums on. A column takes 2 cycles, one per identity pass, and one more than its
     planes for any other pass; a residual costs its entries up to ``end``; stored currents take ``steps`` cycles per present
-    lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one cycle less. OR-pool and mask cost nothing: the
-    neurons run beside the next column. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
+    lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one cycle less. OR-pool and mask
+    cost nothing: the neurons run beside the next column, and so does the requantiser, which holds it up when it takes fewer
+    cycles than ``shift + 1``. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
     -------

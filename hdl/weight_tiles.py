@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
-from golden.formats import TILE, align
+from golden.formats import SCALE, TILE, TILE_HEADER_BYTES, align, tile_bytes
 from golden.formats import pack as pack_record
-
-TILE_HEADER_BYTES = 64
 
 Column = tuple[bytes, NDArray[np.int64]]
 
@@ -26,9 +24,7 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     Raises `ParameterError` when one column does not fit half of the weight buffer.
     """
     stop, tiles = len(columns) if stop is None else stop, []
-    bias = np.asarray(layer.bias).astype("<i4")
-    threshold = np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(bias), "<i4")
-    params = np.stack([bias, threshold], axis=1)
+    params = np.stack([np.asarray(layer.bias).astype("<i4"), _parameter(layer)], axis=1)
     while start < stop:
         end = _reach(layer, arch, columns, start, stop)
         sections = [params[start:end].tobytes(), b"".join(masks for masks, _ in columns[start:end]),
@@ -44,13 +40,22 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     return tiles
 
 
+def _parameter(layer: Any) -> NDArray[np.int32]:
+    """Return int32 [N], the word beside each bias: a threshold, a requantiser's factor, or 0."""
+    if layer.requantise:
+        scale = np.zeros(len(layer.bias), "<i4")
+        for field in SCALE:
+            scale |= np.asarray(getattr(layer.requantise, field.name)).astype("<i4") << field.lsb
+        return scale
+    return np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(layer.bias), "<i4")
+
+
 def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int) -> int:
     """Return the end of the longest tile from ``start`` on."""
     masks = values = 0
     for end in range(start, stop):
         masks, values = masks + len(columns[end][0]), values + len(columns[end][1])
-        size = (TILE_HEADER_BYTES + align(8 * (end + 1 - start)) + align(masks)
-                + align(-(-values * arch.weight_bits // 8)))
+        size = tile_bytes(end + 1 - start, masks, values, arch.weight_bits)
         if size > arch.weight_bytes:
             if end == start:
                 raise ParameterError(f"layer {layer.name}: column {start} needs {size} bytes of weight buffer, not "

@@ -3,27 +3,34 @@
 import hashlib
 import importlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from golden.arch import PRESETS, ParameterError
+from models.published import published
 from models.workloads import Shipped, shipped
 from spikeloom.output import check_file
 
 
 def workloads() -> list[dict[str, Any]]:
-    """Return name, source, golden accuracy on the whole test split, weight sparsity and SHA-256 of every network."""
+    """Return what is known of every network.
+
+    Name, source, weight sparsity; golden accuracy on the whole test split and SHA-256 of the checkpoint, None without;
+    the layers of a published table, empty without.
+    """
     return [{"name": entry.name, "source": entry.source, "accuracy_golden": entry.accuracy_golden,
              "weight_sparsity": entry.weight_sparsity,
-             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest()} for entry in shipped().values()]
+             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest() if entry.trained else None,
+             "layers": [asdict(layer) for layer in published(entry.name)]} for entry in shipped().values()]
 
 
 def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train a shipped network, write it as a captured file and return what a report needs."""
-    if name not in shipped():
-        raise ParameterError(f"workload: unknown name, not {name!r}; legal: {', '.join(shipped())}; try: spikeloom list")
-    import torch
-
+    trained = [entry.name for entry in shipped().values() if entry.trained]
+    if name not in trained:
+        what = "must have been trained on data of its own" if name in shipped() else "unknown name"
+        raise ParameterError(f"workload: {what}, not {name!r}; legal: {', '.join(trained)}; try: spikeloom list")
     from golden.capture import capture
 
     path = out or Path("build") / f"{name}.safetensors"
@@ -32,12 +39,12 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     except OSError as error:
         raise ParameterError(f"--out: {path}: cannot be written ({error.strerror}); legal: a writable folder") from None
     check_file("--out", path)
-    module = importlib.import_module(f"models.{name}")
+    module = importlib.import_module(f"models.{name.replace('-', '_')}")
     model = module.train(seed, progress)
-    captured = capture(model, torch.zeros(module.EXAMPLE_SHAPE), path)
+    shown, _, x, y = module.split()
+    captured = capture(model, shown, path)
     weights = [tensor for key, tensor in captured.tensors.items() if key.endswith(".weight") and tensor.ndim > 1]
     zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.size for w in weights)
-    _, _, x, y = module.split()
     return {"workload": name, "file": str(path), "seed": seed, "accuracy_float": module.accuracy(model, x, y),
             "accuracy_golden": accuracy_golden(path, shipped()[name]), "weight_sparsity": zeros / count,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -51,5 +58,5 @@ def accuracy_golden(path: Path, facts: Shipped) -> float:
     from verif.workload import shipped_workload
 
     _, _, x, y = SPLITS[facts.data]()
-    workload = shipped_workload(facts, load(path), PRESETS["tiny"], x, y, steps=facts.steps)
+    workload = shipped_workload(facts, load(path), PRESETS[facts.preset], x, y, steps=facts.steps)
     return sum(predict(run(workload.network, workload.words(index))) == int(label) for index, label in enumerate(y)) / len(y)

@@ -18,8 +18,8 @@ from verif.system import Run, Words
 class LayerResult:
     """What the comparison of one layer found.
 
-    neuron_steps : neurons times T that were compared at the neuron stage
-    mismatches : differing spikes at the neuron stage, plus differing fibers, currents and read-outs in memory
+    neuron_steps : neurons times T, or requantised words, that were compared at the neuron stage
+    mismatches : differing spikes or words at the neuron stage, plus differing fibers, currents and read-outs in memory
     first : the first difference with its place, or None; see `_first`
     """
 
@@ -92,17 +92,20 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
             wanted = np.broadcast_to(covered(layer, image, number), golden.shape)
             assert (seen[wanted] > 0).all(), f"layer {layer.name}: neuron words are missing in the record"
             differing = np.where(wanted, got ^ golden, 0)
-            result.neuron_steps = int(wanted.sum()) * network.steps
-            result.mismatches += int(np.bitwise_count(differing).sum())
+            spikes = layer.requantise is None
+            result.neuron_steps = int(wanted.sum()) * (network.steps if spikes else 1)
+            result.mismatches += int((np.bitwise_count(differing) if spikes else differing != 0).sum())
             if differing.any():
                 place = min(zip(*np.nonzero(differing), strict=True), key=lambda p: (cycle[p], p))
-                result.first = _first_bit(layer.name, "spike", place, golden=golden, rtl=got, cycle=int(cycle[place]))
+                first = _first_bit if spikes else _first_word
+                result.first = first(layer.name, "spike" if spikes else "word", place, golden=golden, rtl=got,
+                                     cycle=int(cycle[place]))
         if layer.name in image.tensors and expected.output is not None:
             tensor = image.tensors[layer.name]
             masks = memory[tensor.masks :][: tensor.pixels * tensor.mask_stride].reshape(tensor.pixels, -1)
             slots = memory[tensor.values :][: tensor.pixels * tensor.slot_stride].reshape(tensor.pixels, -1)
             stored = unpack(masks, slots, tensor.channels, tensor.word_log2, tensor.height, tensor.width)
-            _add_fiber(result, np.asarray(expected.output), stored)
+            _add_fiber(result, layer, np.asarray(expected.output), stored)
         if layer.name in image.currents:
             region = image.currents[layer.name]
             raw = memory[region.base :][: region.size].view("<i4")
@@ -123,8 +126,8 @@ def _first(layer: str, what: str, y: int, x: int, *, channel: int, t: int | None
            cycle: int | None) -> dict[str, Any]:
     """Return a first difference: every kind has the same keys, None where there is no such thing.
 
-    what : ``"spike"`` at the neuron stage, or in memory ``"fiber"`` (one bit of a stored word), ``"current"`` or
-        ``"readout"`` (summed over t)
+    what : ``"spike"`` at the neuron stage or ``"word"`` at the requantiser, or in memory ``"fiber"`` (one bit of a stored
+        word of spikes, or a requantised word), ``"current"`` or ``"readout"`` (summed over t)
     cycle : when the word left its neuron; what lies in memory has none
     """
     return {"layer": layer, "in": what, "channel": channel, "y": y, "x": x, "t": t, "golden": golden, "rtl": rtl,
@@ -141,12 +144,20 @@ def _first_bit(layer: str, what: str, place: tuple[int, ...], *, golden: NDArray
                   rtl=int(rtl[place] >> step & 1), cycle=cycle)
 
 
-def _add_fiber(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64]) -> None:
+def _first_word(layer: str, what: str, place: tuple[int, ...], *, golden: NDArray[np.int64], rtl: NDArray[np.int64],
+                cycle: int | None) -> dict[str, Any]:
+    """Return two requantised words at ``place`` of [C, H, W], as `_first`; they have no t."""
+    channel, y, x = map(int, place)
+    return _first(layer, what, y, x, channel=channel, t=None, golden=int(golden[place]), rtl=int(rtl[place]), cycle=cycle)
+
+
+def _add_fiber(result: LayerResult, layer: Layer, golden: NDArray[np.int64], rtl: NDArray[np.int64]) -> None:
     """Add the differences of stored words [C, H, W]."""
     differing = golden ^ rtl
     result.mismatches += int(np.count_nonzero(differing))
     if result.first is None and differing.any():
-        result.first = _first_bit(result.name, "fiber", tuple(np.argwhere(differing)[0]), golden=golden, rtl=rtl, cycle=None)
+        first = _first_bit if layer.requantise is None else _first_word
+        result.first = first(result.name, "fiber", tuple(np.argwhere(differing)[0]), golden=golden, rtl=rtl, cycle=None)
 
 
 def _add_currents(result: LayerResult, golden: NDArray[np.int64], rtl: NDArray[np.int64], *, stepwise: bool) -> None:

@@ -16,10 +16,12 @@ from verif.stream import start_clock, word
 
 ARCHS = {
     "tiny": TINY,
-    "tiny, 16 steps": WIDE,
-    "one lane, short chunks": replace(TINY, lanes=1, chunk_bits=16, t_max=4, row_value_lines=160),
+    "tiny, 16 steps": replace(WIDE, requantise=True),
+    "one lane, short chunks": replace(TINY, lanes=1, chunk_bits=16, t_max=4, row_value_lines=160,
+                                      requantise=True),
     "eight lanes, wide bus": replace(TINY, lanes=8, chunk_bits=64, data_bits=128, t_max=4, max_chunks=16,
-                                     row_value_lines=32, weight_bytes=512, burst_beats=16, buffer_bytes=16384),
+                                     row_value_lines=32, weight_bytes=512, burst_beats=16, buffer_bytes=16384,
+                                     requantise=True),
 }
 
 

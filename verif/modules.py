@@ -114,14 +114,16 @@ class ModuleMaker:
     """Draws random modules whose lowered networks fit a build.
 
     2 to 6 layers, 1 to 9 channels, maps up to 8 pixels wide and not square, kernels 1 to 5, strides 1 to 3, padding 0
-    to 2, BatchNorm, max- and average pools of spikes and currents, spikes, shortcuts and residual streams that are
-    added, every leak and reset of the libraries' neurons that the build has, weight densities 0 to 1, T from 1 to
-    ``t_max``.
+    to 2, BatchNorm, max- and average pools of spikes and currents, linear layers in a row, spikes, shortcuts and
+    residual streams that are added, every leak and reset of the libraries' neurons that the build has, weight
+    densities 0 to 1, T from 1 to ``t_max``; where the build has requantisers sometimes ReLU in place of all neurons,
+    and T = 1.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
         self.arch, self.random = arch, random.Random(f"module {seed}")
         self.generator = torch.Generator().manual_seed(seed)
+        self.rectified = False
 
     def network(self, name: str) -> Network:
         """Return the lowered network of the first module that fits, in torch tensors."""
@@ -130,7 +132,7 @@ class ModuleMaker:
             captured = self.captured()
             kind, bits = self.random.choice(INPUTS)
             try:
-                network = lower(captured, steps, self.arch, name=name, input_kind=kind, input_bits=bits,
+                network = lower(captured, captured.steps or steps, self.arch, name=name, input_kind=kind, input_bits=bits,
                                 input_scale=1 / max(1, (1 << bits - 1) - 1))
                 build_image(network, self.arch)
             except ParameterError as error:
@@ -145,11 +147,14 @@ class ModuleMaker:
             module = self.module()
         for layer in module.modules():
             self._fill(layer)
-        return trace(module.eval(), torch.zeros(1, *module.shapes[0]))
+        shape = module.shapes[0]
+        shown = torch.randn(8, *shape, generator=self.generator) if self.rectified else torch.zeros(1, *shape)
+        return trace(module.eval(), shown)
 
     def module(self) -> Stack:
         """Return one random module, its weights not set."""
         draw = self.random.randint
+        self.rectified = self.arch.requantise and self._coin(0.4)
         stack = Stack((draw(1, 5), draw(2, 8), draw(2, 8)))
         spikes, streams = 0, list[int]()
         for _ in range(draw(1, 5)):
@@ -211,21 +216,28 @@ class ModuleMaker:
         channels, height, width = stack.shapes[value]
         if height % 2 or width % 2:
             return value
-        return stack.put((channels, height // 2, width // 2), nn.AvgPool2d(2), value)
+        adaptive = height == width and self._coin(0.7)
+        pool = nn.AdaptiveAvgPool2d(height // 2) if adaptive else nn.AvgPool2d(2)
+        return stack.put((channels, height // 2, width // 2), pool, value)
 
     def _read_out(self, stack: Stack, spikes: int) -> None:
-        """Append Flatten and Linear, or a convolution, and sometimes neurons whose spikes are counted."""
+        """Append Flatten and one or two Linear, or a convolution, and sometimes neurons whose spikes are counted."""
         channels, height, width = stack.shapes[spikes]
         classes = self.random.randint(1, 7)
         if self._coin(0.6):
-            flat = stack.put((channels * height * width, 1, 1), nn.Flatten(), spikes)
-            last = stack.put((classes, 1, 1), nn.Linear(channels * height * width, classes), flat)
+            features = channels * height * width
+            last = stack.put((features, 1, 1), nn.Flatten(), spikes)
+            if self._coin(0.3):
+                last, features = stack.put((5, 1, 1), nn.Linear(features, 5), last), 5
+            last = stack.put((classes, 1, 1), nn.Linear(features, classes), last)
         else:
             last = stack.put((classes, height, width), nn.Conv2d(channels, classes, 1), spikes)
         if self._coin(0.2):
             stack.put(stack.shapes[last], self._neuron(), last)
 
     def _neuron(self) -> nn.Module:
+        if self.rectified:
+            return nn.ReLU()
         choose = self.random.choice
         leak, threshold = choose(sorted(leaks(self.arch))), choose((0.25, 0.5, 1.0))
         if self._coin(0.4):

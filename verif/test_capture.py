@@ -222,7 +222,7 @@ def inhibited() -> nn.Module:
 
 
 REFUSED = [
-    (nn.ReLU(), "body.0: ReLU(): its type is not supported"),
+    (nn.Sigmoid(), "body.0: Sigmoid(): its type is not supported"),
     (nn.Conv2d(2, 4, 3, padding="same"),
      "body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 1), padding=same): padding must be numbers, with zeros"),
     (nn.Conv2d(2, 4, 3, stride=(1, 2)), ("body.0: Conv2d(2, 4, kernel_size=(3, 3), stride=(1, 2)): "
@@ -236,6 +236,10 @@ REFUSED = [
      "ceil_mode=False): dilation must be 1 and return_indices False")),
     (nn.AvgPool2d(3, 2), ("body.0: AvgPool2d(kernel_size=3, stride=2, padding=0): stride must be the kernel, "
      "padding 0, no divisor_override")),
+    (nn.AdaptiveAvgPool2d((2, 4)), ("body.0: AdaptiveAvgPool2d(output_size=(2, 4)): output_size must be one number, the "
+     "same both ways")),
+    (nn.AdaptiveAvgPool2d((None, None)), ("body.0: AdaptiveAvgPool2d(output_size=(None, None)): output_size must be one "
+     "number, the same both ways")),
     (nn.Flatten(1, 2), "body.0: Flatten(start_dim=1, end_dim=2): it must flatten everything but the batch"),
     (inhibited(), "body.0: Leaky(): inhibition is not supported"),
     (snntorch.Leaky(beta=torch.rand(4), init_hidden=True), "body.0: Leaky(): beta must be one number, not 4"),
@@ -258,7 +262,7 @@ def test_other_neurons_are_refused_by_type() -> None:
 
 class Function(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x)
+        return torch.sigmoid(x)
 
 
 class Branch(nn.Module):
@@ -287,7 +291,7 @@ class Membrane(nn.Module):
 
 
 @pytest.mark.parametrize(("model", "message"), [
-    (Function(), f"relu: relu(tensor) is not supported; legal: {SUPPORTED}; try: spikeloom capture --help"),
+    (Function(), f"sigmoid: sigmoid(tensor) is not supported; legal: {SUPPORTED}; try: spikeloom capture --help"),
     (Branch(), ("capture: torch.fx cannot trace Branch.forward (symbolically traced variables cannot be used as "
      f"inputs to control flow); legal: module calls, loops of fixed length and {SUPPORTED}; "
      "try: move data-dependent code out of forward")),
@@ -504,7 +508,7 @@ def test_files_of_version_1_0_load(tmp_path: Path) -> None:
     with safetensors.safe_open(str(tmp_path / "net.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
     graph = json.loads(metadata["graph"])
-    assert graph["version"] == [1, 1] and graph.pop("steps", 0) is None
+    assert graph["version"] == [1, 2] and graph.pop("steps", 0) is None
     metadata["graph"] = json.dumps(graph | {"version": [1, 0]})
     safetensors.torch.save_file(tensors, str(tmp_path / "old.safetensors"), metadata)
     assert load(tmp_path / "old.safetensors").nodes == load(tmp_path / "net.safetensors").nodes

@@ -27,7 +27,7 @@ from golden.store import load
 from hdl import generate
 from hdl.bus.fifo import Fifo
 from models import digits
-from models.workloads import find
+from models.workloads import find, shipped
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
 from spikeloom.tools import MissingToolError
@@ -61,10 +61,10 @@ def process(*arguments: str, script: str = "", **environ: str) -> subprocess.Com
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **environ})
 
 
-def right(checkpoint: Path) -> tuple[float, float]:
-    """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered."""
-    facts = find("digits")
-    network = lower(load(checkpoint), facts.steps, PRESETS["tiny"], name="digits", input_kind=facts.input_kind,
+def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
+    """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered as ``name``."""
+    facts = find(name)
+    network = lower(load(checkpoint), facts.steps, PRESETS[facts.preset], name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = digits.split()
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
@@ -113,7 +113,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
-    (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits; try: spikeloom list"),
+    (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits; try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
     (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),
@@ -322,12 +322,22 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(captured.out)
     assert set(report) == {"workloads", "presets", "blocks"} and report["presets"] == list(PRESETS)
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
-    entry = next(w for w in report["workloads"] if w["name"] == "digits")
-    assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
-    facts = find("digits")
-    assert entry["source"] == facts.source
-    assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint)
+    assert {entry["name"] for entry in report["workloads"]} == set(shipped())
+    for entry in report["workloads"]:
+        assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256", "layers"}
+        facts = find(entry["name"])
+        assert entry["source"] == facts.source
+        if facts.trained:
+            assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint, facts.name)
+            assert entry["layers"] == []
     assert "digits" in captured.err
+    random = [w for w in report["workloads"] if w["accuracy_golden"] is None]
+    assert [(w["name"], len(w["layers"]), w["sha256"]) for w in random] == [
+        ("alexnet", 4, None), ("vgg16", 12, None), ("resnet19", 19, None)]
+    assert random[0]["layers"][2] == {"layer": 3, "M": 64, "N": 256, "K": 3456, "kernel": 3, "nonzeros": 9992,
+                                      "silent": 0.69672}
+    assert all("LoAS (MICRO 2024" in w["source"] for w in random)
+    assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
 
 
 def test_simulate_report(simulated: dict[str, Any], capsys: pytest.CaptureFixture[str],

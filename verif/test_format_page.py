@@ -17,16 +17,17 @@ from golden.formats import (
     PLANE,
     PLANE_WORD,
     RECORD_BYTES,
+    SCALE,
     STATS,
     STATS_BYTES,
     TILE,
+    TILE_HEADER_BYTES,
     Field,
 )
-from hdl.weight_tiles import TILE_HEADER_BYTES
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 RECORDS = {"header": (HEADER, HEADER_BYTES), "layer": (LAYER, RECORD_BYTES), "pass": (PASS, 4 * PLANE_WORD),
-           "plane": (PLANE, 4), "tile": (TILE, TILE_HEADER_BYTES)}
+           "plane": (PLANE, 4), "tile": (TILE, TILE_HEADER_BYTES), "scale": (SCALE, 4)}
 
 
 def clashes(fields: tuple[Field, ...], size: int) -> list[str]:

@@ -11,15 +11,17 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import PRESETS, Arch
-from golden.network import Neuron
+from golden.network import Neuron, Requantise
 from golden.neuron import neuron
+from golden.requantise import requantise
 from hdl.image import RESETS
 from hdl.neuron_stage import NeuronStage
 from verif.layers import layer_word
+from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import reset, stalls
 
-P: Arch = replace(PRESETS["tiny"], t_max=4, lanes=2, steps_per_cycle=2)
+P: Arch = replace(PRESETS["tiny"], t_max=4, lanes=2, steps_per_cycle=2, requantise=True)
 WORDS = data.ArrayLayout(P.t_max, P.lanes)
 MEMBERS = 4
 
@@ -38,6 +40,27 @@ def test_mutants_are_caught(broken: tuple[str, str]) -> None:
     simulate(NeuronStage(P), __name__, replace=broken, expect_failure=True)
 
 
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("self.sums[lane][0]", "self.sums[lane][1]", id="another step"),
+    pytest.param("unit.o.ready.eq(self.word_valid)", "unit.o.ready.eq(1)", id="words do not wait"),
+    pytest.param("fire = lifs[0], pools[0], self.fire & ~layer.requantise if p.requantise else self.fire",
+                 "fire = lifs[0], pools[0], self.fire", id="neurons fire too"),
+])
+def test_mutants_of_the_requantiser_are_caught(old: str, new: str) -> None:
+    """Another step's current, words that are lost while the stage is held, and neurons that run too are caught."""
+    simulate(mutant(NeuronStage, old, new)(P), __name__, expect_failure=True)
+
+
+def scaled(rng: random.Random, count: int, inside: list[bool]
+           ) -> tuple[Requantise, list[list[list[int]]], list[list[int]], list[list[int]]]:
+    """Return a requantiser with what `columns` returns: step 0 counts, the others are noise."""
+    scale = Requantise(multiplier=torch.tensor([rng.randint(1, 7) for _ in range(count)]), bits=rng.randint(1, P.t_max),
+                       shift=torch.tensor([rng.randint(3, 6) for _ in range(count)]), signed=rng.random() < 0.5)
+    x = torch.tensor([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
+    words = requantise(x[:, :, 0], scale)
+    return scale, x.tolist(), words.tolist(), torch.where(torch.tensor(inside), words, 0).tolist()
+
+
 def columns(rng: random.Random, count: int, sweep: Neuron, min_spikes: int, inside: list[bool]
             ) -> tuple[list[list[list[int]]], list[list[int]], list[list[int]]]:
     """Return (currents [column][lane][t], words [column][lane], words after the mask)."""
@@ -48,12 +71,12 @@ def columns(rng: random.Random, count: int, sweep: Neuron, min_spikes: int, insi
     return x.tolist(), words.tolist(), torch.where(keep, words, 0).tolist()
 
 
-async def run(dut: Any, rng: random.Random, pool: bool, hold: bool) -> None:
+async def run(dut: Any, rng: random.Random, pool: bool, hold: bool, requantised: bool = False) -> None:
     """Play one tile (all members of a window with ``pool``) and compare what leaves the neurons and the stage."""
     count, members = rng.randint(1, 7), MEMBERS if pool else 1
     sweep = Neuron(threshold=torch.tensor([rng.randint(10, 80) for _ in range(count)]), leak_shift=rng.randint(0, 2),
                    compare=rng.choice((">=", ">")), reset=rng.choice(("hard", "soft", "soft_delayed")))
-    min_spikes = rng.randint(1, 3)
+    min_spikes = 1 if requantised else rng.randint(1, 3)
     dut.layer.value = layer_word({"columns": count, "steps": P.t_max, "min_spikes": min_spikes, "leak_shift": sweep.leak_shift,
                                  "strict": int(sweep.compare == ">"), "reset": RESETS[sweep.reset], "or_pool": int(pool)})
     put: list[list[int]] = []
@@ -62,6 +85,12 @@ async def run(dut: Any, rng: random.Random, pool: bool, hold: bool) -> None:
     for member in range(members):
         inside = [rng.random() < 0.8 for _ in range(P.lanes)]
         x, words, kept = columns(rng, count, sweep, min_spikes, inside)
+        threshold = sweep.threshold
+        if requantised:
+            scale, x, words, kept = scaled(rng, count, inside)
+            threshold = scale.multiplier | scale.shift << 16
+            dut.layer.value = layer_word({"columns": count, "steps": P.t_max, "min_spikes": 1, "requantise": 1,
+                                         "word_bits": scale.bits, "signed_words": int(scale.signed)})
         expected = [[a | b for a, b in zip(*pair, strict=True)] for pair in zip(expected, kept, strict=True)]
         dut.in_map.value = sum(1 << lane for lane, there in enumerate(inside) if there)
         dut.first_member.value, dut.last_member.value = int(member == 0), int(member == members - 1)
@@ -75,7 +104,7 @@ async def run(dut: Any, rng: random.Random, pool: bool, hold: bool) -> None:
             if sent < count:
                 flat = sum((value & ((1 << P.stream_bits) - 1)) << (P.stream_bits * place) for place, value in
                            enumerate(value for lane in x[sent] for value in lane))
-                dut.sums.value, dut.threshold.value = flat, int(sweep.threshold[sent])
+                dut.sums.value, dut.threshold.value = flat, int(threshold[sent])
             await FallingEdge(dut.clk)
             sent += int(dut.fire.value) & int(dut.ready.value)
             if dut.word_valid.value:
@@ -101,3 +130,5 @@ async def matches_golden(dut: Any, pool: bool, hold: bool) -> None:
     await reset(dut, ())
     for _ in range(40):
         await run(dut, rng, pool, hold)
+        if not pool:
+            await run(dut, rng, pool, hold, requantised=True)

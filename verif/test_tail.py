@@ -14,7 +14,7 @@ from torch import Tensor
 
 from golden.arch import Arch
 from golden.formats import CURRENT_BYTES
-from golden.network import Layer, Neuron, Plane, Pool, spike_planes
+from golden.network import Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
 from golden.parallel_lif import RESETS
 from golden.residual import residual
 from golden.tail import stored_currents, stored_fibers, tail
@@ -31,8 +31,9 @@ from verif.stream import put, stalls, watch, word
 
 BASE, FILL = 0x40, 0xEE
 MEMORY_BYTES = 1 << 16
+BROKEN = dataclasses.replace(TINY, requantise=True)
 KINDS = ("identity", "two identity passes", "planes", "residual", "max-pool", "read-out", "OR-pool", "OR-pool, padded",
-         "masked")
+         "masked", "requantised", "requantised from max-pool")
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -49,10 +50,12 @@ def test_tail(name: str) -> None:
     pytest.param("& residual.p.keep &", "&", "max-pool", id="entries without a current count"),
     pytest.param("Mux(layer.readout, total + current, current)", "current", "read-out", id="last step only"),
     pytest.param("walk.present.bit_select(lane, 1)", "walk.present.any()", "residual", id="lanes beyond the last pixel"),
+    pytest.param("neurons.threshold.eq(self.column.p.threshold)", "neurons.threshold.eq(self.column.p.threshold[:16])",
+                 "requantised", id="factor without its shift"),
 ])
 def test_mutants_are_caught(old: str, new: str, catcher: str) -> None:
     """Each step of the tail, done wrong, is caught by the layers that need it."""
-    outcome = simulate(mutant(Tail, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY),
+    outcome = simulate(mutant(Tail, old, new)(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN),
                        expect_failure=True)
     assert any(f"kind={KINDS.index(kind)}/" in name for name in outcome.failed
                for kind in KINDS if kind.startswith(catcher)), outcome.failed
@@ -89,7 +92,7 @@ def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
     size = (rng.randint(1, 5), rng.randint(1, 5))
     columns = rng.choice((1, 5, 8, p.chunk_bits, p.chunk_bits + 3))
     orp = {"OR-pool": Pool(kernel=2, stride=2), "OR-pool, padded": Pool(kernel=3, stride=2, padding=1)}.get(kind)
-    maxp = Pool(kernel=3, stride=2, padding=1) if kind == "max-pool" else None
+    maxp = Pool(kernel=3, stride=2, padding=1) if kind.endswith("max-pool") else None
     if orp is not None:
         size = (max(size[0], 2), max(size[1], 2))
         columns = min(columns, p.pool_channels)
@@ -98,22 +101,33 @@ def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
     planes: list[tuple[Plane, ...]] = {
         "two identity passes": [spike_planes(steps), tuple(
             plane if b % 2 else Plane() for b, plane in enumerate(spike_planes(steps)))],
-        "planes": [static, spike_planes(steps), static], "max-pool": []}.get(kind, [spike_planes(steps)])
-    reach = 1 << p.acc_bits - 12
+        "planes": [static, spike_planes(steps), static], "max-pool": [], "requantised from max-pool": [],
+        "requantised": [number_planes(p.t_max, signed=True), spike_planes(1)]}.get(kind, [spike_planes(steps)])
+    reach = 1 << p.acc_bits - 12 if kind != "requantised" else 1 << p.stream_bits - p.t_max - 3
     dots = [torch.randint(-reach, reach, (len(one), columns, *size), generator=generator) for one in planes]
     threshold = torch.randint(1, reach, (columns,), generator=generator)
     shift = rng.randrange(3)
     neuron = Neuron(threshold=threshold, leak_shift=shift, decay_input=shift < 2 and rng.random() < 0.5,
                     compare=rng.choice((">=", ">")), reset=rng.choice(RESETS))
     stored = None
-    if kind in ("residual", "max-pool"):
+    if kind == "residual" or maxp is not None:
         stored = torch.randint(-4 * reach, 4 * reach, (steps, columns, *size), generator=generator)
     bias = torch.randint(-reach, reach, (columns,), generator=generator)
-    layer = Layer(name=kind, passes=(), bias=bias * (kind != "max-pool"), residual=kind if stored is not None else None,
+    scale = draw_scale(rng, p, columns, 4 * reach) if kind.startswith("requantised") and p.requantise else None
+    layer = Layer(name=kind, passes=(), bias=bias * (maxp is None), residual=kind if stored is not None else None,
                   max_pool=maxp, store_currents=kind in ("planes", "residual", "max-pool"),
-                  neuron=None if kind == "read-out" else neuron, readout=kind == "read-out",
+                  neuron=neuron if scale is None and kind != "read-out" else None, requantise=scale, readout=kind == "read-out",
                   min_spikes=2 if kind == "masked" else 1, or_pool=orp)
     return Case(layer, steps, size, dots, planes, stored)
+
+
+def draw_scale(rng: random.Random, p: Arch, columns: int, reach: int) -> Requantise:
+    """Return a random requantiser; most currents below ``reach`` become words that are neither 0 nor clipped."""
+    bits = rng.choice((1, p.t_max, rng.randint(1, p.t_max)))
+    shift = [rng.randint(1, 31) for _ in range(columns)]
+    most = [min(1 << k, 1 << 16) - 1 for k in shift]
+    multiplier = [min(top, int((1 << k + bits) * rng.uniform(0.2, 2)) // reach) for top, k in zip(most, shift, strict=True)]
+    return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits, signed=rng.random() < 0.5)
 
 
 def fields_of(case: Case, p: Arch) -> dict[str, int]:
@@ -123,13 +137,13 @@ def fields_of(case: Case, p: Arch) -> dict[str, int]:
     out = [(n + 2 * pool.padding - pool.kernel) // pool.stride + 1 for n in (height, width)]
     if layer.max_pool is not None:
         height, width = out
-    columns, word_log2 = len(layer.bias), (1 << (case.steps - 1).bit_length()).bit_length() - 1
+    columns, word_log2 = len(layer.bias), (layer.word_width(case.steps) - 1).bit_length()
     area, depth = out[0] * out[1], 1 if layer.readout else case.steps
     mask, slot = -(-columns // 8), -(-(columns << word_log2) // 8)
     values = 64 + area * mask + 3
     fields = {
         "passes": len(case.planes), "steps": case.steps, "min_spikes": layer.min_spikes, "word_log2": word_log2,
-        "neuron": int(layer.neuron is not None), "store_currents": int(layer.store_currents),
+        "neuron": int(layer.stores_words), "store_currents": int(layer.store_currents),
         "readout": int(layer.readout), "residual": int(case.stored is not None),
         "max_pool": int(layer.max_pool is not None), "or_pool": int(layer.or_pool is not None),
         "height": height, "width": width, "out_height": out[0], "out_width": out[1], "columns": columns,
@@ -140,6 +154,8 @@ def fields_of(case: Case, p: Arch) -> dict[str, int]:
     if layer.neuron is not None:
         fields |= {"strict": int(layer.neuron.compare == ">"), "reset": RESETS.index(layer.neuron.reset),
                    "leak_shift": layer.neuron.leak_shift, "decay_input": int(layer.neuron.decay_input)}
+    if layer.requantise is not None:
+        fields |= {"requantise": 1, "signed_words": int(layer.requantise.signed), "word_bits": layer.requantise.bits}
     return fields
 
 
@@ -182,10 +198,12 @@ def streams_of(case: Case, fields: dict[str, int], p: Arch, rng: random.Random) 
                 for b, value in enumerate(values):
                     payload |= (value & 2 * top - 1) << p.acc_bits * (lane * p.t_max + b)
             dots.append(payload)
-        neuron = case.layer.neuron
+        neuron, scale = case.layer.neuron, case.layer.requantise
+        threshold = int(neuron.threshold[column]) if neuron else 0
+        if scale is not None:
+            threshold = int(scale.multiplier[column]) | int(scale.shift[column]) << 16
         parameters.append(word(column_layout(p), {
-            "bias": int(case.layer.bias[column]), "threshold": int(neuron.threshold[column]) if neuron else 0,
-            "tile_end": column == columns - 1}))
+            "bias": int(case.layer.bias[column]), "threshold": threshold, "tile_end": column == columns - 1}))
     noise = {"value": (1 << p.stream_bits - 2) - 1, "first": True, "step": 0}
     entries = [] if case.stored is None else [
         word(current_layout(p), dataclasses.asdict(entry) | ({} if entry.keep else noise | {"lane": rng.randrange(p.lanes)}))
@@ -315,7 +333,7 @@ async def takes_the_documented_cycles(dut: Any, kind: int) -> None:
 
 
 def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
-    """Return the cycles of the columns of the first tile: passes, residual, currents or read-out."""
+    """Return the cycles of the columns of the first tile: passes, residual, currents or read-out, or the requantiser."""
     identity = [record[6 * 4] >> 4 & 1 for record in records_of(case)]
     passes = sum(1 if one else 1 + len(planes) for one, planes in zip(identity, case.planes, strict=True))
     present = sum(at is not None for at in next(iter(pixels(fields, p.lanes))))
@@ -326,4 +344,6 @@ def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
         ends = [n for n, entry in enumerate(entries) if entry.end]
         residuals = [after - before for before, after in itertools.pairwise([-1, *ends])]
     leaves = currents if case.layer.store_currents or case.layer.readout else 0
-    return [2 + passes + here + leaves for here in residuals[: fields["columns"]]]
+    scale = case.layer.requantise
+    busy = [0] * fields["columns"] if scale is None else [0, *(int(shift) + 1 for shift in scale.shift[:-1])]
+    return [max(2 + passes + here + leaves, before) for here, before in zip(residuals, busy, strict=False)]

@@ -118,6 +118,8 @@ def test_what_is_drawn() -> None:
     assert {layer.min_spikes for layer in layers} == {1, 2}
     for kind in ("residual", "max_pool", "or_pool"):
         assert any(getattr(layer, kind) is not None for layer in layers), kind
+    scales = [layer.requantise for layer in layers if layer.requantise]
+    assert {scale.signed for scale in scales} == {False, True} and {1, 8, 16} <= {scale.bits for scale in scales}
     densities = [float((sweep.weight != 0).float().mean()) for sweep in passes]
     assert min(densities) == 0
     assert max(densities) > 0.99

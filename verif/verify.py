@@ -22,7 +22,20 @@ from torch import Tensor
 
 from golden.arch import LEAKS, Arch, ParameterError, load_preset
 from golden.limits import check
-from golden.network import Input, Layer, Network, Neuron, Pass, Pool, input_planes, input_words, spike_planes
+from golden.network import (
+    Input,
+    Layer,
+    Network,
+    Neuron,
+    Pass,
+    Plane,
+    Pool,
+    Requantise,
+    input_planes,
+    input_words,
+    number_planes,
+    spike_planes,
+)
 from golden.run import run
 from hdl.image import build_image
 from spikeloom.blocks import bench as bench_of
@@ -90,7 +103,8 @@ class Maker:
     Maps up to 9 pixels wide and not square, 1 to 19 channels (20 to 27, with the widest kernels, in one network of
     six: their weights exceed every buffer of ``tiny``), kernels 1 to 5, strides 1 to 3, padding 0 to 2,
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
-    densities 0 to 1. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in
+    densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
+    one step or to all. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in
     a row meet all of them.
     """
 
@@ -142,6 +156,16 @@ class Maker:
         coin = torch.rand(len(threshold), generator=self.generator) < TIES
         return Neuron(threshold=torch.where(coin & (reached > 0), reached, threshold), **variant)
 
+    def _requantise(self, currents: Tensor) -> Requantise:
+        """Return a random requantiser of currents [T, N, H, W]; most words are neither 0 nor clipped."""
+        columns, draw = currents.shape[1], self.random
+        bits = min(draw.choice((1, 2, 3, 4, 5, 8, 8, 16)), self.arch.t_max)
+        shift = [draw.randint(1, 31) for _ in range(columns)]
+        spread = currents[0].abs().amax().item() or 1
+        multiplier = [min(min(1 << k, 1 << 16) - 1, int((1 << k + bits) * draw.uniform(0.2, 2)) // spread) for k in shift]
+        return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits,
+                          signed=draw.random() < 0.5)
+
     def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint
         steps = steps or min(choose((1, 2, 3, 4, 4, 5, 8, 11, 16)), self.arch.t_max)
@@ -151,8 +175,9 @@ class Maker:
         layers: list[Layer] = []
         x = self.image(spec, steps)
         probe = input_words(x, spec, steps)
+        planes: dict[str, tuple[Plane, ...]] = {}
         shapes: dict[str, tuple[int, int, int]] = {"input": (spec.channels, spec.height, spec.width)}
-        source, count, large = "input", draw(2, 6), choose((True, *[False] * 5))
+        source, count, large = "input", draw(2, 6) + 2 * self.arch.requantise, choose((True, *[False] * 5))
         for number in range(count):
             last = number == count - 1
             channels, height, width = shapes[source]
@@ -166,12 +191,12 @@ class Maker:
                 raise ParameterError("kernel larger than the map")
             out = map_size((height, width), kernel, stride, padding)
             weight = self._weight(columns, channels, kernel, kernel)
-            sources = input_planes(spec, steps) if source == "input" else [(source, spike_planes(steps))]
+            sources = input_planes(spec, steps) if source == "input" else [(source, planes[source])]
             passes = tuple(Pass(source=n, weight=weight, stride=stride, padding=padding, planes=p) for n, p in sources)
             if source != "input" and stride == 1 and draw(0, 1) and out[0] <= height and out[1] <= width:
                 shortcut = self._weight(columns, channels, 1, 1)
                 if kernel == 2 * padding + 1:
-                    passes += (Pass(source=source, weight=shortcut, planes=spike_planes(steps)),)
+                    passes += (Pass(source=source, weight=shortcut, planes=planes[source]),)
             layer = Layer(name=f"layer{number}", passes=passes, readout=last,
                           bias=torch.randint(-200, 200, (columns,), generator=self.generator))
             stored = [n for n in layers if n.store_currents and len(n.bias) == columns
@@ -191,12 +216,18 @@ class Maker:
             if last:
                 break
             partial = run(Network(name=name, steps=steps, input=spec, layers=tuple(layers)), probe)
-            neuron = self._neuron(partial.layers[layer.name].currents)
+            currents = partial.layers[layer.name].currents
+            scale = self._requantise(currents) if self.arch.requantise and choose((True, False, False)) else None
+            neuron = None if scale else self._neuron(currents)
             keep = not split and choose((True, False, False, False))
             window: Pool | None = None
-            if not split and min(out) >= 2 and columns <= self.arch.pool_channels and choose((True, False, False)):
+            pools = neuron is not None and not split and min(out) >= 2 and columns <= self.arch.pool_channels
+            if pools and choose((True, False, False)):
                 window = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
-            layer = replace(layer, neuron=neuron, min_spikes=choose((1, 1, 2)), store_currents=keep and window is None)
+            layer = replace(layer, neuron=neuron, requantise=scale, min_spikes=choose((1, 1, 2)) if neuron else 1,
+                            store_currents=keep and window is None)
+            planes[layer.name] = spike_planes(steps) if scale is None else number_planes(
+                scale.bits, scale.signed, choose(((0,), (steps - 1,), tuple(range(steps)))))
             layers[-1] = replace(layer, or_pool=window)
             shapes[f"{layer.name}.map"] = (columns, *out)
             if window:
@@ -227,7 +258,7 @@ def smaller(network: Network) -> Iterator[Network]:
     """Yield simpler networks: fewer layers first, then sparser weights and no bias."""
     for keep in range(1, len(network.layers)):
         head = network.layers[:keep]
-        readout = head[-1].neuron is None and not head[-1].store_currents
+        readout = not head[-1].stores_words and not head[-1].store_currents
         yield replace(network, layers=(*head[:-1], replace(head[-1], readout=readout)))
     for number, layer in enumerate(network.layers):
         if layer.bias.any():
@@ -265,11 +296,11 @@ def describe(network: Network) -> list[str]:
     """Return one line per layer."""
     lines = [f"T={network.steps} {network.input}"]
     for layer in network.layers:
-        sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} s{p.stride} p{p.padding} "
+        sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} rows {p.rows or 'all'} s{p.stride} p{p.padding} "
                            f"nnz {int(p.weight.count_nonzero())}" for p in layer.passes)
         lines.append(f"{layer.name}: [{sweeps}] residual={layer.residual} max_pool={layer.max_pool} "
                      f"or_pool={layer.or_pool} min_spikes={layer.min_spikes} currents={layer.store_currents} "
-                     f"neuron={_neuron_text(layer.neuron)}")
+                     f"neuron={_neuron_text(layer.neuron)} requantise={_scale_text(layer.requantise)}")
     return lines
 
 
@@ -279,16 +310,20 @@ def _neuron_text(neuron: Neuron | None) -> str:
     return f"leak={neuron.leak} k={neuron.leak_shift} decay_input={neuron.decay_input} {neuron.compare} {neuron.reset}"
 
 
+def _scale_text(scale: Requantise | None) -> str:
+    return "none" if scale is None else f"{scale.bits} bits, {'signed' if scale.signed else 'from 0'}"
+
+
 def build_of(arch: Arch, seed: int) -> Arch:
     """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
 
-    That one has the other leak, and at least the words, sums, currents, membranes and addresses of `WIDEST`.
+    That one has the other leak, requantisers, and at least the words, sums, currents, membranes and addresses of `WIDEST`.
     """
     if seed % OTHER_LEAK != OTHER_LEAK - 1:
         return arch
     widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
     pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
-    return replace(arch, **widths, leak=next(leak for leak in LEAKS if leak != arch.leak),
+    return replace(arch, **widths, requantise=True, leak=next(leak for leak in LEAKS if leak != arch.leak),
                    buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
 
 

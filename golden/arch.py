@@ -172,7 +172,8 @@ class Arch:
             _require(self.lanes >= 4, "lanes", self.lanes, "at least 4 with dataflow loom")
             for name in ("max_chunks", "row_value_lines", "window_chunks", "window_lines", "window_columns"):
                 value = getattr(self, name)
-                _require(value & (value - 1) == 0 and value >= 4, name, value, "a power of two of at least 4 with dataflow loom")
+                _require(value & (value - 1) == 0 and value >= 4, name, value,
+                         "a power of two of at least 4 with dataflow loom")
             _require(self.window_lines * self.chunk_bits >= 2 * self.chunk_bits * self.weight_bits, "window_lines",
                      self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
             _require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")
@@ -251,7 +252,8 @@ PRESETS: dict[str, Arch] = {
                  row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
                  outstanding=16, buffer_bytes=8192, steps_per_cycle=1, requantise=False),
     "loas": Arch(name="loas"),
-    "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096, resume_tiles=1),
+    "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096,
+                 resume_tiles=1),
 }
 
 

@@ -24,11 +24,13 @@ def column_stream(layer: Any, arch: Arch) -> bytes:
     for column in range(len(heads)):
         chunks = [(chunk, number == len(sweep[column]) - 1) for sweep in cut for number, chunk in enumerate(sweep[column])]
         full = [bool(chunk.any()) for chunk, _ in chunks]
-        there = np.array([some or (end and not (single and any(full))) for some, (_, end) in zip(full, chunks, strict=True)], bool)
+        there = np.array([some or (end and not (single and any(full)))
+                          for some, (_, end) in zip(full, chunks, strict=True)], bool)
         parts += [heads[column].tobytes(), np.packbits(there, bitorder="little").tobytes()]
         for (chunk, _), kept in zip(chunks, there, strict=True):
             if kept:
-                parts += [np.packbits(chunk != 0, bitorder="little").tobytes(), pack_weights(chunk[chunk != 0], arch.weight_bits)]
+                parts += [np.packbits(chunk != 0, bitorder="little").tobytes(),
+                          pack_weights(chunk[chunk != 0], arch.weight_bits)]
     stream = b"".join(parts)
     return stream.ljust(align(len(stream)), b"\0")
 

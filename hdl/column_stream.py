@@ -1,7 +1,7 @@
 """Column stream of the loom: weight columns from memory, chunk after chunk, without the empty ones."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream
+from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
@@ -80,7 +80,8 @@ class ColumnStream(Block):
             head_bytes.eq(COLUMN_BYTES + ((layer.chunks + 7) >> 3)),
             column.bias.eq(head[:32]), column.threshold.eq(head[32:]), column.tile_end.eq(last_column),
             last_column.eq(index + 1 == layer.columns), columns.i.payload.eq(column),
-            there.eq(window.window[8 * COLUMN_BYTES :][: p.max_chunks] & ((Const(1, p.max_chunks + 1) << layer.chunks[: p.max_chunks.bit_length()]) - 1)),
+            there.eq(window.window[8 * COLUMN_BYTES :][: p.max_chunks]
+                     & ((Const(1, p.max_chunks + 1) << layer.chunks[: p.max_chunks.bit_length()]) - 1)),
             encoder.mask.eq(Mux(of_head, there, left)), taps.chunk.eq(encoder.position),
             mask.eq(window.window[: p.chunk_bits] & Cat((tap.bytes > i).replicate(8) for i in range(line_bytes))),
             ones.eq(count_ones(m, mask)), known.eq(Mux(of_mask, mask, kept)),
@@ -150,7 +151,8 @@ class ColumnStream(Block):
         m.submodules.beats = beats = Fifo(p.data_bits, depth)
         length, asked, given = (Signal(32 - log, name=n) for n in ("length", "asked", "given"))
         rounds, credit, word = Signal(32), Signal(range(depth + 1)), Signal(p.data_bits)
-        left, room, burst, granted = (Signal(32 - log), *(Signal(range(most + 1), name=n) for n in ("room", "burst", "granted")))
+        left = Signal(32 - log)
+        room, burst, granted = (Signal(range(most + 1), name=n) for n in ("room", "burst", "granted"))
         origin, address = Signal(p.address_bits - log), Signal(p.address_bits - log)
         to_page, over, taken = Signal(range(page + 1)), Signal(), Signal()
         m.d.comb += [

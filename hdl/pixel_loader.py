@@ -1,6 +1,6 @@
 """Pixel loader of the loom: reads every pixel that the rows of a tile need, once."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -61,7 +61,7 @@ class PixelLoader(Block):
         piece, log = p.chunk_bits // 8, (p.chunk_bits // 8).bit_length() - 1
         length_bits = (p.pixel_lines * piece).bit_length()
         user = data.StructLayout({"y": PLACE, "x": PLACE, "value_address": p.address_bits, "first": 1, "end": 1})
-        m.submodules.passes = passes = PassFields()
+        m.submodules.passes = PassFields()
         m.submodules.mask_fetch = masks = Fetch(p.data_bits, p.address_bits, piece, user.size, p.outstanding, p.burst_beats,
                                                 length_bits)
         m.submodules.value_fetch = values = Fetch(p.data_bits, p.address_bits, piece, 1, p.outstanding, p.burst_beats,

@@ -115,7 +115,8 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
                               ("resume_tiles", arch.resume_tiles, "open row tiles")):
         _check(layer.name, needs[name], limit, what)
     return LayerPlan(
-        name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width, columns=columns,
+        name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width,
+        columns=columns,
         chunks=needs["chunks"], needs=needs, operand_log2=logs.pop(),
         row_tiles=row_tiles, order=chosen.name, parts=chosen.parts, moved=chosen.moved)
 

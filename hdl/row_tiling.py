@@ -89,7 +89,8 @@ def _span(layer: Any, arch: Arch, sources: list[Shape]) -> tuple[int, tuple[tupl
         if chunk <= arch.slot_chunks and line <= arch.slot_lines:
             return span_log2, tuple(passes)
     raise ParameterError(f"layer {layer.name}: needs {chunk} chunks and {line} lines of words of one row in a slot, not more "
-                         f"than {arch.slot_chunks} and {arch.slot_lines}; legal: at most that on this build; try: --preset loas")
+                         f"than {arch.slot_chunks} and {arch.slot_lines}; legal: at most that on this build; "
+                         "try: --preset loas")
 
 
 def _fits(layer: Any, arch: Arch, sources: list[Shape], passes: tuple[tuple[int, int, int], ...], out: Span,
@@ -113,7 +114,8 @@ def _rectangle(layer: Any, sweep: Any, source: Shape, out: Span, start: int, sto
     rows = (start // out[1], (stop - 1) // out[1])
     columns = (start % out[1], (stop - 1) % out[1]) if rows[0] == rows[1] else (0, out[1] - 1)
     count = 1
-    for (low, high), taps, size in ((rows, sweep.weight.shape[2], source.height), (columns, sweep.weight.shape[3], source.width)):
+    height, width = sweep.weight.shape[2:]
+    for (low, high), taps, size in ((rows, height, source.height), (columns, width, source.width)):
         first = (low * stride - padding) * sweep.stride - sweep.padding
         last = (high * stride - padding + kernel - 1) * sweep.stride - sweep.padding + taps - 1
         count *= max(1, min(last, size - 1) - max(first, 0) + 1)

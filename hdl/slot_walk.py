@@ -1,6 +1,6 @@
 """Which pixel every row slot of the loom stands for, tile after tile."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal
+from amaranth.hdl import Array, Const, Module, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -22,7 +22,7 @@ class SlotWalk(Block):
     ready : Out(1), the outputs below describe the tile; tile, first_pixel : Out
     slot, team : In, slot and team of lanes that are asked for
     held : Out, lanes that hold a row; target, rows : Out, per lane, lane of its output pixel and its number in the tile
-    pixels : In, which ``lanes`` pixels are asked for; here : Out, those that exist; kept_pixels : Out, all pixels of the tile that exist
+    pixels : In, which ``lanes`` pixels are asked for; here : Out, those that exist; kept_pixels : Out, the same of all
     """
 
     def __init__(self, p: Arch) -> None:
@@ -46,8 +46,10 @@ class SlotWalk(Block):
             m.d.sync += coming.eq(self.present)
         left, present, of_team = Signal(32), Signal(p.lanes * p.rows), Signal(range(p.lanes + 1))
         m.d.comb += [
-            self.idle.eq(~self.layer_start & (left == 0)), self.taken.eq((left != 0) & ~self.ready & self.dealt & ~self.layer_start),
-            of_team.eq(Const(p.lanes) >> layer.teams_log2), self.here.eq(present.word_select(self.pixels, p.lanes)), self.kept_pixels.eq(present),
+            self.idle.eq(~self.layer_start & (left == 0)),
+            self.taken.eq((left != 0) & ~self.ready & self.dealt & ~self.layer_start),
+            of_team.eq(Const(p.lanes) >> layer.teams_log2), self.here.eq(present.word_select(self.pixels, p.lanes)),
+            self.kept_pixels.eq(present),
         ]
         for n in range(p.lanes):
             kept = []

@@ -1,6 +1,6 @@
 """Tail of a layer: step sums, residual, currents, neurons, mask, OR-pool, compression, writing."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from hdl.fiber_writer import FiberWriter, piece_layout
 from hdl.neuron_stage import NeuronStage
 from hdl.pass_sum import PassSum, operation
 from hdl.residual import current_layout
+from hdl.rows_of_tail import connect_lanes, connect_slots, connect_writers
 from hdl.slot_walk import SlotWalk
 from hdl.tile_rows import row_layout
 from hdl.tile_walk import TileWalk
@@ -45,8 +46,9 @@ class Tail(Block):
     def __init__(self, p: Arch) -> None:
         self.params = p
         slots = range(max(2, p.rows))
-        loom = {"slot": Out(slots), "last_group": Out(1), "clear": In(1), "put": In(1), "group": In(slots), "lanes": In(p.lanes),
-                "row": In(row_layout(p)), "present": In(p.lanes * p.rows), "dealt": In(1), "taken": Out(1)} if p.loom else {}
+        loom = {"slot": Out(slots), "last_group": Out(1), "clear": In(1), "put": In(1), "group": In(slots),
+                "lanes": In(p.lanes), "row": In(row_layout(p)), "present": In(p.lanes * p.rows), "dealt": In(1),
+                "taken": Out(1)} if p.loom else {}
         super().__init__({
             **loom,
             "descriptor": In(descriptor_bus()), "layer": In(LAYER_LAYOUT), "layer_number": In(16),
@@ -167,7 +169,7 @@ class Tail(Block):
                 m.d.comb += walk.next.eq(1)
                 m.next = "COLUMN"
 
-        (self._slots if p.loom else self._lanes)(m, writers, present, first_pixel, last_group, group_done)
+        (connect_slots if p.loom else connect_lanes)(self, m, writers, present, first_pixel, last_group, group_done)
         for n, unit in enumerate(sums):
             m.d.comb += [
                 unit.dots.eq(self.i.payload[n]),
@@ -187,15 +189,7 @@ class Tail(Block):
         ]
         m.d.sync += number.eq(next_number)
         m.d.sync += waiting.eq(send & ~of_fibers & ~store.ready)
-        before = Const(0, 1)
-        for n, writer in enumerate(writers):
-            m.submodules[f"fibers_{n}"] = writer
-            first = writer.o.valid & ~before
-            before = before | writer.o.valid
-            m.d.comb += [writer.layer.eq(layer), writer.base.eq(self.base), writer.tile.eq(walk.tile),
-                         writer.words.eq(neurons.kept), writer.o.ready.eq(store.ready & of_fibers & first)]
-            with m.If(of_fibers & first):
-                m.d.comb += [store.valid.eq(1), store.payload.eq(writer.o.payload)]
+        connect_writers(self, m, writers, of_fibers)
         with m.If(~of_fibers):
             m.d.comb += [
                 store.valid.eq(send), store.p.bytes.eq(CURRENT_BYTES),
@@ -204,41 +198,6 @@ class Tail(Block):
                                    * Mux(layer.readout, column, column * layer.steps + step)),
             ]
         return m
-
-    def _lanes(self, m: Module, writers: list[FiberWriter], present: Signal, first_pixel: Signal, last_group: Signal,
-               group_done: Signal) -> None:
-        """Lane n holds pixel n of the tile; the members of a window are visits."""
-        p, walk, neurons, (fibers,) = self.params, m.submodules.walk, m.submodules.neurons, writers
-        m.d.comb += [
-            last_group.eq(1), present.eq(walk.present), first_pixel.eq(walk.tile * p.lanes),
-            neurons.in_map.eq(walk.in_map), neurons.first_member.eq(walk.first_member),
-            neurons.last_member.eq(walk.last_member), neurons.hold.eq(fibers.waiting), self.word_member.eq(walk.member),
-            self.word_rows.eq(Cat(Const(lane, 8) for lane in range(p.lanes))),
-            fibers.present.eq(walk.present), fibers.first_pixel.eq(first_pixel), fibers.put.eq(neurons.put),
-        ]
-
-    def _slots(self, m: Module, writers: list[FiberWriter], present: Signal, first_pixel: Signal, last_group: Signal,
-               group_done: Signal) -> None:
-        """Slot n of all lanes is group n of the rows; groups follow each other within a column."""
-        p, layer, walk, neurons = self.params, self.layer, m.submodules.walk, m.submodules.neurons
-        chosen = Signal(range(max(2, p.rows)))
-        m.d.comb += [getattr(walk, name).eq(getattr(self, name))
-                     for name in ("clear", "put", "group", "lanes", "row", "present", "dealt")]
-        m.d.comb += [
-            self.taken.eq(walk.taken), last_group.eq(self.slot + 1 == layer.groups), self.last_group.eq(last_group),
-            walk.pixels.eq(self.slot), present.eq(walk.here), first_pixel.eq(walk.first_pixel + self.slot * p.lanes),
-            walk.slot.eq(neurons.group), walk.team.eq(neurons.team), neurons.in_map.eq(walk.held),
-            neurons.target.eq(walk.target), self.word_rows.eq(walk.rows),
-            chosen.eq(Mux(layer.merge, 0, neurons.group)),
-            neurons.hold.eq(Cat(writer.waiting for writer in writers).bit_select(chosen, 1)),
-        ]
-        with m.If(group_done):
-            m.d.sync += self.slot.eq(Mux(last_group, 0, self.slot + 1))
-        for n, writer in enumerate(writers):
-            m.d.comb += [
-                writer.present.eq(walk.kept_pixels.word_select(n, p.lanes)), writer.put.eq(neurons.put & (chosen == n)),
-                writer.first_pixel.eq(walk.first_pixel + n * p.lanes),
-            ]
 
     def _keep_passes(self, m: Module, planes: Ram, passes: Ram) -> None:
         bus, fields = self.descriptor, Signal(PASS_KEPT)

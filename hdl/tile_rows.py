@@ -1,5 +1,6 @@
 """Rows of a tile of the loom: where they lie, how many words they have, and which lane gets which."""
 
+from collections.abc import Callable
 from functools import reduce
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
@@ -12,7 +13,7 @@ from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
 from hdl.pass_fields import PassFields
 
 MAP_BITS = 11
-Place = tuple[Signal, Signal]
+Entry = tuple[Value, Value]
 
 
 def at(value: Value) -> Value:
@@ -56,7 +57,8 @@ class TileRows(Block):
             "high_x": Out(place), "present": Out(p.lanes * p.rows),
             "count_valid": In(1), "count_y": In(place), "count_x": In(place), "count": In(range(p.chunk_bits + 1)),
             "deal": In(1), "dealing": Out(1),
-            "clear": Out(1), "put": Out(1), "group": Out(range(max(2, p.rows))), "lanes": Out(p.lanes), "row": Out(row_layout(p)),
+            "clear": Out(1), "put": Out(1), "group": Out(range(max(2, p.rows))), "lanes": Out(p.lanes),
+            "row": Out(row_layout(p)),
         })
 
     def build(self) -> Module:
@@ -142,7 +144,7 @@ class TileRows(Block):
 
     def _deal(self, m: Module, rows: list[data.View], counts: list[Signal], team: Signal) -> None:
         p, layer = self.params, self.layer
-        group, step, load_clear = Signal(range(max(2, p.rows))), Signal(range(p.lanes)), Signal()
+        group, step = Signal(range(max(2, p.rows))), Signal(range(p.lanes))
         taken, given = Signal(p.lanes), Signal(p.lanes)
         loads = [Signal(p.index_bits + 3, name=f"load_{lane}") for lane in range(p.lanes)]
         most, least = Signal(range(p.lanes)), Signal(range(p.lanes))
@@ -153,7 +155,7 @@ class TileRows(Block):
         m.d.comb += [inside[n].eq(n < team) for n in range(p.lanes)]
         m.d.comb += [here[n].eq(Array(counts[n :: p.lanes])[group]) for n in range(p.lanes)]
 
-        def best(a: tuple[Value, Value], b: tuple[Value, Value]) -> tuple[Value, Value]:
+        def best(a: Entry, b: Entry) -> Entry:
             return Mux(b[0] > a[0], b[0], a[0]), Mux(b[0] > a[0], b[1], a[1])
 
         m.d.comb += [
@@ -184,7 +186,7 @@ class TileRows(Block):
                         m.next = "IDLE"
 
 
-def _tree(best: object, entries: list[tuple[Value, Value]]) -> tuple[Value, Value]:
+def _tree(best: Callable[[Entry, Entry], Entry], entries: list[Entry]) -> Entry:
     while len(entries) > 1:
         entries = [reduce(best, entries[n : n + 2]) for n in range(0, len(entries), 2)]
     return entries[0]

@@ -24,7 +24,7 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     Raises `ParameterError` when one column does not fit half of the weight buffer.
     """
     stop, tiles = len(columns) if stop is None else stop, []
-    params = np.stack([np.asarray(layer.bias).astype("<i4"), _parameter(layer)], axis=1)
+    params = np.stack([np.asarray(layer.bias).astype("<i4"), column_parameters(layer)], axis=1)
     while start < stop:
         end = _reach(layer, arch, columns, start, stop)
         sections = [params[start:end].tobytes(), b"".join(masks for masks, _ in columns[start:end]),
@@ -40,7 +40,7 @@ def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, 
     return tiles
 
 
-def _parameter(layer: Any) -> NDArray[np.int32]:
+def column_parameters(layer: Any) -> NDArray[np.int32]:
     """Return int32 [N], the word beside each bias: a threshold, a requantiser's factor, or 0."""
     if layer.requantise:
         scale = np.zeros(len(layer.bias), "<i4")

@@ -19,8 +19,8 @@ from hdl.tap_table import TapTable
 
 
 def stream_window(p: Arch) -> int:
-    """Return the bytes of the stream that are looked at: a column's head, or a mask and a line of weights."""
-    return 1 << (max(COLUMN_BYTES + p.max_chunks // 8, p.chunk_bits // 4) - 1).bit_length()
+    """Return the bytes of the stream that are looked at: a mask, a line of weights, and the head of the next column."""
+    return 1 << (COLUMN_BYTES + p.max_chunks // 8 + p.chunk_bits // 4 - 1).bit_length()
 
 
 class ColumnStream(Block):
@@ -28,8 +28,9 @@ class ColumnStream(Block):
 
     Twin of `golden.column_stream.column_stream`. In memory a column is bias, threshold, one bit per chunk, and for
     each chunk that is not empty its mask and its weights, each in whole bytes. The memory is read ahead as far as
-    ``2 weight_bytes`` reach, over the ends of tiles. A column takes a cycle, and each of its chunks one cycle per line of
-    ``chunk_bits`` bits of weights, at least one, while all lanes have room.
+    ``2 weight_bytes`` reach, over the ends of tiles. A chunk takes one cycle per line of ``chunk_bits`` bits of weights, at
+    least one, while all lanes have room; the head of a column is read with the last chunk of the one before, or takes a
+    cycle of its own when it is not there yet.
 
     Members
     -------
@@ -68,7 +69,8 @@ class ColumnStream(Block):
             self.column.payload.eq(columns.o.payload), self.column.valid.eq(columns.o.valid),
             columns.o.ready.eq(self.column.ready),
         ]
-        head, column, index = window.window[: 8 * COLUMN_BYTES], Signal(column_layout(p)), Signal(16)
+        head, column, index = Signal(8 * (COLUMN_BYTES + p.max_chunks // 8)), Signal(column_layout(p)), Signal(16)
+        head_at, head_seen, take_head = Signal(range(window_bytes)), Signal(), Signal()
         there, left, head_bytes = Signal(p.max_chunks), Signal(p.max_chunks), Signal(6)
         mask, ones = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1))
         known, size, kept, kept_size, here = Signal(p.chunk_bits), Signal(8), Signal(p.chunk_bits), Signal(8), Signal(8)
@@ -78,21 +80,25 @@ class ColumnStream(Block):
         tap, chunk, log = taps.tap, self.chunk, line_bytes.bit_length() - 1
         m.d.comb += [
             head_bytes.eq(COLUMN_BYTES + ((layer.chunks + 7) >> 3)),
-            column.bias.eq(head[:32]), column.threshold.eq(head[32:]), column.tile_end.eq(last_column),
+            head_at.eq(Mux(of_head, 0, mask_bytes + here)), head.eq(window.window.bit_select(head_at << 3, len(head))),
+            head_seen.eq((window.fill >= head_at + head_bytes) & columns.i.ready & taps.ready),
+            take_head.eq(step & of_head | ended & ~last_column & head_seen),
+            column.bias.eq(head[:32]), column.threshold.eq(head[32:64]),
+            column.tile_end.eq(index + Mux(of_head, 1, 2) == layer.columns),
             last_column.eq(index + 1 == layer.columns), columns.i.payload.eq(column),
-            there.eq(window.window[8 * COLUMN_BYTES :][: p.max_chunks]
+            there.eq(head[8 * COLUMN_BYTES :]
                      & ((Const(1, p.max_chunks + 1) << layer.chunks[: p.max_chunks.bit_length()]) - 1)),
-            encoder.mask.eq(Mux(of_head, there, left)), taps.chunk.eq(encoder.position),
+            encoder.mask.eq(Mux(take_head, there, left)), taps.chunk.eq(encoder.position),
             mask.eq(window.window[: p.chunk_bits] & Cat((tap.bytes > i).replicate(8) for i in range(line_bytes))),
             ones.eq(count_ones(m, mask)), known.eq(Mux(of_mask, mask, kept)),
             size.eq(Mux(of_mask, (ones * p.weight_bits + 7) >> 3, kept_size)),
             bytes_left.eq(Mux(of_mask, size, kept_left)), mask_bytes.eq(Mux(of_mask, tap.bytes, 0)),
             here.eq(Mux(bytes_left > line_bytes, line_bytes, bytes_left)),
             enough.eq(Mux(of_head, window.fill >= head_bytes, window.fill >= mask_bytes + here)),
-            step.eq(enough & Mux(of_head, columns.i.ready & taps.ready, (of_mask | of_weights) & self.room)),
+            step.eq(Mux(of_head, head_seen, enough & (of_mask | of_weights) & self.room)),
             chunk_end.eq(step & ~of_head & (bytes_left <= line_bytes)), ended.eq(chunk_end & (left == 0)),
-            columns.i.valid.eq(step & of_head), taps.read.eq(step & of_head | chunk_end),
-            window.take.eq(Mux(step, Mux(of_head, head_bytes, mask_bytes + here), 0)),
+            columns.i.valid.eq(take_head), taps.read.eq(take_head | chunk_end),
+            window.take.eq(Mux(step, Mux(of_head, 0, mask_bytes + here), 0) + Mux(take_head, head_bytes, 0)),
             self.weights.eq(window.window.bit_select(mask_bytes << 3, p.chunk_bits)),
             self.line_put.eq(step & ~of_head & (bytes_left != 0)), self.chunk_put.eq(chunk_end),
             chunk.mask.eq(known), chunk.address.eq(tap.address), chunk.segment.eq(tap.segment), chunk.line.eq(tap.line),
@@ -102,7 +108,7 @@ class ColumnStream(Block):
         ]
         with m.If(step):
             m.d.sync += [kept.eq(known), kept_size.eq(size), kept_left.eq(bytes_left - here)]
-        with m.If(step & of_head | chunk_end):
+        with m.If(take_head | chunk_end):
             m.d.sync += left.eq(encoder.rest)
         with m.If(ended):
             m.d.sync += [index.eq(index + 1), self.team.eq((self.team + 1) & ((1 << layer.teams_log2) - 1))]
@@ -125,7 +131,7 @@ class ColumnStream(Block):
                 m.d.comb += of_mask.eq(1)
                 with m.If(step & ~chunk_end):
                     m.next = "WEIGHTS"
-                with m.Elif(ended):
+                with m.Elif(ended & ~take_head):
                     m.next = "HEAD"
                     with m.If(last_column):
                         m.next = "IDLE"
@@ -133,7 +139,7 @@ class ColumnStream(Block):
                 m.d.comb += of_weights.eq(1)
                 with m.If(chunk_end):
                     m.next = "MASK"
-                    with m.If(ended):
+                    with m.If(ended & ~take_head):
                         m.next = "HEAD"
                         with m.If(last_column):
                             m.next = "IDLE"

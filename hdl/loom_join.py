@@ -34,10 +34,13 @@ def join_layout(p: Arch) -> data.StructLayout:
 class LoomJoin(Block):
     """Compare every column chunk with all resident rows of the lane at once, and give their matches one a cycle.
 
-    Twin of `golden.loom_join.loom_join`. A chunk is looked up while the matches of the one before are given; it leaves
-    after one cycle when it has none, and a chunk of n matches takes ``max(1, n)`` cycles, row slot after row slot, in the
-    order of positions. The last chunk of a sum always gives an entry, with ``hit`` low when it has no match. The first
-    match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it.
+    Twin of `golden.loom_join.loom_join`. Two chunks with matches are looked up ahead while those of the one before are
+    given; a chunk without matches leaves after one cycle, and a chunk of n matches takes ``max(1, n)`` cycles, row slot
+    after row slot, in the order of positions. The last chunk of a sum always gives an entry, with ``hit`` low when it has no
+    match. The first match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it.
+
+    Lines of weights are free again in the order in which they came: those of a chunk without matches when the chunks
+    before it are done.
 
     Members
     -------
@@ -71,9 +74,15 @@ class LoomJoin(Block):
         head = data.View(column_chunk_layout(p), chunks.o.payload)
         seen, seen_valid = Signal(column_chunk_layout(p)), Signal()
         here, here_valid = Signal(column_chunk_layout(p)), Signal()
-        first_line, here_line = Signal(range(p.window_lines)), Signal(range(p.window_lines))
-        issue, leave, some, done, others = (Signal(name=n) for n in ("issue", "leave", "some", "done", "others"))
-        lines_used, freed = Signal(range(p.window_lines + 1)), Signal(range(2 * p.weight_bits + 1))
+        queued, queued_valid = Signal(column_chunk_layout(p)), Signal()
+        lines = range(p.window_lines + 1)
+        here_lines, queued_lines, passed, passed_now, entering = (
+            Signal(lines, name=n) for n in ("here_lines", "queued_lines", "passed", "passed_now", "entering"))
+        first_line, here_line, queued_line = (Signal(range(p.window_lines), name=n)
+                                              for n in ("first_line", "here_line", "queued_line"))
+        issue, leave, some, done, others, free, move, enter, wait = (
+            Signal(name=n) for n in ("issue", "leave", "some", "done", "others", "free", "move", "enter", "wait"))
+        lines_used, freed, alone = Signal(lines), Signal(lines), Signal()
         slot, row = Signal(range(max(2, p.rows))), Signal(row_chunk_layout(p))
         pending, kept, hits = [], [], []
         log = p.rows.bit_length() - 1
@@ -92,7 +101,13 @@ class LoomJoin(Block):
                 m.d.sync += present.eq(0)
             with m.Elif(self.mask_en[s]):
                 m.d.sync += present.bit_select(self.mask_address[s], 1).eq(1)
-            with m.If(leave & some):
+            queued_hit = Signal(p.chunk_bits, name=f"queued_hit_{s}")
+            queued_row = Signal(row_chunk_layout(p), name=f"queued_row_{s}")
+            with m.If(wait):
+                m.d.sync += [queued_hit.eq(hit), queued_row.eq(found)]
+            with m.If(move):
+                m.d.sync += [left.eq(queued_hit), row_kept.eq(queued_row)]
+            with m.Elif(enter):
                 m.d.sync += [left.eq(hit), row_kept.eq(found)]
             with m.Elif(self.valid & ~self.hold & (slot == s)):
                 m.d.sync += left.eq(encoder.rest)
@@ -104,20 +119,31 @@ class LoomJoin(Block):
             self.line_room.eq(lines_used != p.window_lines),
             issue.eq(chunks.o.valid & self.open & (~seen_valid | leave)), chunks.o.ready.eq(issue),
             some.eq(Cat(hit.any() for hit in hits).any() | seen.last),
-            leave.eq(seen_valid & (~some | ~here_valid | done)), self.scan.eq(leave & ~some),
-            freed.eq(Mux(leave & ~some, seen.lines, 0) + Mux(done, here.lines, 0)),
+            free.eq(~here_valid | done), move.eq(queued_valid & free),
+            leave.eq(seen_valid & (~some | free | ~queued_valid)), self.scan.eq(leave & ~some),
+            enter.eq(leave & some & free & ~queued_valid), wait.eq(leave & some & ~enter),
+            alone.eq(free & ~queued_valid & ~(leave & some)), entering.eq(passed + seen.lines),
+            passed_now.eq(passed + Mux(self.scan, seen.lines, 0)),
+            freed.eq(Mux(alone, passed_now, 0) + Mux(done, here_lines, 0)),
             done.eq(here_valid & ~self.hold & encoder.single & ~others), self.valid.eq(here_valid),
-            self.idle.eq((chunks.space == p.window_chunks) & ~seen_valid & ~here_valid),
+            self.idle.eq((chunks.space == p.window_chunks) & ~seen_valid & ~queued_valid & ~here_valid),
         ]
         m.d.sync += [self.line.eq(self.line + self.line_put), lines_used.eq(lines_used + self.line_put - freed)]
+        m.d.sync += passed.eq(Mux(alone | (leave & some), 0, passed_now))
         with m.If(issue):
             m.d.sync += [seen.eq(head), seen_valid.eq(1)]
         with m.Elif(leave):
             m.d.sync += seen_valid.eq(0)
         with m.If(leave):
             m.d.sync += first_line.eq(first_line + seen.lines)
-        with m.If(leave & some):
-            m.d.sync += [here.eq(seen), here_valid.eq(1), here_line.eq(first_line)]
+        with m.If(wait):
+            m.d.sync += [queued.eq(seen), queued_valid.eq(1), queued_line.eq(first_line), queued_lines.eq(entering)]
+        with m.Elif(move):
+            m.d.sync += queued_valid.eq(0)
+        with m.If(move):
+            m.d.sync += [here.eq(queued), here_valid.eq(1), here_line.eq(queued_line), here_lines.eq(queued_lines)]
+        with m.Elif(enter):
+            m.d.sync += [here.eq(seen), here_valid.eq(1), here_line.eq(first_line), here_lines.eq(entering)]
         with m.Elif(done):
             m.d.sync += here_valid.eq(0)
 

@@ -19,11 +19,11 @@ class Sequencer(Block):
     """Check the program, then run its layers one after the other.
 
     Twin of `golden.run.run`. The whole program is read twice: once for its CRC32, once layer by layer, a word a
-    cycle. A layer begins when its descriptor words have been shown on the bus and ends when the tail is idle and
-    every write has its response; then, with ``stats_offset`` not 0, one 64-byte record of the layer's counters is
-    written. A check that fails, a bus error, or ``2^patience_log2`` cycles without ``progress`` end the run with a code of
-    `golden.formats.ERRORS`. Outstanding responses are waited for; when they do not come, ``error`` is shown as well and
-    ``busy`` stays.
+    cycle; the next layer's record is fetched while a layer runs, its passes while the record is read. A layer begins when
+    its descriptor words have been shown on the bus. When the tail is idle, one 64-byte record of the layer's counters is
+    written with ``stats_offset`` not 0, and the layer ends when every write has its response. A check that fails, a bus
+    error, or ``2^patience_log2`` cycles without ``progress`` end the run with a code of `golden.formats.ERRORS`.
+    Outstanding responses are waited for; when they do not come, ``error`` is shown as well and ``busy`` stays.
 
     Members
     -------
@@ -63,7 +63,7 @@ class Sequencer(Block):
         word, left, position = Signal(32), Signal(32), Signal(p.address_bits)
         count, record, record_word = Signal(16), Signal(range(MAX_PASSES + 2)), Signal(range(WORDS))
         stat = Signal(range(STATS_BYTES // 4))
-        request, asking = Signal(32), Signal()
+        request, asking, ahead = Signal(32), Signal(), Signal()
         code, idle_cycles, expired, told = Signal(8), Signal(p.patience_log2), Signal(), Signal()
         piece = fetch.o
         origin = Signal(p.address_bits)
@@ -108,45 +108,42 @@ class Sequencer(Block):
                 watch()
             with m.State("CHECK"):
                 m.d.sync += [position.eq(origin + HEADER_BYTES), request.eq(header.length - HEADER_BYTES),
-                             left.eq(header.length - HEADER_BYTES), asking.eq(1)]
+                             left.eq(header.length - HEADER_BYTES), asking.eq(1), ahead.eq(1)]
                 m.next = "SUM"
                 stop_if(check.head_code != 0, check.head_code)
             with m.State("SUM"):
-                m.d.comb += [piece.ready.eq(1), crc.valid.eq(piece.valid)]
-                with m.If(piece.valid):
+                m.d.comb += crc.valid.eq(piece.valid & piece.ready)
+                with m.If(ahead & ~asking):
+                    m.d.sync += [request.eq(RECORD_BYTES), asking.eq(1), ahead.eq(0), record.eq(0), record_word.eq(0)]
+                m.d.comb += piece.ready.eq(left != 0)
+                with m.If(piece.valid & piece.ready):
                     m.d.sync += left.eq(left - 4)
                 with m.If(left == 0):
-                    m.d.sync += [position.eq(origin + HEADER_BYTES)]
-                    m.next = "LAYER"
+                    m.next = "RECORD"
                     stop_if(check.body_code != 0, check.body_code)
                 watch()
-            with m.State("LAYER"):
-                m.d.sync += [request.eq(RECORD_BYTES), asking.eq(1), record.eq(0), record_word.eq(0)]
-                m.next = "RECORD"
             with m.State("RECORD"):
                 m.d.comb += [piece.ready.eq(1), self.descriptor.valid.eq(piece.valid)]
                 with m.If(piece.valid):
                     m.d.sync += record_word.eq(record_word + 1)
                     with m.If(record == 0):
                         capture(m, LAYER, self.layer, word=record_word, value=piece.p.data)
+                        with m.If((record_word == 1) & (self.layer.passes != 0) & (self.layer.passes <= MAX_PASSES)):
+                            m.d.sync += [position.eq(position + RECORD_BYTES), request.eq(self.layer.passes * RECORD_BYTES),
+                                         asking.eq(1)]
                     with m.If(record_word == WORDS - 1):
-                        m.d.sync += [record.eq(record + 1), position.eq(position + RECORD_BYTES)]
+                        m.d.sync += record.eq(record + 1)
                         with m.If(record == self.layer.passes):
                             m.next = "BEGIN"
-                        with m.Else():
-                            m.d.sync += asking.eq(1)
                         stop_if(check.layer_code != 0, check.layer_code)
                 watch()
             with m.State("BEGIN"):
                 m.d.comb += self.layer_start.eq(1)
+                with m.If(self.layer_number != header.layers - 1):
+                    m.d.sync += [position.eq(position + request), request.eq(RECORD_BYTES), asking.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
                 with m.If(self.layer_idle):
-                    m.next = "SETTLE"
-                watch()
-            with m.State("SETTLE"):
-                m.d.comb += self.flush.eq(1)
-                with m.If(self.store_idle):
                     m.d.sync += stat.eq(0)
                     m.next = "STATS"
                 watch()
@@ -155,18 +152,16 @@ class Sequencer(Block):
                 with m.If(self.store.ready | (self.stats_offset == 0)):
                     m.d.sync += stat.eq(stat + 1)
                     with m.If((stat == len(STATS) - 1) | (self.stats_offset == 0)):
-                        m.next = "NEXT"
+                        m.next = "SETTLE"
                 watch()
-            with m.State("NEXT"):
-                m.d.sync += self.layer_number.eq(self.layer_number + 1)
-                m.next = "LAYER"
-                with m.If(self.layer_number == header.layers - 1):
-                    m.next = "END"
-            with m.State("END"):
+            with m.State("SETTLE"):
                 m.d.comb += self.flush.eq(1)
                 with m.If(self.store_idle & ~self.write_error & ~self.read_error):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
+                    m.d.sync += [self.layer_number.eq(self.layer_number + 1), record.eq(0), record_word.eq(0)]
+                    m.next = "RECORD"
+                    with m.If(self.layer_number == header.layers - 1):
+                        m.d.comb += self.done.eq(1)
+                        m.next = "IDLE"
                 watch()
             with m.State("HALT"):
                 m.d.comb += [self.halt.eq(1), self.flush.eq(1), piece.ready.eq(1)]

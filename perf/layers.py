@@ -6,8 +6,8 @@ ResNet19 are convolutions in execution order, the 1x1 shortcut behind the block'
 """
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden import synthetic
+from golden.window import windows
+
+Words = NDArray[np.int64]
 
 TABLE = Path(__file__).parent / "loas_layers.csv"
 NETWORKS = ("alexnet", "vgg16", "resnet19")
@@ -81,6 +84,25 @@ class Layer:
         """Shape [C, H, W] of the input words."""
         return self.channels, self.size, self.size
 
+    @property
+    def present(self) -> float:
+        """Share of the im2col matrix with padding that holds a word of two spikes or more."""
+        return self.published["nnz_packed_mask1"] / (self.published["M"] * self.published["K"])
+
+    @property
+    def mean_spikes(self) -> float:
+        """Spikes of a word of two or more, on average: what one-spike words do not bring of all spikes."""
+        figures = self.published
+        singles = figures["nnz_packed"] - figures["nnz_packed_mask1"]
+        return (figures["nnz_spikes_all_t"] - singles) / figures["nnz_packed_mask1"]
+
+    def reduced(self, divisor: int) -> "Layer":
+        """Return the layer with ``1 / divisor`` of its channels on both sides, same map and densities."""
+        channels, columns = self.channels // divisor, self.columns // divisor
+        inner = channels * self.kernel**2
+        weights = round(self.weights * inner * columns / (self.inner * self.columns))
+        return replace(self, inner=inner, columns=columns, weights=weights)
+
 
 @cache
 def layers(network: str) -> tuple[Layer, ...]:
@@ -98,4 +120,39 @@ def _layer(network: str, row: dict[str, float]) -> Layer:
 
 def weights(network: str, seed: int = 0) -> Iterator[NDArray[np.int8]]:
     """Yield the seeded int8 weights [K, N] of every layer, as `golden.synthetic.weights` draws them."""
-    return synthetic.weights(((layer.inner, layer.columns, layer.weights) for layer in layers(network)), seed)
+    return synthetic.weights(sizes(layers(network)), seed)
+
+
+def sizes(of: Iterable[Layer]) -> list[tuple[int, int, int]]:
+    """Return (K, N, non-zero weights) of layers."""
+    return [(layer.inner, layer.columns, layer.weights) for layer in of]
+
+
+def im2col(words: Words, layer: Layer) -> Words:
+    """Return the matrix [M, K] of input words [C, H, W]; K is (channel, ky, kx), padding is silent."""
+    members = windows(words, (layer.kernel, layer.kernel), stride=layer.stride, padding=layer.padding)
+    return np.stack(members, axis=1).reshape(layer.inner, layer.rows).T
+
+
+def seeded_words(layer: Layer, seed: int = 0) -> Words:
+    """Return input words int64 [C, H, W] with the published share of silent words and average of spikes.
+
+    Places are drawn one after the other, all alike, until the words in the im2col matrix with padding (where a word counts
+    as often as windows read it) reach `Layer.present`; the last word that would exceed it is left out, so that at most one
+    word's windows are missing. Places that no window reads follow the same draw. A word holds all four spikes or two of
+    them at random, in the proportion that gives `Layer.mean_spikes`; none has one.
+    """
+    rng = np.random.default_rng([seed, *layer.network.encode(), layer.index])
+    places = rng.permutation(int(np.prod(layer.shape)))
+    reads = np.zeros((layer.size, layer.size), np.int64)
+    numbers = np.arange(reads.size).reshape(1, *reads.shape) + 1
+    for member in windows(numbers, (layer.kernel, layer.kernel), stride=layer.stride, padding=layer.padding):
+        np.add.at(reads.reshape(-1), member[member > 0] - 1, 1)
+    wanted = round(layer.present * layer.rows * layer.inner)
+    count = int((np.cumsum(reads.reshape(-1)[places % reads.size]) <= wanted).sum())
+    full = round((layer.mean_spikes - 2) / 2 * count)
+    pairs = np.array([1 << a | 1 << b for a in range(STEPS) for b in range(a)])
+    drawn = np.concatenate([np.full(full, (1 << STEPS) - 1), rng.choice(pairs, count - full)])
+    words = np.zeros(int(np.prod(layer.shape)), np.int64)
+    words[places[:count]] = rng.permutation(drawn)
+    return words.reshape(layer.shape)

@@ -23,7 +23,7 @@ def one_by_one(words: np.ndarray, weights: np.ndarray, tile: Tile) -> int:
     for m, k in zip(*np.nonzero(words), strict=True):
         for n in np.nonzero(weights[k])[0]:
             place = (m // tile.rows, k // tile.inner, n // tile.columns)
-            owner = m if tile.owner == "row" else n
+            owner = int(m if tile.owner == "row" else n)
             elements = work.setdefault(place, {})
             elements[owner] = elements.get(owner, 0) + 1
     assert all(len(elements) <= ELEMENTS for elements in work.values())

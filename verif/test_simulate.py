@@ -20,7 +20,7 @@ from hdl.image import Image
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from verif.compare import LayerResult, compare
-from verif.simulate import repeat, run_images, simulate
+from verif.simulate import Memory, repeat, run_images, simulate
 from verif.system import Result, Run, System
 from verif.workload import Images, Workload, load_workload
 
@@ -185,7 +185,7 @@ def test_captured_file(write: Callable[[Images, Path], int], tmp_path: Path) -> 
 def test_memory_does_not_matter(memory: dict[str, Any]) -> None:
     """Latency, bandwidth and random stalls of the memory change cycles and nothing else."""
     image, plain, _ = one_image()
-    done = run_images(digits(), System(ARCH), 1, **memory)
+    done = run_images(digits(), System(ARCH), 1, memory=Memory(**memory))
     (run,) = done.result.runs
     assert [layer.mismatches for layer in done.compared[0]] == [0, 0, 0]
     for tensor in image.tensors.values():

@@ -30,7 +30,7 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
     for tick in ticks:
         y = HEIGHT - BOTTOM - height(tick)
         out += [f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="grid"/>',
-                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:,.6g}</text>']
+                f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_text(tick)}</text>']
     group = plot_width / max(1, len(labels))
     width = 0.8 * group / max(1, len(series))
     for number, (name, values) in enumerate(series.items()):
@@ -38,7 +38,7 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
         for place, (label, value) in enumerate(zip(labels, values, strict=True)):
             x, tall = LEFT + group * (place + 0.1) + width * number, height(value)
             out.append(f'<rect x="{x:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}" width="{width:.1f}" height="{tall:.1f}" '
-                       f'fill="{colour}"><title>{escape(f"{label}, {name}: {value:,.6g}")}</title></rect>')
+                       f'fill="{colour}"><title>{escape(f"{label}, {name}: {_text(value)}")}</title></rect>')
         x = LEFT + number * 150
         out += [f'<rect x="{x}" y="24" width="10" height="10" fill="{colour}"/>',
                 f'<text x="{x + 15}" y="33">{escape(name)}</text>']
@@ -46,6 +46,10 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
         out.append(f'<text x="{LEFT + group * (place + 0.5):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
                    f'{escape(label)}</text>')
     return "\n".join([*out, "</svg>"])
+
+
+def _text(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _decades(top: float) -> list[float]:

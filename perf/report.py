@@ -19,7 +19,7 @@ STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2em 
 table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}
 th,td{padding:3px 9px;border-bottom:1px solid #d8dde3;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal}tr:last-child td{font-weight:600}
-table.plain tr:last-child td{font-weight:400}svg{width:100%;height:auto;margin:.6em 0;font:11px system-ui,sans-serif}
+table.plain tr:last-child td{font-weight:400}table.plain td,table.plain th{text-align:left}svg{width:100%;height:auto;margin:.6em 0;font:11px system-ui,sans-serif}
 .title{font-size:14px;font-weight:600}.grid{stroke:#d8dde3}"""
 
 
@@ -62,7 +62,7 @@ def _network(report: Report) -> list[str]:
              if name != DESIGNS["loas_lockstep"]}
     stalls = {name: [layer["stalls"][name] for layer in layers] for name in totals["stalls"]}
     return [
-        f"<h2>{escape(CAPTION.format(**report))}</h2>", _html(*table(report)), _whole(report),
+        f"<h2>{escape(report['network'])}</h2><p>{escape(CAPTION.format(**report))}</p>", _html(*table(report)), _whole(report),
         bars("Cycles per layer, logarithmic", names, cycles, log=True),
         bars("Speed of the RTL over what each design counts", names, speed),
         bars("Lane utilisation and share of silent words", names, {

@@ -19,7 +19,8 @@ STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2em 
 table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}
 th,td{padding:3px 9px;border-bottom:1px solid #d8dde3;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal}tr:last-child td{font-weight:600}
-table.plain tr:last-child td{font-weight:400}table.plain td,table.plain th{text-align:left}svg{width:100%;height:auto;margin:.6em 0;font:11px system-ui,sans-serif}
+table.plain tr:last-child td{font-weight:400}table.plain td,table.plain th{text-align:left}
+svg{width:100%;height:auto;margin:.6em 0;font:11px system-ui,sans-serif}
 .title{font-size:14px;font-weight:600}.grid{stroke:#d8dde3}"""
 
 

@@ -229,7 +229,8 @@ def test_bad_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
              "alexnet"),
             (["alexnet", "--memory", "fast"], "memory: must be ideal or BYTES[:LATENCY], not 'fast'; legal: ideal, or up to "
              "999999 bytes a cycle and cycles of latency; try: --memory 64:100"),
-            (["alexnet", "--preset", "tiny"], "alexnet: conv2: bits of one row's 1728 words, each stored 4 bits wide: needs 6912")):
+            (["alexnet", "--preset", "tiny"], "alexnet: conv2: bits of one row's 1728 words, each stored 4 bits wide: "
+             "needs 6912")):
         assert command_line(["bench", "loas", *words]) == 2
         line = capsys.readouterr().err
         assert line.startswith(f"spikeloom: {text}") and line.count("\n") == 1

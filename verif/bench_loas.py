@@ -20,13 +20,14 @@ from golden.arch import Arch, ParameterError
 from golden.limits import check
 from golden.network import Input, Network, Neuron, Pass, spike_planes
 from golden.network import Layer as Program
-from golden.run import convolve
-from hdl.image import build_image
+from golden.run import convolve, run
+from hdl.image import Image, build_image
 from perf import energy
 from perf.baselines import BASELINES, matches
 from perf.layers import NETWORKS, STEPS, Layer, im2col, layers, seeded_words, sizes
+from perf.lockstep import cycles
 from verif.numbers import machine, versions
-from verif.simulate import Memory, Simulated, run_words
+from verif.simulate import Memory, Simulated, memory_of, run_words
 from verif.system import System, SystemFailure
 from verif.workload import read_arrays
 
@@ -121,30 +122,35 @@ def program(case: Case) -> Network:
 
 @dataclass(frozen=True)
 class Job:
-    """A layer that fits a build: its program, and the cycles that its model predicts (None: there is no model)."""
+    """A layer that fits a build: its program, and the cycles that the model predicts for it."""
 
     case: Case
     network: Network
-    model_cycles: int | None
-
-    @property
-    def expected(self) -> int:
-        """Cycles to predict a time from."""
-        return self.model_cycles or BASELINES["loas_lockstep"](self.case.rows, self.case.weight, STEPS)
+    model_cycles: int
 
 
-def jobs(of: Sequence[Case], arch: Arch) -> list[Job]:
+def jobs(of: Sequence[Case], arch: Arch, memory: Memory) -> list[Job]:
     """Return a job per layer; raise `ParameterError` for the first layer that does not fit the build."""
-    found = []
+    planned = []
     for case in of:
         network = program(case)
         try:
             check(network, arch)
-            build_image(network, arch)
+            planned.append((case, network, build_image(network, arch)))
         except ParameterError as error:
             raise ParameterError(f"{case.layer.network}: {error}") from None
-        found.append(Job(case, network, None))
-    return found
+    return [Job(case, network, modelled(case, network, image, arch, memory)) for case, network, image in planned]
+
+
+def modelled(case: Case, network: Network, image: Image, arch: Arch, memory: Memory) -> int:
+    """Return the cycles that `perf.lockstep` predicts for a layer's program."""
+    words = {"input.0": case.words}
+    output = run(network, words).layers[case.layer.name].output
+    assert output is not None
+    stored = output.reshape(len(output), -1).T != 0
+    contents, _ = memory_of(image, [image.input_block(words)])
+    return cycles(arch, contents, image.stats, [stored[:, part.start : part.stop] for part in image.plans[0].parts],
+                  latency=memory.latency, bandwidth=memory.bandwidth)
 
 
 def measure(job: Job, system: System, memory: Memory, inject: str | None = None) -> Report:
@@ -194,12 +200,12 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
     say : told the predicted time, once the shortest layer has been run to know the speed
     progress : called with the predicted cycles that are done, and all of them
     """
-    planned = {network: jobs(cases(layers(network), data), arch) for network in networks}
+    planned = {network: jobs(cases(layers(network), data), arch, memory) for network in networks}
     every = [job for network in planned.values() for job in network]
-    system, done, whole = System(arch), 0, sum(job.expected for job in every)
+    system, done, whole = System(arch), 0, sum(job.model_cycles for job in every)
     system.program()
     measured: dict[str, Report] = {}
-    for job in (min(every, key=lambda job: job.expected), *every):
+    for job in (min(every, key=lambda job: job.model_cycles), *every):
         if job.network.name not in measured:
             begin = time.monotonic()
             measured[job.network.name] = result = measure(job, system, memory)
@@ -207,7 +213,7 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
                 rate = result["simulated_cycles_per_second"]
                 seconds = len(every) * (time.monotonic() - begin) + (whole - len(every) * result["rtl_cycles"]) / rate
                 say(f"predicted: {whole:,} cycles in {len(every)} layers, about {max(1, round(seconds))} s")
-            done += job.expected
+            done += job.model_cycles
             progress(done, whole)
     return [report(network, [measured[job.network.name] for job in own], own, arch, memory, skew)
             for network, own in planned.items()]

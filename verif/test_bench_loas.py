@@ -48,7 +48,7 @@ def small(network: str) -> Layer:
 @cache
 def measured(network: str) -> Report:
     """Return what the bench reports of one small layer."""
-    (job,) = jobs(cases([small(network)]), ARCH)
+    (job,) = jobs(cases([small(network)]), ARCH, MEMORY)
     return measure(job, System(ARCH), MEMORY)
 
 
@@ -69,7 +69,7 @@ def test_layer_is_exact(network: str) -> None:
 
 def test_flipped_weight_is_found() -> None:
     """A weight bit that differs in memory is a mismatch with a place."""
-    (job,) = jobs(cases([small("alexnet")]), ARCH)
+    (job,) = jobs(cases([small("alexnet")]), ARCH, MEMORY)
     found = measure(job, System(ARCH), MEMORY, inject="weight-bit")
     assert found["mismatches"] > 0 and found["first_mismatch"]["layer"] == found["name"]
 
@@ -182,7 +182,7 @@ def test_mismatch_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def test_totals() -> None:
     """Totals are sums, and unknown where a part is."""
-    of = jobs(cases([small("alexnet")]), ARCH)
+    of = jobs(cases([small("alexnet")]), ARCH, MEMORY)
     one = {**measured("alexnet"), "model_cycles": 5}
     both = report("alexnet", [one, one], of, ARCH, MEMORY, 0.0)
     assert both["totals"]["rtl_cycles"] == 2 * one["rtl_cycles"] and both["totals"]["model_cycles"] == 10
@@ -259,16 +259,17 @@ def test_memories() -> None:
 
 def test_memory_costs_cycles() -> None:
     """A slower memory takes longer and changes nothing else."""
-    (job,) = jobs(cases([small("alexnet")]), ARCH)
-    runs = [measure(job, System(ARCH), memory) for memory in (Memory(latency=1), MEMORY, Memory(bandwidth=2))]
+    memories = (Memory(latency=1), MEMORY, Memory(bandwidth=2))
+    runs = [measure(jobs(cases([small("alexnet")]), ARCH, memory)[0], System(ARCH), memory) for memory in memories]
     assert [each["mismatches"] for each in runs] == [0, 0, 0]
+    assert [each["model_cycles"] for each in runs] == [each["rtl_cycles"] for each in runs]
     assert runs[0]["rtl_cycles"] < runs[1]["rtl_cycles"] < runs[2]["rtl_cycles"]
     assert len({each["bytes_offchip"] for each in runs}) == 1
 
 
 def test_wrong_count_of_matches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Matches that the tensors do not have end the run."""
-    (job,) = jobs(cases([small("alexnet")]), ARCH)
+    (job,) = jobs(cases([small("alexnet")]), ARCH, MEMORY)
     monkeypatch.setattr(verif.bench_loas, "matches", lambda rows, weight: 1)
     with pytest.raises(AssertionError, match=r"alexnet\.conv1: matches: \d+ counted by the RTL, not 1"):
         measure(job, System(ARCH), MEMORY)

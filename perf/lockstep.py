@@ -256,7 +256,8 @@ class Rows:
         self.masks, self.values = Fetch(arch, arch.chunk_bits // 8), Fetch(arch, arch.chunk_bits // 8)
         self.left, self.tile, self.filled, self.busy = tiles, 0, 0, False
         self.walk: Iterator[tuple[Any, ...]] = iter(())
-        self.fields, self.next = 0, None
+        self.fields = 0
+        self.next: tuple[Any, ...] | None = None
         self.ready_at, self.counts = [0] * arch.lanes, [0] * arch.lanes
         self.idle_at, self.given, self.flush = 0, 0, False
 

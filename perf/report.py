@@ -15,7 +15,7 @@ DESIGNS = {"loas_paper": "LoAS, paper's count", "loas_lockstep": "LoAS, lockstep
 LOGGED = {"loas_paper": "cyc_loas_ft", "sparten": "cyc_sparten", "gospa": "cyc_gospa", "gamma": "cyc_gamma"}
 TRAFFIC = {"loas_ft": "LoAS-FT", "sparten": "SparTen-SNN", "gospa": "GoSPA-SNN", "gamma": "Gamma-SNN"}
 HEAD = ["layer", "M", "N", "K", "matches", "RTL cycles", "model", *DESIGNS.values(), "mismatches"]
-STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#1d2329}
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em;color:#1d2329}
 table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}
 th,td{padding:3px 9px;border-bottom:1px solid #d8dde3;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal}tr:last-child td{font-weight:600}

@@ -145,6 +145,8 @@ class _Builder:
         return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
 
     def _linear(self, node: Node, value: Linear | Words) -> Linear:
+        if isinstance(value, Linear) and value.flat and value.residual is None and value.shape[1:] == (1, 1):
+            return self._product(node, value)
         words = self._words(node, value)
         weight = self._need(node, "weight")
         channels, height, width = words.shape
@@ -156,6 +158,15 @@ class _Builder:
         weight = np.pad(weight, ((0, 0), (0, 0), (0, height - weight.shape[2]), (0, width - weight.shape[3])))
         terms = [Term(source, weight) for source in words.sources]
         return Linear(terms, self._bias(node, len(weight)), (len(weight), 1, 1), flat=True, origin=node.path)
+
+    def _product(self, node: Node, value: Linear) -> Linear:
+        """Return two linear layers without a neuron between them as one: their product."""
+        weight = self._need(node, "weight")
+        if weight.shape[1] != value.shape[0]:
+            raise ParameterError(f"{node.path}: Linear(in_features={weight.shape[1]}): reads {value.shape[0]} features")
+        terms = [replace(term, weight=np.tensordot(weight, term.weight, 1), identity=False) for term in value.terms]
+        return Linear(terms, weight @ value.bias + self._bias(node, len(weight)), (len(weight), 1, 1), flat=True,
+                      origin=node.path)
 
     def _batchnorm(self, node: Node, value: Linear | Words) -> Linear:
         linear = self._currents(value)
@@ -214,12 +225,24 @@ class _Builder:
         return any(self.users[name] > 1 for name, value in self.values.items()
                    if isinstance(value, Words) and owner in value.sources)
 
+    def _adaptive_avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
+        _, height, width = _shape(value)
+        output = node.args["output"]
+        if height != width or height % output:
+            raise ParameterError(f"{node.path}: AdaptiveAvgPool2d({output}): the map must be square and a multiple of the "
+                                 f"output, not {height}x{width}; legal: windows of one size")
+        return self._average(node, value, height // output)
+
     def _avgpool(self, node: Node, value: Linear | Words) -> Linear | Words:
-        k = node.args["kernel"]
+        return self._average(node, value, node.args["kernel"])
+
+    def _average(self, node: Node, value: Linear | Words, k: int) -> Linear | Words:
+        """Return the average of k x k windows of ``value``."""
         if isinstance(value, Words):
             return replace(value, pool=value.pool * k)
         if value.residual is not None:
-            raise ParameterError(f"{node.path}: AvgPool2d: cannot fold into a residual stream or pooled currents; "
+            kind = {"avgpool": "AvgPool2d", "adaptive_avgpool": "AdaptiveAvgPool2d"}[node.op]
+            raise ParameterError(f"{node.path}: {kind}: cannot fold into a residual stream or pooled currents; "
                                  "legal: on spikes, or directly after a convolution")
         terms = [replace(term, weight=average_outputs(term.weight, term.stride, k), stride=term.stride * k, identity=False)
                  for term in value.terms]

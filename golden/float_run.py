@@ -122,6 +122,8 @@ def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
         return F.batch_norm(x, tensors["mean"], tensors["var"], tensors.get("weight"), bias, eps=p["eps"])
     if node.op == "maxpool":
         return F.max_pool2d(x, p["kernel"], p["stride"], p["padding"])
+    if node.op == "adaptive_avgpool":
+        return F.adaptive_avg_pool2d(x, p["output"])
     return F.avg_pool2d(x, p["kernel"], p["stride"], p["padding"])
 
 

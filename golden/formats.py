@@ -136,6 +136,7 @@ PLANE = (
     Field("negate", 0, 21, 1, "subtract"),
 )
 
+TILE_HEADER_BYTES = 64
 TILE = (
     Field("bytes", 0, 0, 32, "whole tile, header included, a multiple of 64"),
     Field("columns", 1, 0, 16, "columns of the tile"),
@@ -179,3 +180,8 @@ def seal(body: bytes, header: dict[str, int]) -> bytes:
 def align(offset: int, to: int = ALIGN) -> int:
     """Return the next multiple of ``to``."""
     return -(-offset // to) * to
+
+
+def tile_bytes(columns: int, masks: int, values: int, weight_bits: int) -> int:
+    """Return the size of a weight tile of ``columns`` columns with ``masks`` bytes of masks and ``values`` weights."""
+    return TILE_HEADER_BYTES + align(8 * columns) + align(masks) + align(-(-values * weight_bits // 8))

@@ -10,10 +10,12 @@ from golden.arch import ParameterError
 
 LAYERS = {
     "Conv2d": "square stride and padding, zero padding mode; dilation and groups are expanded into zeros",
-    "Linear": "after Flatten or Linear; becomes a convolution whose kernel is the map",
+    "Linear": "after Flatten or Linear; becomes a convolution whose kernel is the map; two without a neuron between them are "
+              "multiplied before quantisation",
     "BatchNorm2d": "evaluation mode with running statistics, after a convolution or on spikes; folded into weights",
     "MaxPool2d": "square, no dilation, no ceil_mode; OR of spikes, or signed maximum of currents before a neuron",
     "AvgPool2d": "square, stride equal to kernel, no padding, no ceil_mode; folded into the weights beside it",
+    "AdaptiveAvgPool2d": "output of one size both ways that divides a square map; becomes AvgPool2d",
     "Flatten": "module, `torch.flatten`, `Tensor.flatten`, `Tensor.view(n, -1)`; all dimensions but the batch",
     "add": "`+`, `torch.add`, `Tensor.add` of two tensors of one shape: spikes, convolution outputs, residual streams",
     "Identity": "removed",
@@ -107,6 +109,14 @@ def _avgpool(path: str, module: Any) -> Description:
     return "avgpool", window, {}
 
 
+def _adaptive_avgpool(path: str, module: Any) -> Description:
+    size = module.output_size
+    both = (size, size) if isinstance(size, int) else tuple(size)
+    if both[0] != both[1] or both[0] is None:
+        raise unsupported(path, module, "output_size must be one number, the same both ways")
+    return "adaptive_avgpool", {"output": both[0]}, {}
+
+
 def _flatten(path: str, module: Any) -> Description:
     if module.start_dim not in (1, 2) or module.end_dim != -1:
         raise unsupported(path, module, "it must flatten everything but the batch")
@@ -142,7 +152,7 @@ def neuron_args(path: str, module: Any) -> dict[str, Any]:
 
 
 DESCRIBE = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
-            "Flatten": _flatten}
+            "AdaptiveAvgPool2d": _adaptive_avgpool, "Flatten": _flatten}
 
 
 def describe(path: str, module: nn.Module) -> Description:

@@ -28,6 +28,7 @@ class Pass:
     source : name of the operand tensor, ``input.<j>`` or a layer that writes words
     weight : int8 [N, C, kh, kw]; zero means pruned
     planes : one entry per bit of the operand word, bit 0 first
+    rows : (first, stop) of the map rows that it reads, as if the operand had no others; None reads all
     """
 
     source: str
@@ -35,6 +36,7 @@ class Pass:
     stride: int = 1
     padding: int = 0
     planes: tuple[Plane, ...]
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,11 @@ def map_arrays(network: Network, function: Callable[[Array], Array]) -> Network:
         neuron=layer.neuron and replace(layer.neuron, threshold=function(layer.neuron.threshold)))
         for layer in network.layers]
     return replace(network, layers=tuple(layers))
+
+
+def operand(words: Array, p: Pass) -> Array:
+    """Return the part of a pass's operand [..., H, W] that it reads."""
+    return words if p.rows is None else words[..., p.rows[0] : p.rows[1], :]
 
 
 def spike_planes(steps: int) -> tuple[Plane, ...]:

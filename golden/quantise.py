@@ -10,7 +10,7 @@ its currents a convolution has its own step. (Both grow by less than ``1 / thres
 neuron is an integer too.) Where all writers keep the rule in one unit without shifts, they have none; otherwise the
 shifts follow the medians over the channels, and a channel in which a writer's weights then exceed the build's weight bits
 makes them several passes, one per digit, which is exact. Only a build whose rows do not hold these passes, or whose
-widths do not hold such currents, gets a coarser unit.
+widths do not hold such currents, gets a coarser unit; where rows are too long in all of them, layers are split.
 
 Identity kernels (spikes that are added) have no shift and as many digits as they need. A threshold is at least 1, because
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
@@ -29,6 +29,7 @@ from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
 from golden.network import Input, Layer, Network, Neuron, Pass, input_planes, spike_planes
+from golden.split_layer import split_layer
 
 COARSEST = 4
 
@@ -46,14 +47,14 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
-    layers: dict[str, Layer] = {}
+    layers: dict[str, tuple[Layer, ...]] = {}
     for group in groups.values():
-        layers |= {layer.name: layer for layer in _layers(group, spec, steps, arch)}
+        layers |= {parts[-1].name: parts for parts in _layers(group, spec, steps, arch)}
     kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
     total = sum(kernel.size for kernel in kernels)
     info = {draft.name: {"scale_min": float(draft.scale.min()), "scale_max": float(draft.scale.max())}
             for draft in drafts}
-    return Network(name=name, steps=steps, input=spec, layers=tuple(layers[draft.name] for draft in drafts),
+    return Network(name=name, steps=steps, input=spec, layers=tuple(part for draft in drafts for part in layers[draft.name]),
                    weight_sparsity=sum(int((kernel == 0).sum()) for kernel in kernels) / total if total else 0.0,
                    float_info=info)
 
@@ -72,8 +73,11 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Layer]:
-    """Return the layers that share a residual stream, in the finest unit that the build holds, else in the coarsest."""
+def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
+    """Return the layers of each draft of a residual stream, in the finest unit that the build holds, else in the coarsest.
+
+    In the coarsest, a draft whose rows are too long for the build is several layers.
+    """
     layers: list[Layer] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
@@ -84,8 +88,14 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[Lay
             check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
         except ParameterError:
             continue
-        break
-    return layers
+        return [(layer,) for layer in layers]
+    return [_split(draft, layer, spec, steps, arch) for draft, layer in zip(group, layers, strict=True)]
+
+
+def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
+    terms = draft.value.terms
+    bits = max([spec.plane_bits if term.source is None else steps for term in terms], default=steps)
+    return split_layer(layer, arch, bits, flat=draft.value.shape[1:] == (1, 1) and not any(term.padding for term in terms))
 
 
 def _terms(group: list[Draft]) -> list[Term]:

@@ -8,7 +8,7 @@ from functools import reduce
 
 from array_api_compat import array_namespace
 
-from golden.network import Array, Layer, Network, Pass, Pool, map_arrays
+from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.window import windows
@@ -100,7 +100,7 @@ def convolve(words: Array, p: Pass, steps: int) -> tuple[Array, int]:
     xp = array_namespace(words, p.weight)
     columns, channels, height, width = p.weight.shape
     weight = xp.reshape(p.weight, (columns, channels * height * width)).T
-    members = windows(xp.astype(words, xp.int32), (height, width), stride=p.stride, padding=p.padding)
+    members = windows(xp.astype(operand(words, p), xp.int32), (height, width), stride=p.stride, padding=p.padding)
     rows = xp.permute_dims(xp.stack(members, axis=1), (2, 3, 0, 1))
     out = rows.shape[:2]
     rows = xp.reshape(rows, (-1, weight.shape[0]))

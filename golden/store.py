@@ -16,9 +16,9 @@ from golden.arch import ParameterError
 from golden.network import Array
 
 FORMAT = "spikeloom-captured"
-VERSION = (1, 1)
-OPERANDS = {"input": 0, "conv": 1, "linear": 1, "batchnorm": 1, "maxpool": 1, "avgpool": 1, "flatten": 1, "add": 2,
-            "neuron": 1, "output": 1}
+VERSION = (1, 2)
+OPERANDS = {"input": 0, "conv": 1, "linear": 1, "batchnorm": 1, "maxpool": 1, "avgpool": 1, "adaptive_avgpool": 1,
+            "flatten": 1, "add": 2, "neuron": 1, "output": 1}
 RANKS = {"conv": {"weight": 4}, "linear": {"weight": 2}, "batchnorm": {"mean": 1, "var": 1}}
 
 
@@ -44,6 +44,7 @@ ARGS: dict[str, dict[str, _Legal]] = {
     "batchnorm": {"eps": _NUMBER},
     "maxpool": _WINDOW,
     "avgpool": _WINDOW,
+    "adaptive_avgpool": {"output": _SIZE},
     "IFNode": _INTEGRATE,
     "LIFNode": {**_INTEGRATE, "decay_input": _TRUTH,
                 "tau": ("a number of at least 1", lambda value: _is_number(value) and value >= 1)},

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golden.arch import ParameterError
-from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays
+from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays, operand
 
 MakeNeuron = Callable[[float, Neuron], nn.Module]
 
@@ -70,11 +70,12 @@ class IntegerModule(nn.Module):
             source = torch.stack([(words[p.source] >> b) & 1 for b in range(len(p.planes))]).float()
         else:
             source = values[p.source]
-        operand = torch.zeros(steps, *source.shape[1:])
+        source = operand(source, p)
+        summed = torch.zeros(steps, *source.shape[1:])
         for bit, plane in zip(source, p.planes, strict=True):
             for t in plane.steps:
-                operand[t] += (-bit if plane.negate else bit) * 2.0 ** plane.shift
-        out = F.conv2d(operand.flatten(0, 1), p.weight.float(), None, p.stride, p.padding)
+                summed[t] += (-bit if plane.negate else bit) * 2.0 ** plane.shift
+        out = F.conv2d(summed.flatten(0, 1), p.weight.float(), None, p.stride, p.padding)
         return out.reshape(steps, -1, *out.shape[1:])
 
     def _neuron(self, currents: Tensor, p: Neuron) -> Tensor:

@@ -113,7 +113,7 @@ class _Builder:
         shapes: dict[str, Shape] = {name: Shape(spec.channels, spec.height, spec.width, input_log2) for name in names}
         plans: list[LayerPlan] = []
         for layer in network.layers:
-            sources = [shapes[sweep.source] for sweep in layer.passes]
+            sources = [shapes[sweep.source].view(sweep.rows) for sweep in layer.passes]
             plan = plan_layer(layer, arch, network.steps, sources, plans, self.order)
             plans.append(plan)
             shapes[layer.name] = Shape(plan.columns, plan.out_height, plan.out_width, self.spike_log2)
@@ -184,7 +184,7 @@ class _Builder:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,
                        "residual_height": region.height, "residual_width": region.width}
-        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source], self.arch, sweep.source in inputs)
+        sweeps = b"".join(_pass_record(sweep, self.tensors[sweep.source].view(sweep.rows), self.arch, sweep.source in inputs)
                           for sweep in layer.passes)
         body, weights = b"", plan.weights[0]
         for part in plan.parts:

@@ -1,6 +1,6 @@
 """Regions of the memory image: where tensors of words and stored currents lie."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from golden.fiber import mask_bytes, slot_bytes
 from golden.formats import CURRENT_BYTES, align
@@ -14,6 +14,10 @@ class Shape:
     height: int
     width: int
     word_log2: int
+
+    def view(self, rows: tuple[int, int] | None) -> "Shape":
+        """Return the map rows ``(first, stop)`` alone, all for None."""
+        return self if rows is None else replace(self, height=rows[1] - rows[0])
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ class Tensor:
     def pixels(self) -> int:
         """Fibers."""
         return self.height * self.width
+
+    def view(self, rows: tuple[int, int] | None) -> "Tensor":
+        """Return the map rows ``(first, stop)`` alone, where they lie; all for None."""
+        if rows is None:
+            return self
+        before = rows[0] * self.width
+        return replace(self, height=rows[1] - rows[0], masks=self.masks + before * self.mask_stride,
+                       values=self.values + before * self.slot_stride)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
-from golden.formats import TILE, align
+from golden.formats import TILE, TILE_HEADER_BYTES, align, tile_bytes
 from golden.formats import pack as pack_record
-
-TILE_HEADER_BYTES = 64
 
 Column = tuple[bytes, NDArray[np.int64]]
 
@@ -49,8 +47,7 @@ def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int)
     masks = values = 0
     for end in range(start, stop):
         masks, values = masks + len(columns[end][0]), values + len(columns[end][1])
-        size = (TILE_HEADER_BYTES + align(8 * (end + 1 - start)) + align(masks)
-                + align(-(-values * arch.weight_bits // 8)))
+        size = tile_bytes(end + 1 - start, masks, values, arch.weight_bits)
         if size > arch.weight_bytes:
             if end == start:
                 raise ParameterError(f"layer {layer.name}: column {start} needs {size} bytes of weight buffer, not "

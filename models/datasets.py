@@ -25,4 +25,9 @@ def digits() -> Split:
     return x_train, y_train, x_test, y_test
 
 
+def seeded(count: int) -> Images:
+    """Return images [N, 3, 32, 32] of normally distributed noise, the same ones for any ``count``."""
+    return np.stack([np.random.default_rng(index).standard_normal((3, 32, 32), np.float32) for index in range(count)])
+
+
 SPLITS: dict[str, Callable[[], Split]] = {"digits": digits}

@@ -5,13 +5,13 @@ the image shown at each of 4 steps, class = largest sum of the read-out over the
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.datasets import digits
+from models.spiking import LIFNode, Stepwise
 from models.workloads import find
 
 STEPS = find("digits").steps
@@ -23,45 +23,7 @@ BATCH = 64
 TEMPERATURE = 2.0
 
 
-class _Spike(torch.autograd.Function):
-    """Step function forward, derivative of ``atan(pi x) / pi`` backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        slope: Tensor = gradient / (1 + (torch.pi * x) ** 2)
-        return slope
-
-
-class LIFNode(nn.Module):
-    """One step per call of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to ``v_reset``.
-
-    Same attributes and step as SpikingJelly's ``LIFNode(decay_input=True, step_mode="s")``.
-    """
-
-    def __init__(self, tau: float = 2.0) -> None:
-        super().__init__()
-        self.tau, self.decay_input, self.v_threshold, self.v_reset, self.step_mode = tau, True, 1.0, 0.0, "s"
-        self.v: Tensor | float = 0.0
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Advance one step."""
-        h = self.v + (x - self.v) / self.tau
-        spike: Tensor = _Spike.apply(h - self.v_threshold)
-        self.v = h * (1 - spike)
-        return spike
-
-    def reset(self) -> None:
-        """Return the membrane to rest."""
-        self.v = 0.0
-
-
-class Digits(nn.Module):
+class Digits(Stepwise):
     """One timestep: x [N, 1, 8, 8] in 0..1 to logits [N, 10]."""
 
     def __init__(self) -> None:
@@ -83,12 +45,6 @@ class Digits(nn.Module):
         out: Tensor = self.fc(self.flatten(x))
         return out
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the read-out summed over `STEPS` steps from rest, [N, 10]."""
-        self.lif1.reset()
-        self.lif2.reset()
-        return torch.stack([self(x) for _ in range(STEPS)]).sum(0)
-
 
 def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the four parts of `models.datasets.digits` as tensors."""
@@ -100,7 +56,7 @@ def accuracy(model: Digits, x: Tensor, y: Tensor) -> float:
     """Return the share of ``x`` that the float network classifies as ``y``."""
     model.eval()
     with torch.no_grad():
-        return float((model.logits(x).argmax(1) == y).float().mean())
+        return float((model.logits(x, STEPS).argmax(1) == y).float().mean())
 
 
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> Digits:

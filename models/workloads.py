@@ -11,13 +11,14 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
-    """A shipped network; the file of its torch module and its checkpoint bear its name.
+    """A shipped network; the file of its torch module and its checkpoint, if it is a trained one, bear its name.
 
-    data : name in `models.datasets.SPLITS`
+    data : name in `models.datasets.SPLITS`, or ``"seeded"`` (`models.datasets.seeded`)
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
-    accuracy_golden : of the integer network on the whole test split
     weight_sparsity : share of weights that are zero
+    accuracy_golden : of the integer network on the whole test split; None for random weights
+    images : how many are shown when nothing else is asked for
     """
 
     name: str
@@ -27,12 +28,18 @@ class Shipped:
     input_kind: str
     input_bits: int
     input_scale: float
-    accuracy_golden: float
     weight_sparsity: float
+    accuracy_golden: float | None = None
+    images: int = 20
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a checkpoint; else the weights are random, at the counts of `models.published`."""
+        return self.accuracy_golden is not None
 
     @property
     def checkpoint(self) -> Path:
-        """The captured file."""
+        """The captured file of a trained network."""
         return FOLDER / f"{self.name}.safetensors"
 
 

@@ -83,7 +83,8 @@ def _whole(report: Report) -> str:
     told = ", ".join(f"{name} {cycles:,} cycles" for name, cycles in whole if cycles is not None)
     memory = report["memory"]
     limit = f"{memory['bandwidth']} bytes a cycle" if memory["bandwidth"] else "a beat every cycle"
-    return f"<p>Memory: {limit}, {memory['latency']} cycles of latency. {told}</p>"
+    return (f"<p>Memory: {limit}, {memory['latency']} cycles of latency.</p>"
+            + (f"<p>The whole network on one image, in one program: {told}.</p>" if told else ""))
 
 
 def _skewed(report: Report) -> str:

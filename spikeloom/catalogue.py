@@ -3,25 +3,34 @@
 import hashlib
 import importlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from golden.arch import PRESETS, ParameterError
+from models.published import published
 from models.workloads import Shipped, shipped
 from spikeloom.output import check_file
 
 
 def workloads() -> list[dict[str, Any]]:
-    """Return name, source, golden accuracy on the whole test split, weight sparsity and SHA-256 of every network."""
+    """Return what is known of every network.
+
+    Name, source, weight sparsity; golden accuracy on the whole test split and SHA-256 of the checkpoint, None without;
+    the layers of a published table, empty without.
+    """
     return [{"name": entry.name, "source": entry.source, "accuracy_golden": entry.accuracy_golden,
              "weight_sparsity": entry.weight_sparsity,
-             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest()} for entry in shipped().values()]
+             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest() if entry.trained else None,
+             "layers": [asdict(layer) for layer in published(entry.name)]} for entry in shipped().values()]
 
 
 def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train a shipped network, write it as a captured file and return what a report needs."""
-    if name not in shipped():
-        raise ParameterError(f"workload: unknown name, not {name!r}; legal: {', '.join(shipped())}; try: spikeloom list")
+    trained = [entry.name for entry in shipped().values() if entry.trained]
+    if name not in trained:
+        what = "must have been trained on data of its own" if name in shipped() else "unknown name"
+        raise ParameterError(f"workload: {what}, not {name!r}; legal: {', '.join(trained)}; try: spikeloom list")
     import torch
 
     from golden.capture import capture

@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import synthetic
 from golden.arch import Arch, ParameterError
 from golden.limits import check
 from golden.network import Input, Network, Neuron, Pass, spike_planes
 from golden.network import Layer as Program
 from golden.run import convolve, run
+from golden.synthetic import skewed as skewed_weights
 from hdl.image import Image, build_image
+from models.published import NETWORKS
 from perf import energy
 from perf.baselines import BASELINES, matches
-from perf.layers import NETWORKS, STEPS, Layer, im2col, layers, seeded_words, sizes
 from perf.lockstep import cycles
+from verif.loas_layers import STEPS, Layer, im2col, layers, seeded_words, sizes, weights
 from verif.numbers import machine, versions
 from verif.simulate import Memory, Simulated, memory_of, run_words
 from verif.system import System, SystemFailure
-from verif.workload import read_arrays
+from verif.workload import load_workload, read_arrays
 
 Words = NDArray[np.int64]
 Report = dict[str, Any]
@@ -37,7 +38,7 @@ FIRING = 0.2
 SKEW = 0.7
 MEMORY = Memory(bandwidth=64)
 STALLS = ("fifo", "weights", "rows", "tail")
-WHOLE = ("encoder_cycles", "head_cycles", "network_cycles")
+WHOLE = ("encoder_cycles", "head_cycles", "network_cycles", "network_mismatches")
 SUMMED = ("matches", "rtl_cycles", "model_cycles", "mismatches", "stalls", "baselines", "bytes_offchip", "bytes_onchip",
           "energy_pj", "energy", "published")
 
@@ -72,15 +73,15 @@ def facts() -> dict[str, str]:
     return {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), **versions()}
 
 
-def cases(of: Sequence[Layer], data: Path | None = None, seed: int = 0) -> list[Case]:
+def cases(of: Sequence[Layer], data: Path | None = None) -> list[Case]:
     """Return layers of one network with seeded weights and their input spikes.
 
     data : folder with a ``.npz`` file of the network; None, and ResNet19 without a file: seeded spikes
     Raises `ParameterError` for a file without the arrays or with other ones.
     """
     words = _read(of, data) if data is not None else None
-    return [Case(layer, seeded_words(layer, seed) if words is None else words[layer.name], weight)
-            for layer, weight in zip(of, synthetic.weights(sizes(of), seed), strict=True)]
+    return [Case(layer, seeded_words(layer) if words is None else words[layer.name], weight)
+            for layer, weight in zip(of, weights(of), strict=True)]
 
 
 def _read(of: Sequence[Layer], folder: Path) -> dict[str, Words] | None:
@@ -107,8 +108,8 @@ def _read(of: Sequence[Layer], folder: Path) -> dict[str, Words] | None:
 def program(case: Case) -> Network:
     """Return the network of one layer."""
     layer, planes = case.layer, spike_planes(STEPS)
-    sweep = Pass(source="input.0", weight=synthetic.kernel(case.weight, layer.kernel), stride=layer.stride,
-                 padding=layer.padding, planes=planes)
+    weight = case.weight.T.reshape(-1, layer.channels, layer.kernel, layer.kernel)
+    sweep = Pass(source="input.0", weight=weight, stride=layer.stride, padding=layer.padding, planes=planes)
     sums, _ = convolve(case.words, sweep, STEPS)
     threshold = max(1, int(np.quantile(sums, 1 - FIRING, method="higher")))
     neuron = Neuron(threshold=np.full(layer.columns, threshold, np.int64), leak_shift=2)
@@ -192,17 +193,18 @@ def _events(job: Job, done: Simulated, arch: Arch) -> energy.Events:
 
 
 def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, memory: Memory = MEMORY, skew: float = SKEW,
-               say: Callable[[str], None] = lambda text: None,
+               whole: bool = True, say: Callable[[str], None] = lambda text: None,
                progress: Callable[[int, int], None] = lambda done, of: None) -> list[Report]:
     """Return the report of each network, one after the other, as `report` makes it.
 
     skew : of the weights whose baselines are reported beside, see `golden.synthetic.skewed`
+    whole : run the whole networks too, on one image; their cycles are not in the prediction
     say : told the predicted time, once the shortest layer has been run to know the speed
     progress : called with the predicted cycles that are done, and all of them
     """
     planned = {network: jobs(cases(layers(network), data), arch, memory) for network in networks}
     every = [job for network in planned.values() for job in network]
-    system, done, whole = System(arch), 0, sum(job.model_cycles for job in every)
+    system, done, expected = System(arch), 0, sum(job.model_cycles for job in every)
     system.program()
     measured: dict[str, Report] = {}
     for job in (min(every, key=lambda job: job.model_cycles), *every):
@@ -211,21 +213,22 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
             measured[job.network.name] = result = measure(job, system, memory)
             if not done:
                 rate = result["simulated_cycles_per_second"]
-                seconds = len(every) * (time.monotonic() - begin) + (whole - len(every) * result["rtl_cycles"]) / rate
-                say(f"predicted: {whole:,} cycles in {len(every)} layers, about {max(1, round(seconds))} s")
+                seconds = len(every) * (time.monotonic() - begin) + (expected - len(every) * result["rtl_cycles"]) / rate
+                say(f"predicted: {expected:,} cycles in {len(every)} layers, about {max(1, round(seconds))} s"
+                    + (", then the whole networks" if whole else ""))
             done += job.model_cycles
-            progress(done, whole)
-    return [report(network, [measured[job.network.name] for job in own], own, arch, memory, skew)
-            for network, own in planned.items()]
+            progress(done, expected)
+    return [report([measured[job.network.name] for job in own], own, arch, memory, skew)
+            | (whole_network(network, system, memory) if whole else dict.fromkeys(WHOLE)) for network, own in planned.items()]
 
 
-def report(network: str, table: list[Report], of: Sequence[Job], arch: Arch, memory: Memory, skew: float) -> Report:
-    """Return the report of one network; its keys are a contract of the command line."""
+def report(table: list[Report], of: Sequence[Job], arch: Arch, memory: Memory, skew: float) -> Report:
+    """Return the report of the layers of one network; its keys are a contract of the command line."""
     totals = total(table)
     return {
-        "network": network, "preset": arch.name, "lanes": arch.lanes, "T": STEPS,
+        "network": of[0].case.layer.network, "preset": arch.name, "lanes": arch.lanes, "T": STEPS,
         "memory": {"latency": memory.latency, "bandwidth": memory.bandwidth}, "layers": table, "totals": totals,
-        **whole_network(network, arch, memory), "bound_cycles": -(-totals["matches"] // arch.lanes),
+        "bound_cycles": -(-totals["matches"] // arch.lanes),
         "utilisation": totals["matches"] / (arch.lanes * totals["rtl_cycles"]),
         **{name: totals[name] for name in ("bytes_offchip", "bytes_onchip", "energy_pj")},
         "skewed": {"sigma": skew, "baselines": skewed([job.case for job in of], skew)},
@@ -245,11 +248,21 @@ def total(table: Sequence[Report]) -> Report:
 
 def skewed(of: Sequence[Case], sigma: float) -> dict[str, int]:
     """Return the baselines' cycles of all layers with as many weights, spread unevenly over the columns."""
-    weights = list(synthetic.skewed(sizes(case.layer for case in of), sigma))
-    return {name: sum(count(case.rows, weight, STEPS) for case, weight in zip(of, weights, strict=True))
+    uneven = list(skewed_weights(sizes(case.layer for case in of), sigma))
+    return {name: sum(count(case.rows, weight, STEPS) for case, weight in zip(of, uneven, strict=True))
             for name, count in BASELINES.items()}
 
 
-def whole_network(network: str, arch: Arch, memory: Memory) -> dict[str, int | None]:
-    """Return the cycles of encoder, head and whole network; None where that network is not shipped."""
-    return dict.fromkeys(WHOLE)
+def whole_network(network: str, system: System, memory: Memory) -> dict[str, int]:
+    """Return the cycles of encoder, head and all of a network on one seeded image, and the mismatches of that run.
+
+    The encoder is what reads the image, the head what comes behind the last neurons.
+    """
+    workload = load_workload(network, system.arch)
+    done = run_words(workload.network, [workload.words(0)], system, memory=memory)
+    of, own = workload.network.layers, [layer.counters["cycles"] for layer in done.compared[0]]
+    last = max(number for number, layer in enumerate(of) if layer.neuron is not None)
+    encoder = [spent for layer, spent in zip(of, own, strict=True) if any(p.source.startswith("input.") for p in layer.passes)]
+    return {"encoder_cycles": sum(encoder), "head_cycles": sum(own[last + 1 :]),
+            "network_cycles": done.result.runs[0].counters["cycles"],
+            "network_mismatches": sum(layer.mismatches for layer in done.compared[0])}

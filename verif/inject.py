@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from golden.formats import TILE, unpack
-from golden.network import Layer, Network, map_arrays
+from golden.formats import TILE, TILE_HEADER_BYTES, unpack
+from golden.network import Layer, Network, map_arrays, operand
 from golden.run import LayerTrace, Trace, run_layer
 from golden.window import windows
 from hdl.image import Image
-from hdl.weight_tiles import TILE_HEADER_BYTES, packed_columns
+from hdl.weight_tiles import packed_columns
 from verif.compare import covered
 from verif.system import SystemFailure
 
@@ -62,7 +62,7 @@ def read_places(layer: Layer, traces: Sequence[Trace]) -> list[NDArray[np.bool_]
         kernel = sweep.weight.shape[2:]
         met = np.zeros((kernel[0] * kernel[1], sweep.weight.shape[1]), bool)
         for trace in traces:
-            words = operands(trace)[sweep.source]
+            words = operand(operands(trace)[sweep.source], sweep)
             met |= np.stack([np.asarray(member != 0).any((1, 2)) for member in windows(
                 words, kernel, stride=sweep.stride, padding=sweep.padding)])
         found.append(met.T.reshape(-1, *kernel))

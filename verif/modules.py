@@ -114,9 +114,9 @@ class ModuleMaker:
     """Draws random modules whose lowered networks fit a build.
 
     2 to 6 layers, 1 to 9 channels, maps up to 8 pixels wide and not square, kernels 1 to 5, strides 1 to 3, padding 0
-    to 2, BatchNorm, max- and average pools of spikes and currents, spikes, shortcuts and residual streams that are
-    added, every leak and reset of the libraries' neurons that the build has, weight densities 0 to 1, T from 1 to
-    ``t_max``.
+    to 2, BatchNorm, max- and average pools of spikes and currents, linear layers in a row, spikes, shortcuts and
+    residual streams that are added, every leak and reset of the libraries' neurons that the build has, weight
+    densities 0 to 1, T from 1 to ``t_max``.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -211,15 +211,20 @@ class ModuleMaker:
         channels, height, width = stack.shapes[value]
         if height % 2 or width % 2:
             return value
-        return stack.put((channels, height // 2, width // 2), nn.AvgPool2d(2), value)
+        adaptive = height == width and self._coin(0.7)
+        pool = nn.AdaptiveAvgPool2d(height // 2) if adaptive else nn.AvgPool2d(2)
+        return stack.put((channels, height // 2, width // 2), pool, value)
 
     def _read_out(self, stack: Stack, spikes: int) -> None:
-        """Append Flatten and Linear, or a convolution, and sometimes neurons whose spikes are counted."""
+        """Append Flatten and one or two Linear, or a convolution, and sometimes neurons whose spikes are counted."""
         channels, height, width = stack.shapes[spikes]
         classes = self.random.randint(1, 7)
         if self._coin(0.6):
-            flat = stack.put((channels * height * width, 1, 1), nn.Flatten(), spikes)
-            last = stack.put((classes, 1, 1), nn.Linear(channels * height * width, classes), flat)
+            features = channels * height * width
+            last = stack.put((features, 1, 1), nn.Flatten(), spikes)
+            if self._coin(0.3):
+                last, features = stack.put((5, 1, 1), nn.Linear(features, 5), last), 5
+            last = stack.put((classes, 1, 1), nn.Linear(features, classes), last)
         else:
             last = stack.put((classes, height, width), nn.Conv2d(channels, classes, 1), spikes)
         if self._coin(0.2):

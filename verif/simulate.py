@@ -25,7 +25,6 @@ from verif.workload import Labels, Workload, load_workload
 Words = NDArray[np.int64]
 
 CYCLE_MARGIN = 50
-IMAGES = 20
 MEMORY = re.compile(r"ideal|([1-9]\d{0,5})(?::([1-9]\d{0,5}))?")
 
 
@@ -142,19 +141,19 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
              progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate``; its keys are a contract of the command line.
 
-    images : the first ones of the data; None takes `IMAGES`, or all where there are fewer
+    images : the first ones of the data; None takes as many as the workload shows, or all of fewer
     memory : see `parse_memory`; None: 100 cycles and a beat every cycle
     Raises `ParameterError` for bad input, `verif.sim.BenchError` when the run cannot be compared.
     """
     arch, timing = load_preset(preset), Memory() if memory is None else parse_memory(memory)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
-    images = min(IMAGES, len(workload.x)) if images is None else workload.check_images(images)
+    images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
     done = run_images(workload, System(arch), images, inject=inject, trace=trace, memory=timing,
                       progress=progress)
     compared, result = done.compared, done.result
-    float_trace = float_run(workload.captured, workload.x[:images], network.steps)
-    changed = spikes_changed(network, done.traces, float_trace.spikes)
+    reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
+    changed = spikes_changed(network, done.traces, reference.spikes) if reference else {}
     first = None
     for index, layers in enumerate(compared):
         for layer in layers:
@@ -174,7 +173,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         "mismatches": sum(layer["mismatches"] for layer in layers_report),
         "first_mismatch": first,
         "accuracy_rtl": _accuracy(done.rtl, workload.y), "accuracy_golden": _accuracy(done.golden, workload.y),
-        "accuracy_float": _accuracy(float_trace.logits.argmax(1).tolist(), workload.y),
+        "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), workload.y) if reference else None,
         "weight_sparsity": network.weight_sparsity,
         "cycles_per_image": counters["cycles"] / images,
         "matches": counters["matches"],

@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 
 import verif.bench_loas
-from golden import synthetic
 from golden.arch import PRESETS, ParameterError
 from golden.run import convolve, unpack
+from golden.synthetic import skewed
+from models.datasets import seeded
+from models.published import NETWORKS
+from models.workloads import find
 from perf import energy
 from perf.baselines import BASELINES, matches
-from perf.layers import NETWORKS, STEPS, Layer, im2col, layers, seeded_words, sizes, weights
 from perf.plots import bars
 from spikeloom.cli import run as command_line
-from verif.bench_loas import Case, Report, cases, jobs, measure, program, report
+from verif.bench_loas import Case, Report, cases, jobs, measure, program, report, whole_network
+from verif.loas_layers import STEPS, Layer, im2col, layers, seeded_words, sizes, weights
 from verif.simulate import Memory, parse_memory
+from verif.synthetic_workload import synthetic_network
 from verif.system import System
+from verif.workload import Workload
 
 ARCH = PRESETS["tiny"]
 DIVISOR = 8
@@ -120,9 +125,9 @@ def test_rows_are_those_of_the_convolution() -> None:
 def test_skewed_weights() -> None:
     """Uneven columns hold as many weights, and slow down designs that give a column to an element."""
     (case,) = cases([layers("alexnet")[2]])
-    (even,) = synthetic.skewed(sizes([case.layer]), 0.0)
-    (uneven,) = synthetic.skewed(sizes([case.layer]), 1.0)
-    (full,) = synthetic.skewed([(8, 6, 40)], 3.0)
+    (even,) = skewed(sizes([case.layer]), 0.0)
+    (uneven,) = skewed(sizes([case.layer]), 1.0)
+    (full,) = skewed([(8, 6, 40)], 3.0)
     assert np.count_nonzero(even) == np.count_nonzero(uneven) == case.layer.weights and np.count_nonzero(full) == 40
     counts = [np.count_nonzero(weight, axis=0) for weight in (even, uneven)]
     assert np.ptp(counts[0]) <= 1 and np.ptp(counts[1]) > 100
@@ -152,10 +157,12 @@ def test_constants_have_one_unit() -> None:
 def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command writes every key, the page and the table, tells the predicted time first, and ends with 0."""
     monkeypatch.setattr(verif.bench_loas, "layers", lambda network: [small(network)])
+    whole = {"encoder_cycles": 11, "head_cycles": 22, "network_cycles": 12345, "network_mismatches": 0}
+    monkeypatch.setattr(verif.bench_loas, "whole_network", lambda network, system, memory: whole)
     words = ["bench", "loas", "--preset", "tiny", "--html", str(tmp_path / "page.html"), "--json"]
     assert command_line([*words, str(tmp_path / "all.json")]) == 0
     printed = capsys.readouterr().out
-    assert re.match(r"predicted: [\d,]+ cycles in 3 layers, about \d+ s\n", printed)
+    assert re.match(r"predicted: [\d,]+ cycles in 3 layers, about \d+ s, then the whole networks\n", printed)
     reports = json.loads((tmp_path / "all.json").read_text())["networks"]
     assert [entry["network"] for entry in reports] == [*NETWORKS]
     for entry in reports:
@@ -164,11 +171,24 @@ def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.
         assert layer == {**measured(entry["network"]), "simulated_cycles_per_second": layer["simulated_cycles_per_second"]}
         assert entry["totals"]["stalls"] == layer["stalls"] and entry["bound_cycles"] == -(-layer["matches"] // 4)
         assert entry["utilisation"] == layer["matches"] / (4 * layer["rtl_cycles"])
-        assert f"{layer['rtl_cycles']:,}" in printed
+        assert f"{layer['rtl_cycles']:,}" in printed and entry.items() >= whole.items()
+    assert printed.count("whole network: 12,345 cycles, encoder 11, head 22, mismatches 0\n") == 3
     page = (tmp_path / "page.html").read_text()
     assert page.count("<svg") == 12 and "src=" not in page and "href=" not in page and "http" not in page
-    assert command_line(["bench", "loas", "alexnet", "--preset", "tiny", "--quiet", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["network"] == "alexnet"
+    assert command_line(["bench", "loas", "alexnet", "--preset", "tiny", "--layers-only", "--quiet", "--json", "-"]) == 0
+    entry = json.loads(capsys.readouterr().out)
+    assert (entry["network"], entry["network_cycles"]) == ("alexnet", None)
+    monkeypatch.setitem(whole, "network_mismatches", 1)
+    assert command_line(["bench", "loas", "alexnet", "--preset", "tiny", "--quiet"]) == 1
+
+
+def test_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoder and head are layers of the whole run, whose cycles are more than theirs."""
+    network = synthetic_network(find("alexnet"), ARCH, 4, 1 / 8)
+    monkeypatch.setattr(verif.bench_loas, "load_workload", lambda name, arch: Workload(name, network, None, seeded(1), None))
+    found = whole_network("alexnet", System(ARCH), MEMORY)
+    assert found["network_mismatches"] == 0
+    assert 0 < found["head_cycles"] < found["encoder_cycles"] < found["network_cycles"]
 
 
 def test_mismatch_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +196,7 @@ def test_mismatch_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     wrong = {**measured("alexnet"), "mismatches": 3}
     monkeypatch.setattr(verif.bench_loas, "layers", lambda network: [small(network)])
     monkeypatch.setattr(verif.bench_loas, "measure", lambda job, system, memory: wrong)
-    assert command_line(["bench", "loas", "alexnet", "--preset", "tiny"]) == 1
+    assert command_line(["bench", "loas", "alexnet", "--preset", "tiny", "--layers-only"]) == 1
     assert capsys.readouterr().out.rstrip().endswith("3")
 
 
@@ -184,10 +204,10 @@ def test_totals() -> None:
     """Totals are sums, and unknown where a part is."""
     of = jobs(cases([small("alexnet")]), ARCH, MEMORY)
     one = {**measured("alexnet"), "model_cycles": 5}
-    both = report("alexnet", [one, one], of, ARCH, MEMORY, 0.0)
+    both = report([one, one], of, ARCH, MEMORY, 0.0)
     assert both["totals"]["rtl_cycles"] == 2 * one["rtl_cycles"] and both["totals"]["model_cycles"] == 10
     assert both["totals"]["baselines"]["gamma"] == 2 * one["baselines"]["gamma"]
-    assert report("alexnet", [one, {**one, "model_cycles": None}], of, ARCH, MEMORY, 0.0)["totals"]["model_cycles"] is None
+    assert report([one, {**one, "model_cycles": None}], of, ARCH, MEMORY, 0.0)["totals"]["model_cycles"] is None
 
 
 def arrays(network: str, **other: Any) -> dict[str, Any]:
@@ -242,7 +262,7 @@ def test_data_is_used(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{network}.npz", **arrays(network, conv1=np.full(layers(network)[0].shape, 3, np.uint8)))
         found = cases(layers(network), tmp_path)
         assert (found[0].words == 3).all() and not found[1].words.any()
-        assert all(np.array_equal(case.weight, weight) for case, weight in zip(found, weights(network), strict=True))
+        assert all(np.array_equal(case.weight, weight) for case, weight in zip(found, weights(layers(network)), strict=True))
     (tmp_path / "resnet19.npz").unlink()
     assert np.array_equal(cases(layers("resnet19"), tmp_path)[0].words, seeded_words(layers("resnet19")[0]))
 

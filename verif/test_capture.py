@@ -236,6 +236,10 @@ REFUSED = [
      "ceil_mode=False): dilation must be 1 and return_indices False")),
     (nn.AvgPool2d(3, 2), ("body.0: AvgPool2d(kernel_size=3, stride=2, padding=0): stride must be the kernel, "
      "padding 0, no divisor_override")),
+    (nn.AdaptiveAvgPool2d((2, 4)), ("body.0: AdaptiveAvgPool2d(output_size=(2, 4)): output_size must be one number, the "
+     "same both ways")),
+    (nn.AdaptiveAvgPool2d((None, None)), ("body.0: AdaptiveAvgPool2d(output_size=(None, None)): output_size must be one "
+     "number, the same both ways")),
     (nn.Flatten(1, 2), "body.0: Flatten(start_dim=1, end_dim=2): it must flatten everything but the batch"),
     (inhibited(), "body.0: Leaky(): inhibition is not supported"),
     (snntorch.Leaky(beta=torch.rand(4), init_hidden=True), "body.0: Leaky(): beta must be one number, not 4"),
@@ -504,7 +508,7 @@ def test_files_of_version_1_0_load(tmp_path: Path) -> None:
     with safetensors.safe_open(str(tmp_path / "net.safetensors"), "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in list(file.keys())}
     graph = json.loads(metadata["graph"])
-    assert graph["version"] == [1, 1] and graph.pop("steps", 0) is None
+    assert graph["version"] == [1, 2] and graph.pop("steps", 0) is None
     metadata["graph"] = json.dumps(graph | {"version": [1, 0]})
     safetensors.torch.save_file(tensors, str(tmp_path / "old.safetensors"), metadata)
     assert load(tmp_path / "old.safetensors").nodes == load(tmp_path / "net.safetensors").nodes

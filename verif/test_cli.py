@@ -323,11 +323,19 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(report) == {"workloads", "presets", "blocks"} and report["presets"] == list(PRESETS)
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
     entry = next(w for w in report["workloads"] if w["name"] == "digits")
-    assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256"}
+    assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256", "layers"}
     facts = find("digits")
     assert entry["source"] == facts.source
     assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint)
     assert "digits" in captured.err
+    assert entry["layers"] == []
+    random = [w for w in report["workloads"] if w["accuracy_golden"] is None]
+    assert [(w["name"], len(w["layers"]), w["sha256"]) for w in random] == [
+        ("alexnet", 4, None), ("vgg16", 12, None), ("resnet19", 19, None)]
+    assert random[0]["layers"][2] == {"layer": 3, "M": 64, "N": 256, "K": 3456, "kernel": 3, "nonzeros": 9992,
+                                      "silent": 0.69672}
+    assert all("LoAS (MICRO 2024" in w["source"] for w in random)
+    assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
 
 
 def test_simulate_report(simulated: dict[str, Any], capsys: pytest.CaptureFixture[str],

@@ -30,7 +30,7 @@ from hdl.generate import LICENCE
 from hdl.image import build_image
 from hdl.program_files import hex_image, program_header
 from models import datasets
-from models.digits import LIFNode
+from models.spiking import LIFNode
 from models.workloads import find
 from spikeloom.cli import cli
 from spikeloom.program import compile_workload

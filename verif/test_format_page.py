@@ -20,9 +20,9 @@ from golden.formats import (
     STATS,
     STATS_BYTES,
     TILE,
+    TILE_HEADER_BYTES,
     Field,
 )
-from hdl.weight_tiles import TILE_HEADER_BYTES
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 RECORDS = {"header": (HEADER, HEADER_BYTES), "layer": (LAYER, RECORD_BYTES), "pass": (PASS, 4 * PLANE_WORD),

@@ -9,9 +9,10 @@ from golden.arch import PRESETS, Arch, ParameterError
 from golden.network import Neuron
 from golden.run import run
 from hdl.image import build_image
-from perf.layers import NETWORKS, Layer, layers
+from models.published import NETWORKS
 from perf.lockstep import Fifo, cycles
 from verif.bench_loas import Case, cases, jobs, measure, modelled, program
+from verif.loas_layers import Layer, layers
 from verif.simulate import Memory, memory_of
 from verif.system import System
 

@@ -241,6 +241,74 @@ def test_random_weights_stay_close(bits: int, join: str) -> None:
         assert int(np.abs(p.weight).max()) <= (7 if bits == 4 else 127)
 
 
+def ending(*modules: nn.Module) -> nn.Module:
+    """Return a network of one spiking layer on an 8 x 8 map and an end."""
+    return exact(nn.Sequential(nn.Conv2d(2, 5, 3, padding=1), spikingjelly.IFNode(), *modules))
+
+
+def test_linear_layers_are_multiplied() -> None:
+    """Linear layers without a neuron between them are the linear layer of their product, bias included."""
+    chain = ending(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(20, 6), nn.Identity(), nn.Linear(6, 7), nn.Linear(7, 3))
+    matrices = [(layer.weight.double(), layer.bias.double()) for layer in chain.children() if isinstance(layer, nn.Linear)]
+    weight, bias = matrices[0]
+    for matrix, offset in matrices[1:]:
+        weight, bias = matrix @ weight, matrix @ bias + offset
+    fc = nn.Linear(20, 3)
+    single = ending(nn.AvgPool2d(4), nn.Flatten(), fc)
+    fc.weight.data, fc.bias.data = weight.float(), bias.float()
+    assert torch.equal(fc.weight.double(), weight) and torch.equal(fc.bias.double(), bias)
+    many, one_ = (lowered(trace(model, frames(1))).layers for model in (chain, single))
+    assert len(many) == len(one_) == 2
+    assert np.array_equal(many[1].passes[0].weight, one_[1].passes[0].weight) and np.array_equal(many[1].bias, one_[1].bias)
+    fc.weight.data[0, 0] += 1
+    other = lowered(trace(single, frames(1))).layers
+    assert not np.array_equal(many[1].passes[0].weight, other[1].passes[0].weight)
+
+
+def test_multiplied_layers_of_added_spikes() -> None:
+    """The product is taken for every layer that adds to the first one."""
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.n1 = nn.Conv2d(2, 4, 1), spikingjelly.IFNode()
+            self.conv2, self.n2 = nn.Conv2d(4, 4, 1), spikingjelly.IFNode()
+            self.end = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3), nn.Linear(3, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.n1(self.conv1(x))
+            out: Tensor = self.end(a + self.n2(self.conv2(a)))
+            return out
+
+    model = exact(Sum())
+    captured = trace(model, frames(1))
+    network = lowered(captured)
+    assert [p.source for p in network.layers[-1].passes] == ["n1", "n2"]
+    x = integral(frames(4))
+    sums = torch.stack([torch.as_tensor(logits(execute(network, image))) for image in x]).double()
+    scale = network.float_info["end_3"]["scale_max"]
+    error = (sums * scale - float_run(captured, x, STEPS).logits.double()).abs().max()
+    assert error <= 64 * 4 * 2 * STEPS * scale / 2
+
+
+@pytest.mark.parametrize(("adaptive", "fixed"), [(nn.AdaptiveAvgPool2d(2), 4), (nn.AdaptiveAvgPool2d((1, 1)), 8),
+                                                 (nn.AdaptiveAvgPool2d(8), 1)])
+@pytest.mark.parametrize("spikes", [True, False])
+def test_adaptive_average(adaptive: nn.Module, fixed: int, spikes: bool) -> None:
+    """A size that divides the map is an average over windows of one size, on spikes and on currents."""
+    features = 5 * (8 // fixed) ** 2
+    tails: list[list[nn.Module]] = [
+        [pool, nn.Flatten(), nn.Linear(features, 3)] if spikes else
+        [nn.Conv2d(5, 5, 1), pool, spikingjelly.IFNode(), nn.Flatten(), nn.Linear(features, 3)]
+        for pool in (adaptive, nn.AvgPool2d(fixed))]
+    captured = [trace(ending(*modules), frames(1)) for modules in tails]
+    x = integral(frames(2))
+    assert torch.equal(*(float_run(each, x, STEPS).logits for each in captured))
+    one_, other = (lowered(each).layers for each in captured)
+    for a, b in zip(one_, other, strict=True):
+        assert all(np.array_equal(p.weight, q.weight) for p, q in zip(a.passes, b.passes, strict=True))
+        assert [p.stride for p in a.passes] == [p.stride for p in b.passes] and np.array_equal(a.bias, b.bias)
+
+
 def test_groups_dilation_and_batchnorm() -> None:
     torch.manual_seed(6)
     model = nn.Sequential(nn.Conv2d(2, 6, 3, padding=2, dilation=2, groups=2), nn.BatchNorm2d(6),
@@ -458,10 +526,19 @@ REFUSED: list[tuple[nn.Module, Arch, str]] = [
      "'subtract' with reset_delay=True; try: train with reset_mechanism='zero'")),
     (one(spikingjelly.IFNode(v_threshold=-1.0)), LOAS, ("1: IFNode: the threshold must be above the reset value, "
      "not -1.0 from it")),
+    (ending(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(45, 2)), LOAS,
+     ("2: AdaptiveAvgPool2d(3): the map must be square and a multiple of the output, not 8x8; legal: windows of one size")),
+    (nn.Sequential(nn.Conv2d(2, 3, 8), nn.MaxPool2d(1), nn.AdaptiveAvgPool2d(1), spikingjelly.IFNode(), nn.Flatten(),
+                   nn.Linear(3, 2)), LOAS,
+     ("2: AdaptiveAvgPool2d: cannot fold into a residual stream or pooled currents; legal: on spikes, or directly after a "
+      "convolution")),
+    (ending(nn.Conv2d(5, 2, 1), nn.Flatten(), nn.Linear(128, 2)), LOAS,
+     ("4: Linear: reads multi-bit currents of 2; legal: the input or spikes; try: a neuron between the two layers, or merge "
+      "them")),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), LOAS, ("1: Conv2d: reads multi-bit currents of 0; "
      "legal: the input or spikes; try: a neuron between the two layers, or merge them")),
-    (wide_linear(17), TINY, ("layer3 (3): bits of one row's 1088 words, each stored 4 bits wide: needs 4352; "
-     "legal: at most 3072 on preset tiny; try: a larger preset or a smaller layer")),
+    (wide_linear(17), replace(TINY, row_value_lines=16), ("layer3 (3): bits of one row's 1088 words, each stored 4 bits "
+     "wide: needs 4352; legal: at most 512 on preset tiny; try: a larger preset or a smaller layer")),
     (nn.Sequential(nn.Conv2d(2, 33, 1), spikingjelly.IFNode(), nn.Conv2d(33, 2, 6)), TINY,
      ("layer2 (2): chunks of one row: needs 72; legal: at most 64 on preset tiny; "
      "try: a larger preset or a smaller layer")),

@@ -23,21 +23,26 @@ Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
 # Bits of a quantised value that no float32 is clipped to in practice.
 WIDE = 62
+# Images of the networks that have no data of their own.
+SEEDED = 20
 
 
 @dataclass(frozen=True)
 class Workload:
     """A lowered network and the images to show it.
 
+    captured : the float network that it was lowered from; None for random integer weights
     x : float32 [N, C, H, W] (shown at every step) or [N, T, C, H, W]
     y : int64 [N] labels, or None
+    shown : images that are shown when nothing else is asked for, or all of fewer
     """
 
     name: str
     network: Network
-    captured: Captured
+    captured: Captured | None
     x: Images
     y: Labels | None
+    shown: int = 20
 
     def words(self, index: int) -> dict[str, NDArray[np.int64]]:
         """Return the operand words of image ``index``."""
@@ -98,6 +103,8 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
     from models.workloads import find
 
     facts = find(source)
+    if not facts.trained:
+        return _synthetic(facts, arch, steps or facts.steps, data, leak_nearest)
     captured = load(facts.checkpoint)
     steps = steps or facts.steps
     if data is None:
@@ -110,12 +117,25 @@ def load_workload(source: str, arch: Arch, *, steps: int | None = None, data: Pa
     return workload
 
 
+def _synthetic(facts: "Shipped", arch: Arch, steps: int, data: Path | None, leak_nearest: bool) -> Workload:
+    from models.datasets import seeded
+    from verif.synthetic_workload import synthetic_network
+
+    network = synthetic_network(facts, arch, steps, leak_nearest=leak_nearest)
+    spec = network.input
+    x, y = (seeded(SEEDED), None) if data is None else read_data(data, (spec.channels, spec.height, spec.width), frames=0)
+    workload = Workload(facts.name, network, None, x, y, facts.images)
+    if data is not None:
+        workload.warn_of_clipping(data)
+    return workload
+
+
 def shipped_workload(facts: "Shipped", captured: Captured, arch: Arch, x: Images, y: Labels | None, *, steps: int,
                      leak_nearest: bool = False) -> Workload:
     """Return a workload of a captured network that is quantised as the shipped one that ``facts`` describes."""
     network = lower(captured, steps, arch, name=facts.name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
-    return Workload(facts.name, network, captured, x, y)
+    return Workload(facts.name, network, captured, x, y, facts.images)
 
 
 def read_data(path: Path, shape: tuple[int, int, int], *, frames: int | None = None) -> tuple[Images, Labels | None]:

@@ -40,10 +40,11 @@ def sim(output: Output, preset: str, top: str) -> None:
               help="Bytes a cycle and cycles of latency (100); ideal: no limit, 1 cycle.")
 @click.option("--skew", type=click.FloatRange(0, 3), default=0.7, show_default=True,
               help="Spread over the columns of the weights that the baselines are counted with a second time.")
+@click.option("--layers-only", is_flag=True, help="Leave out the whole networks on an image.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one page.")
 @common
 def loas(output: Output, network: str | None, data: Path | None, preset: str, top: str, memory: str, skew: float,
-         html: Path | None) -> int:
+         layers_only: bool, html: Path | None) -> int:
     """Run the layers that LoAS (MICRO 2024) publishes on the RTL, beside its own count and other designs."""
     if html is not None:
         check_file("--html", html)
@@ -55,11 +56,14 @@ def loas(output: Output, network: str | None, data: Path | None, preset: str, to
     networks, arch, timing = chosen(network), load_preset(preset), parse_memory(memory)
     need("g++")
     with output.progress("bench loas") as advance:
-        reports = bench_loas(networks, arch, data, timing, skew, output.say, advance)
+        reports = bench_loas(networks, arch, data, timing, skew, not layers_only, output.say, advance)
     for report in reports:
         output.say(f"\n{CAPTION.format(**report)}")
         output.table(*table(report))
+        if not layers_only:
+            output.say("whole network: {network_cycles:,} cycles, encoder {encoder_cycles:,}, head {head_cycles:,}, "
+                       "mismatches {network_mismatches}".format(**report))
     if html is not None:
         replace_file(html.resolve(), page(reports, facts()))
     output.result(reports[0] if network else {"networks": reports})
-    return 1 if any(report["totals"]["mismatches"] for report in reports) else 0
+    return 1 if any(report["totals"]["mismatches"] or report["network_mismatches"] for report in reports) else 0

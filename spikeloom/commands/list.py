@@ -1,5 +1,7 @@
 """``spikeloom list``."""
 
+from collections.abc import Iterable
+
 import click
 
 from spikeloom.commands import top_option
@@ -17,7 +19,19 @@ def command(output: Output, top: str) -> None:
 
     shipped = workloads()
     output.table(["workload", "golden accuracy", "weight sparsity", "source"], [
-        [w["name"], f"{w['accuracy_golden']:.2%}", f"{w['weight_sparsity']:.2%}", w["source"]] for w in shipped])
+        [w["name"], "-" if w["accuracy_golden"] is None else f"{w['accuracy_golden']:.2%}", f"{w['weight_sparsity']:.2%}",
+         w["source"]] for w in shipped])
+    output.say("")
+    output.table(["workload", "spiking layers", "rows", "columns", "inputs", "weight sparsity", "silent words"], [
+        [w["name"], len(w["layers"]), *(_span(layer[side] for layer in w["layers"]) for side in "MNK"),
+         _span((1 - layer["nonzeros"] / (layer["K"] * layer["N"]) for layer in w["layers"]), ".1%"),
+         _span((layer["silent"] for layer in w["layers"]), ".1%")] for w in shipped if w["layers"]])
     output.say(f"\npresets  {', '.join(PRESETS)}")
     output.say(f"blocks   {', '.join(blocks())}")
     output.result({"workloads": shipped, "presets": list(PRESETS), "blocks": blocks()})
+
+
+def _span(values: Iterable[float], form: str = ",") -> str:
+    """Return the smallest and the largest value."""
+    found = sorted(values)
+    return f"{found[0]:{form}} to {found[-1]:{form}}"

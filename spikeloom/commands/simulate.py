@@ -13,7 +13,7 @@ from spikeloom.tools import need
 @click.argument("workload", metavar="NAME|FILE")
 @click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
 @top_option
-@click.option("--images", type=click.IntRange(min=1), show_default="20, or all of fewer",
+@click.option("--images", type=click.IntRange(min=1), show_default="20, 1 of a network with random weights, or all of fewer",
               help="First images of the data; more than it holds are refused.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")

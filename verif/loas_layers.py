@@ -1,26 +1,24 @@
-"""The spMspM layers of AlexNet, VGG16 and ResNet19 that LoAS (MICRO 2024) publishes figures of.
+"""The spMspM layers of AlexNet, VGG16 and ResNet19 as programs of their own: shapes, seeded spikes, seeded weights.
 
-``loas_layers.csv`` holds the figures of its authors' logs: shape, non-zeros and silent ratios per layer, and the cycles and
-traffic of five accelerators. Networks are for CIFAR10 at T=4; the encoder and the heads are not among the layers. Layers of
+``models/published.csv`` holds the figures of its authors' logs: shape, non-zeros and silent ratios per layer, and the cycles
+and traffic of five accelerators. Networks are for CIFAR10 at T=4; the encoder and the heads are not among the layers. Layers of
 ResNet19 are convolutions in execution order, the 1x1 shortcut behind the block's two convolutions.
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from golden import synthetic
+from golden.synthetic import sparse_weights
 from golden.window import windows
+from models.published import TABLE, kernel
 
 Words = NDArray[np.int64]
 
-TABLE = Path(__file__).parent / "loas_layers.csv"
-NETWORKS = ("alexnet", "vgg16", "resnet19")
 STEPS = 4
 # Layers whose output map is half as high and wide as their input: the first convolution and the shortcut of a stage.
 HALVING = {"resnet19": (1, 3, 8, 10, 15, 17)}
@@ -56,8 +54,8 @@ class Layer:
 
     @property
     def kernel(self) -> int:
-        """3, and 1 for shortcuts (whose K no 3x3 kernel has)."""
-        return 3 if self.inner % 9 == 0 else 1
+        """Side of the window."""
+        return kernel(self.inner)
 
     @property
     def padding(self) -> int:
@@ -106,7 +104,7 @@ class Layer:
 
 @cache
 def layers(network: str) -> tuple[Layer, ...]:
-    """Return the layers of a network of `NETWORKS`, in order."""
+    """Return the layers of a network of `models.published.NETWORKS`, in order."""
     with TABLE.open() as file:
         rows = [row for row in csv.DictReader(file) if row["net"] == network]
     return tuple(_layer(network, {name: float(value) for name, value in row.items() if name != "net"}) for row in rows)
@@ -118,9 +116,9 @@ def _layer(network: str, row: dict[str, float]) -> Layer:
                  silent_ratio_mask1=row["silent_ratio_mask1"], published=row)
 
 
-def weights(network: str, seed: int = 0) -> Iterator[NDArray[np.int8]]:
-    """Yield the seeded int8 weights [K, N] of every layer, as `golden.synthetic.weights` draws them."""
-    return synthetic.weights(sizes(layers(network)), seed)
+def weights(of: Iterable[Layer]) -> list[NDArray[np.int8]]:
+    """Return the seeded int8 weights [K, N] of all layers of a network, as `golden.synthetic.sparse_weights` draws them."""
+    return sparse_weights(sizes(of))
 
 
 def sizes(of: Iterable[Layer]) -> list[tuple[int, int, int]]:

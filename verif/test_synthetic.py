@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from golden.arch import PRESETS, ParameterError
 from golden.calibrate import calibrated, silent_ratio
 from golden.lower import quantise_input
 from golden.network import Network, Pass, input_words, spike_planes
-from golden.run import Trace, convolve, run
+from golden.run import Trace, convolve, run, unpack
 from golden.synthetic import Figures, sparse_weights, spiking_passes, with_weights
+from golden.to_torch import to_torch
 from models.datasets import seeded
 from models.published import NETWORKS, published
 from models.workloads import find
@@ -125,8 +127,9 @@ def test_full_width(name: str) -> None:
     """Silent ratios within five points of the table, exact counts, int8 dense ends, neurons that fire once silent."""
     network, trace = full(name)
     assert max(misses(network, trace, name)) <= POINTS
-    counts = [int(np.count_nonzero(p.weight)) for _, p in spiking_passes(network)]
-    assert counts == [layer.nonzeros for layer in published(name)]
+    matrices = sparse_weights([(layer.K, layer.N, layer.nonzeros) for layer in published(name)])
+    for (_, p), matrix in zip(spiking_passes(network), matrices, strict=True):
+        assert np.array_equal(p.weight.reshape(len(p.weight), -1).T, matrix)
     assert network.weight_sparsity == find(name).weight_sparsity
     for layer in network.layers:
         assert layer.neuron is None or (layer.min_spikes, layer.neuron.leak_shift, layer.neuron.compare) == (2, 2, ">=")
@@ -157,6 +160,24 @@ def test_numpy_and_torch_calibrate_alike(name: str) -> None:
     changed = calibrated(network, image(network, 1), figures(name, WIDTH))
     steps = [each.layers[0].neuron for each in (network, changed)]
     assert len({int(step.threshold[0]) for step in steps if step}) == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_spikingjelly_agrees(name: str) -> None:
+    """Calibrated thresholds, negative ones too, mean the same to SpikingJelly's neurons; another threshold does not."""
+    network = synthetic_network(find(name), LOAS, 4, WIDTH)
+    x = quantise_input(seeded(1)[0], network.input)
+    trace = run(network, input_words(x, network.input, 4))
+    first = network.layers[0]
+    assert first.neuron is not None
+    raised = replace(first, neuron=replace(first.neuron, threshold=first.neuron.threshold + 500))
+    differ = []
+    for each in (network, replace(network, layers=(raised, *network.layers[1:]))):
+        module = to_torch(each)
+        module(torch.from_numpy(x)[None])
+        differ.append(sum(int((module.spikes[key][:, 0].numpy() != unpack(layer.words, 4)).sum())
+                          for key, layer in trace.layers.items() if layer.words is not None))
+    assert differ[0] == 0 < differ[1]
 
 
 def test_silent_ratio_is_that_of_the_unfolded_matrix() -> None:
@@ -192,6 +213,23 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line(["train", "vgg16"]) == 2
     assert capsys.readouterr() == ("", "spikeloom: workload: must have been trained on data of its own, not 'vgg16'; "
                                        "legal: digits; try: spikeloom list\n")
+
+
+def test_data_of_ones_own(tmp_path: Path) -> None:
+    """One seeded image is shown by default; images and labels of one's own take their place, others are refused."""
+    given = load_workload("alexnet", LOAS)
+    assert (given.shown, len(given.x), given.y, given.captured) == (1, 20, None, None)
+    path = tmp_path / "x.npz"
+    x = seeded(3)[1:].clip(-3, 3)
+    np.savez(path, x=x, y=np.array([3, 9]))
+    own = load_workload("alexnet", LOAS, data=path)
+    assert own.y is not None and own.y.tolist() == [3, 9] and np.array_equal(own.x, x)
+    for one, other in zip(given.network.layers, own.network.layers, strict=True):
+        assert all(np.array_equal(p.weight, q.weight) for p, q in zip(one.passes, other.passes, strict=True))
+    np.savez(path, x=np.zeros((1, 4, 3, 32, 32)))
+    with pytest.raises(ParameterError) as error:
+        load_workload("alexnet", LOAS, data=path)
+    assert str(error.value) == f"data: {path}: x must be real numbers [N, 3, 32, 32], not float64 [1, 4, 3, 32, 32]"
 
 
 def test_seeded_images() -> None:

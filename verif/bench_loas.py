@@ -199,9 +199,10 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
 
     skew : of the weights whose baselines are reported beside, see `golden.synthetic.skewed`
     whole : run the whole networks too, on one image; their cycles are not in the prediction
-    say : told the predicted time, once the shortest layer has been run to know the speed
+    say : told what is predicted, and the predicted time once the shortest layer has been run to know the speed
     progress : called with the predicted cycles that are done, and all of them
     """
+    say(f"predicting cycles, layer by layer: {', '.join(networks)}")
     planned = {network: jobs(cases(layers(network), data), arch, memory) for network in networks}
     every = [job for network in planned.values() for job in network]
     system, done, expected = System(arch), 0, sum(job.model_cycles for job in every)

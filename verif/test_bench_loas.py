@@ -162,7 +162,8 @@ def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.
     words = ["bench", "loas", "--preset", "tiny", "--html", str(tmp_path / "page.html"), "--json"]
     assert command_line([*words, str(tmp_path / "all.json")]) == 0
     printed = capsys.readouterr().out
-    assert re.match(r"predicted: [\d,]+ cycles in 3 layers, about \d+ s, then the whole networks\n", printed)
+    assert re.match(r"predicting cycles, layer by layer: alexnet, vgg16, resnet19\n"
+                    r"predicted: [\d,]+ cycles in 3 layers, about \d+ s, then the whole networks\n", printed)
     reports = json.loads((tmp_path / "all.json").read_text())["networks"]
     assert [entry["network"] for entry in reports] == [*NETWORKS]
     for entry in reports:

@@ -59,7 +59,7 @@ def _pieces(p: Pass, arch: Arch, width: int) -> Iterator[Pass]:
 def _chain(layer: Layer, groups: list[list[Pass]]) -> Iterator[Layer]:
     residual = layer.residual
     for number, passes in enumerate(groups[:-1]):
-        name = f"{layer.name}.part{number}"
+        name = f"{layer.name}.sum{number}"
         yield Layer(name=name, passes=tuple(passes), bias=array_namespace(layer.bias).zeros_like(layer.bias),
                     residual=residual, store_currents=True, origin=layer.origin)
         residual = name

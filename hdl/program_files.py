@@ -93,7 +93,7 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
         "parts": [[part.start, part.stop] for part in plan.parts],
         "weights": {"offset": offset, "bytes": size},
         "passes": [{
-            "source": sweep.source, "weight_shape": list(sweep.weight.shape),
+            "source": sweep.source, "rows": sweep.rows, "weight_shape": list(sweep.weight.shape),
             "nonzero_weights": int((sweep.weight != 0).sum()), "weights": prod(sweep.weight.shape),
             "stride": sweep.stride, "padding": sweep.padding} for sweep in layer.passes],
         "residual": layer.residual,

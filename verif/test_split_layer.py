@@ -65,7 +65,7 @@ def test_parts_add_up(changes: dict[str, Any], parts: list[tuple[int, int]], see
     layers = split_layer(whole, arch, STEPS, flat=True)
     check(network(layers), arch)
     assert [layer.passes[0].rows for layer in layers] == parts
-    assert [layer.name for layer in layers] == [*(f"fc.part{n}" for n in range(len(parts) - 1)), "fc"]
+    assert [layer.name for layer in layers] == [*(f"fc.sum{n}" for n in range(len(parts) - 1)), "fc"]
     assert [layer.readout for layer in layers] == [False] * (len(parts) - 1) + [True]
     expected = last(run(network((whole,)), words(seed)))
     assert np.array_equal(last(run(network(layers), words(seed))), expected)
@@ -92,7 +92,7 @@ def test_alone(arch: Arch, seed: int) -> None:
 def test_a_layer_keeps_its_own_residual(seed: int) -> None:
     """Currents that the layer adds anyway are added once, by the first part."""
     first, second = split_layer(head(seed, residual="before"), TINY, STEPS, flat=True)
-    assert (first.residual, second.residual) == ("before", "fc.part0")
+    assert (first.residual, second.residual) == ("before", "fc.sum0")
 
 
 def test_passes_are_dealt(seed: int) -> None:
@@ -141,6 +141,6 @@ def test_lowering_splits() -> None:
     small = replace(TINY, row_value_lines=24, name="small")
     found = {arch.name: lower(captured, STEPS, arch, name="net", input_scale=0.05) for arch in (small, TINY)}
     assert {name: [layer.name for layer in net.layers] for name, net in found.items()} == {
-        "small": ["layer1", "layer5.part0", "layer5"], "tiny": ["layer1", "layer5"]}
+        "small": ["layer1", "layer5.sum0", "layer5"], "tiny": ["layer1", "layer5"]}
     seen = [run(net, input_words(quantise_input(example[0].numpy(), net.input), net.input, STEPS)) for net in found.values()]
     assert logits(seen[0]).tolist() == logits(seen[1]).tolist()

@@ -265,7 +265,7 @@ def describe(network: Network) -> list[str]:
     """Return one line per layer."""
     lines = [f"T={network.steps} {network.input}"]
     for layer in network.layers:
-        sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} s{p.stride} p{p.padding} "
+        sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} rows {p.rows or 'all'} s{p.stride} p{p.padding} "
                            f"nnz {int(p.weight.count_nonzero())}" for p in layer.passes)
         lines.append(f"{layer.name}: [{sweeps}] residual={layer.residual} max_pool={layer.max_pool} "
                      f"or_pool={layer.or_pool} min_spikes={layer.min_spikes} currents={layer.store_currents} "

@@ -1,6 +1,6 @@
 """Random weights for a network without training: as many as a table of figures says, at random places."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +46,31 @@ def sparse_weights(sizes: Sequence[tuple[int, int, int]]) -> list[Weights]:
 def _values(generator: np.random.Generator, count: int) -> Weights:
     drawn = generator.integers(-TOP, TOP, count)
     return (drawn + (drawn >= 0)).astype(np.int8)
+
+
+def skewed(shapes: Iterable[tuple[int, int, int]], sigma: float, seed: int = 0) -> Iterator[Weights]:
+    """Yield int8 [K, N] for every (K, N, non-zeros), with the non-zeros spread unevenly over the columns as in trained masks.
+
+    A column's share of the non-zeros is log-normal with ``sigma`` (0: uniform), cut where a column is full; its rows are
+    uniform.
+    """
+    rng = np.random.default_rng([seed, 2])
+    for inner, columns, count in shapes:
+        share = np.exp(sigma * rng.standard_normal(columns))
+        order = np.argsort(rng.random((inner, columns)), axis=0).argsort(axis=0)
+        low, high = 0.0, inner * share.sum() / share.min()
+        while high - low > 1e-9 * high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if _filled(share, middle, inner).sum() <= count else (low, middle)
+        filled = _filled(share, low, inner)
+        room = np.argsort(np.where(filled < inner, -share, np.inf), kind="stable")
+        filled[room[: count - int(filled.sum())]] += 1
+        yield np.where(order < filled, rng.integers(1, TOP + 1, order.shape), 0).astype(np.int8)
+
+
+def _filled(share: NDArray[np.float64], scale: float, inner: int) -> NDArray[np.int64]:
+    """Return the non-zeros of columns whose shares are scaled and cut at ``inner``."""
+    return np.asarray(np.minimum(np.floor(share * scale / share.sum()), inner), np.int64)
 
 
 def with_weights(network: Network, figures: Sequence[Figures]) -> Network:

@@ -39,10 +39,15 @@ class Published:
 def published(network: str, width: float = 1.0) -> tuple[Published, ...]:
     """Return the layers of a network of `NETWORKS`, at a share ``width`` of its channels and the same densities."""
     with TABLE.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["network"] == network]
-    layers = [Published(silent=float(row["silent"]), **{name: int(row[name]) for name in (
-        "layer", "M", "N", "K", "kernel", "nonzeros")}) for row in rows]
+        rows = [row for row in csv.DictReader(file) if row["net"] == network]
+    layers = [Published(silent=float(row["silent_ratio_mask1"]), kernel=kernel(int(row["K"])), nonzeros=int(row["nnzW"]),
+                        **{name: int(row[name]) for name in ("layer", "M", "N", "K")}) for row in rows]
     return tuple(_scaled(layer, width) for layer in layers)
+
+
+def kernel(inner: int) -> int:
+    """Return the side of the window of a layer of inner length ``inner``: 1 for the shortcuts, whose K no 3x3 window has."""
+    return 1 if inner % 9 else 3
 
 
 def channels(full: int, width: float) -> int:

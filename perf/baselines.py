@@ -107,7 +107,7 @@ def _step_by_step(words: Words, weights: NDArray[np.int8], steps: int, tile: Til
 
 def _present(values: NDArray[np.integer]) -> Counts:
     """Return 1 where a value is not zero."""
-    return (np.asarray(values) != 0).astype(np.int64)
+    return np.asarray(np.asarray(values) != 0, np.int64)
 
 
 def _grouped(values: Counts, size: int, combine: np.ufunc, axis: int) -> Counts:

@@ -1,5 +1,6 @@
 """Simulate a workload on the RTL and compare everything with golden."""
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from golden.arch import load_preset
+from golden.arch import ParameterError, load_preset
 from golden.float_run import float_run
 from golden.network import Network
 from golden.run import Trace, predict, run
@@ -20,7 +22,38 @@ from verif.inject import find_weight_bit, flip
 from verif.system import Result, Start, System
 from verif.workload import Labels, Workload, load_workload
 
+Words = NDArray[np.int64]
+
 CYCLE_MARGIN = 50
+MEMORY = re.compile(r"ideal|([1-9]\d{0,5})(?::([1-9]\d{0,5}))?")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Timing of the memory behind the AXI4 port.
+
+    latency : cycles from an address to its first beat
+    bandwidth : bytes a cycle in each direction, 0: a beat every cycle
+    stall_seed : of random stalls, 0: none
+    """
+
+    latency: int = 100
+    bandwidth: int = 0
+    stall_seed: int = 0
+
+
+def parse_memory(text: str) -> Memory:
+    """Return the memory called ``ideal`` (1 cycle, no limit) or ``BYTES[:LATENCY]`` (100 cycles where none is given).
+
+    Raises `ParameterError` for anything else.
+    """
+    found = MEMORY.fullmatch(text)
+    if found is None:
+        raise ParameterError(f"memory: must be ideal or BYTES[:LATENCY], not {text!r}; legal: ideal, or up to 999999 bytes a "
+                             "cycle and cycles of latency; try: --memory 64:100")
+    if found[1] is None:
+        return Memory(latency=1)
+    return Memory(latency=int(found[2] or Memory.latency), bandwidth=int(found[1]))
 
 
 def memory_of(image: Image, blocks: list[bytes]) -> tuple[bytes, list[int]]:
@@ -63,30 +96,34 @@ class Simulated:
         return [_class(self.image, run.dump) for run in self.result.runs]
 
 
-def run_images(workload: Workload, system: System, images: int, *, inject: str | None = None, trace: Path | None = None,
-               latency: int = 100, bandwidth: int = 0, stall_seed: int = 0,
-               progress: Callable[[int, int], None] = lambda done, of: None) -> Simulated:
-    """Run the first images in golden, in torch for its speed, and on the RTL, and compare them.
+def run_images(workload: Workload, system: System, images: int, **options: Any) -> Simulated:
+    """Run the first images of a workload; options and result as `run_words`."""
+    workload.check_labels(classes(build_image(workload.network, system.arch)))
+    return run_words(workload.network, [workload.words(index) for index in range(images)], system, **options)
 
+
+def run_words(network: Network, words: list[dict[str, Words]], system: System, *, inject: str | None = None,
+              trace: Path | None = None, memory: Memory = Memory(),
+              progress: Callable[[int, int], None] = lambda done, of: None) -> Simulated:
+    """Run a network on images in golden, in torch for its speed, and on the RTL, and compare them.
+
+    words : operand words of each image by tensor name
     inject : ``"weight-bit"`` flips one bit that must show (`verif.inject`), in the memory and not in golden
-    progress : called with the images that golden and the RTL have finished, and twice ``images`` as the total
+    progress : called with the images that golden and the RTL have finished, and twice the images as the total
     """
-    network, image = workload.network, build_image(workload.network, system.arch)
-    workload.check_labels(classes(image))
-    words, traces = [], []
-    for index in range(images):
+    image, images, traces = build_image(network, system.arch), len(words), []
+    for index, entry in enumerate(words):
         progress(index, 2 * images)
-        words.append(workload.words(index))
-        traces.append(run(network, {name: torch.from_numpy(word) for name, word in words[index].items()}))
+        traces.append(run(network, {name: torch.from_numpy(word) for name, word in entry.items()}))
     if inject == "weight-bit":
         found = find_weight_bit(network, image, traces, system.arch.weight_bits)
         image = flip(image, found, network.layers[found.layer], system.arch.weight_bits)
-    memory, offsets = memory_of(image, [image.input_block(entry) for entry in words])
+    contents, offsets = memory_of(image, [image.input_block(entry) for entry in words])
     progress(images, 2 * images)
     limit = CYCLE_MARGIN * (10_000 + sum(plan.row_tiles * plan.columns * 16 for plan in image.plans) * 16)
-    result = system.run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats, dump=(0, image.size),
-                        latency=latency, bandwidth=bandwidth, stall_seed=stall_seed, trace=trace, max_cycles=limit,
-                        progress=lambda done: progress(images + done, 2 * images))
+    result = system.run(contents, [Start(offset) for offset in offsets], stats_offset=image.stats, dump=(0, image.size),
+                        latency=memory.latency, bandwidth=memory.bandwidth, stall_seed=memory.stall_seed, trace=trace,
+                        max_cycles=limit, progress=lambda done: progress(images + done, 2 * images))
     result.check()
     compared = [compare(network, image, expected, finished, system.arch.lanes)
                 for expected, finished in zip(traces, result.runs, strict=True)]
@@ -100,18 +137,20 @@ def _class(image: Image, dump: bytes) -> int:
 
 
 def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
-             inject: str | None = None, trace: Path | None = None, leak_nearest: bool = False,
+             inject: str | None = None, trace: Path | None = None, leak_nearest: bool = False, memory: str | None = None,
              progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate``; its keys are a contract of the command line.
 
     images : the first ones of the data; None takes as many as the workload shows, or all of fewer
+    memory : see `parse_memory`; None: 100 cycles and a beat every cycle
     Raises `ParameterError` for bad input, `verif.sim.BenchError` when the run cannot be compared.
     """
-    arch = load_preset(preset)
+    arch, timing = load_preset(preset), Memory() if memory is None else parse_memory(memory)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
     images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
-    done = run_images(workload, System(arch), images, inject=inject, trace=trace, progress=progress)
+    done = run_images(workload, System(arch), images, inject=inject, trace=trace, memory=timing,
+                      progress=progress)
     compared, result = done.compared, done.result
     reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
     changed = spikes_changed(network, done.traces, reference.spikes) if reference else {}
@@ -120,7 +159,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         for layer in layers:
             if first is None and layer.first is not None:
                 first = {"image": index, **layer.first, "command": repeat(
-                    source, preset, index + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest)}
+                    source, preset, index + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest, memory=memory)}
     layers_report = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in compared),
         "mismatches": sum(c[n].mismatches for c in compared), "spikes_changed": changed.get(layer.name),
@@ -170,10 +209,11 @@ def _accuracy(classes: list[int], labels: Labels | None) -> float | None:
 
 
 def repeat(source: str, preset: str, images: int, *, steps: int | None, data: Path | None, inject: str | None,
-           leak_nearest: bool) -> str:
+           leak_nearest: bool, memory: str | None = None) -> str:
     """Return the command line that simulates the same again, for a shell."""
     words = ["spikeloom", "simulate", source, "--preset", preset, "--images", str(images)]
     words += [] if steps is None else ["--T", str(steps)]
     words += [] if data is None else ["--data", str(data)]
     words += [] if inject is None else ["--inject", inject]
+    words += [] if memory is None else ["--memory", memory]
     return shlex.join([*words, *(["--leak", "nearest"] if leak_nearest else [])])

@@ -20,8 +20,8 @@ def layer(seed: int, rows: int = 70, inner: int = 300, columns: int = 40) -> tup
 def one_by_one(words: np.ndarray, weights: np.ndarray, tile: Tile) -> int:
     """Return the cycles of one pass over the tiles: every product adds one to the element that owns it."""
     work: dict[tuple[int, int, int], dict[int, int]] = {}
-    for m, k in zip(*np.nonzero(words), strict=True):
-        for n in np.nonzero(weights[k])[0]:
+    for m, k in np.argwhere(words).tolist():
+        for n in np.flatnonzero(weights[k]).tolist():
             place = (m // tile.rows, k // tile.inner, n // tile.columns)
             owner = m if tile.owner == "row" else n
             elements = work.setdefault(place, {})

@@ -20,7 +20,7 @@ from hdl.image import Image
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from verif.compare import LayerResult, compare
-from verif.simulate import repeat, run_images, simulate
+from verif.simulate import Memory, repeat, run_images, simulate
 from verif.system import Result, Run, System
 from verif.workload import Images, Workload, load_workload
 
@@ -117,9 +117,10 @@ def test_golden_runs_once_and_progress_moves(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_repeat_is_a_shell_line() -> None:
     """Every option that matters is in the command that repeats a run, quoted for a shell."""
-    line = repeat("my net.safetensors", "it's.toml", 3, steps=2, data=Path("a b.npz"), inject="weight-bit", leak_nearest=True)
+    line = repeat("my net.safetensors", "it's.toml", 3, steps=2, data=Path("a b.npz"), inject="weight-bit", leak_nearest=True,
+                  memory="16:9")
     assert shlex.split(line) == ["spikeloom", "simulate", "my net.safetensors", "--preset", "it's.toml", "--images", "3", "--T",
-                                 "2", "--data", "a b.npz", "--inject", "weight-bit", "--leak", "nearest"]
+                                 "2", "--data", "a b.npz", "--inject", "weight-bit", "--memory", "16:9", "--leak", "nearest"]
     assert repeat("digits", "tiny", 1, steps=None, data=None, inject=None, leak_nearest=False) == (
         "spikeloom simulate digits --preset tiny --images 1")
 
@@ -179,13 +180,25 @@ def test_captured_file(write: Callable[[Images, Path], int], tmp_path: Path) -> 
     assert report["accuracy_rtl"] == report["accuracy_golden"]
 
 
+def test_memory_of_the_command(tmp_path: Path) -> None:
+    """The command's memory is the simulated one; an unknown one is refused."""
+    cycles = []
+    for words in ([], ["--memory", "ideal"], ["--memory", "4:20"]):
+        code = command_line(["simulate", "digits", "--images", "1", "--quiet", "--json", str(tmp_path / "r.json"), *words])
+        report = json.loads((tmp_path / "r.json").read_text())
+        assert (code, report["mismatches"]) == (0, 0)
+        cycles.append(report["cycles_per_image"])
+    assert cycles[1] < min(cycles[0], cycles[2]) and cycles[0] != cycles[2]
+    assert command_line(["simulate", "digits", "--images", "1", "--memory", "0"]) == 2
+
+
 @pytest.mark.parametrize("memory", [
     {"latency": 1}, {"bandwidth": 8, "latency": 10}, {"bandwidth": 1}, {"stall_seed": 12}, {"stall_seed": 13},
     {"latency": 300, "stall_seed": 6}], ids=str)
 def test_memory_does_not_matter(memory: dict[str, Any]) -> None:
     """Latency, bandwidth and random stalls of the memory change cycles and nothing else."""
     image, plain, _ = one_image()
-    done = run_images(digits(), System(ARCH), 1, **memory)
+    done = run_images(digits(), System(ARCH), 1, memory=Memory(**memory))
     (run,) = done.result.runs
     assert [layer.mismatches for layer in done.compared[0]] == [0, 0, 0]
     for tensor in image.tensors.values():

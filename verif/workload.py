@@ -2,6 +2,7 @@
 
 import warnings
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +146,8 @@ def read_data(path: Path, shape: tuple[int, int, int], *, frames: int | None = N
     Raises `ParameterError` for a file that cannot be read, for another shape, for x that is not real and finite in
     float32 (booleans are 0 and 1), for y that are no labels.
     """
-    names, x, y = _arrays(path)
+    names, arrays = read_arrays(path, "x and optional y", ("x", "y"))
+    x, y = arrays.get("x"), arrays.get("y")
     if x is None:
         raise ParameterError(f"data: {path}: must hold an array x, not {names}")
     one = ", ".join(map(str, shape))
@@ -170,17 +172,19 @@ def read_data(path: Path, shape: tuple[int, int, int], *, frames: int | None = N
     return real, y.astype(np.int64)
 
 
-def _arrays(path: Path) -> tuple[list[str], NDArray[Any] | None, NDArray[Any] | None]:
-    """Return the names of the arrays in an ``.npz`` file, and its x and y."""
+def read_arrays(path: Path, legal: str, wanted: Container[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Return the names of the arrays in an ``.npz`` file, and those arrays that are ``wanted``.
+
+    legal : what the file should hold, for the message of the `ParameterError` when it cannot be read
+    """
     try:
         with open(path, "rb") as file:
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             names = sorted(found.files)
-            x, y = (np.asarray(found[name]) if name in names else None for name in ("x", "y"))
+            return names, {name: np.asarray(found[name]) for name in names if name in wanted}
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
         what = " ".join(str(error).split()) or type(error).__name__
-        raise ParameterError(f"data: {path}: cannot be read ({what}); legal: a .npz file with x and optional y; "
+        raise ParameterError(f"data: {path}: cannot be read ({what}); legal: a .npz file with {legal}; "
                              "try: numpy.savez") from None
-    return names, x, y

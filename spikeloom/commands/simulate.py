@@ -17,13 +17,15 @@ from spikeloom.tools import need
               help="First images of the data; more than it holds are refused.")
 @click.option("--T", "steps", type=click.IntRange(1, 16), help="Timesteps in place of the workload's own.")
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
+@click.option("--memory", metavar="ideal|BYTES[:LATENCY]", help="Bytes a cycle and cycles of latency; ideal: no limit, 1 "
+              "cycle.  [default: a beat of the port every cycle, 100 cycles]")
 @click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Waveform file to write.")
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @common
 def command(output: Output, workload: str, preset: str, top: str, images: int | None, steps: int | None, data: Path | None,
-            inject: str | None, trace: Path | None, leak: str) -> int:
+            memory: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
         check_file("--trace", trace)
@@ -31,7 +33,7 @@ def command(output: Output, workload: str, preset: str, top: str, images: int | 
 
     need("g++")
     with output.progress(f"simulate {workload}") as advance:
-        report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", advance)
+        report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", memory, advance)
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [

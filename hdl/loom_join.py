@@ -37,10 +37,8 @@ class LoomJoin(Block):
     Twin of `golden.loom_join.loom_join`. Two chunks with matches are looked up ahead while those of the one before are
     given; a chunk without matches leaves after one cycle, and a chunk of n matches takes ``max(1, n)`` cycles, row slot
     after row slot, in the order of positions. The last chunk of a sum always gives an entry, with ``hit`` low when it has no
-    match. The first match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it.
-
-    Lines of weights are free again in the order in which they came: those of a chunk without matches when the chunks
-    before it are done.
+    match. The first match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it. Lines of weights are free
+    again in the order in which they came: those behind a chunk that gives its matches wait for it.
 
     Members
     -------
@@ -75,14 +73,11 @@ class LoomJoin(Block):
         seen, seen_valid = Signal(column_chunk_layout(p)), Signal()
         here, here_valid = Signal(column_chunk_layout(p)), Signal()
         queued, queued_valid = Signal(column_chunk_layout(p)), Signal()
-        lines = range(p.window_lines + 1)
-        here_lines, queued_lines, passed, passed_now, entering = (
-            Signal(lines, name=n) for n in ("here_lines", "queued_lines", "passed", "passed_now", "entering"))
-        first_line, here_line, queued_line = (Signal(range(p.window_lines), name=n)
-                                              for n in ("first_line", "here_line", "queued_line"))
+        lines_put, first_line, here_line, queued_line, oldest = (
+            Signal(range(2 * p.window_lines), name=n)
+            for n in ("lines_put", "first_line", "here_line", "queued_line", "oldest"))
         issue, leave, some, done, others, free, move, enter, wait = (
             Signal(name=n) for n in ("issue", "leave", "some", "done", "others", "free", "move", "enter", "wait"))
-        lines_used, freed, alone = Signal(lines), Signal(lines), Signal()
         slot, row = Signal(range(max(2, p.rows))), Signal(row_chunk_layout(p))
         pending, kept, hits = [], [], []
         log = p.rows.bit_length() - 1
@@ -116,20 +111,17 @@ class LoomJoin(Block):
             hits.append(hit)
         m.d.comb += [
             chunks.i.payload.eq(self.chunk), chunks.i.valid.eq(self.chunk_put), self.chunk_room.eq(chunks.i.ready),
-            self.line_room.eq(lines_used != p.window_lines),
+            oldest.eq(Mux(here_valid, here_line, Mux(queued_valid, queued_line, first_line))),
+            self.line.eq(lines_put), self.line_room.eq((lines_put ^ oldest) != p.window_lines),
             issue.eq(chunks.o.valid & self.open & (~seen_valid | leave)), chunks.o.ready.eq(issue),
             some.eq(Cat(hit.any() for hit in hits).any() | seen.last),
             free.eq(~here_valid | done), move.eq(queued_valid & free),
             leave.eq(seen_valid & (~some | free | ~queued_valid)), self.scan.eq(leave & ~some),
             enter.eq(leave & some & free & ~queued_valid), wait.eq(leave & some & ~enter),
-            alone.eq(free & ~queued_valid & ~(leave & some)), entering.eq(passed + seen.lines),
-            passed_now.eq(passed + Mux(self.scan, seen.lines, 0)),
-            freed.eq(Mux(alone, passed_now, 0) + Mux(done, here_lines, 0)),
             done.eq(here_valid & ~self.hold & encoder.single & ~others), self.valid.eq(here_valid),
             self.idle.eq((chunks.space == p.window_chunks) & ~seen_valid & ~queued_valid & ~here_valid),
         ]
-        m.d.sync += [self.line.eq(self.line + self.line_put), lines_used.eq(lines_used + self.line_put - freed)]
-        m.d.sync += passed.eq(Mux(alone | (leave & some), 0, passed_now))
+        m.d.sync += lines_put.eq(lines_put + self.line_put)
         with m.If(issue):
             m.d.sync += [seen.eq(head), seen_valid.eq(1)]
         with m.Elif(leave):
@@ -137,13 +129,13 @@ class LoomJoin(Block):
         with m.If(leave):
             m.d.sync += first_line.eq(first_line + seen.lines)
         with m.If(wait):
-            m.d.sync += [queued.eq(seen), queued_valid.eq(1), queued_line.eq(first_line), queued_lines.eq(entering)]
+            m.d.sync += [queued.eq(seen), queued_valid.eq(1), queued_line.eq(first_line)]
         with m.Elif(move):
             m.d.sync += queued_valid.eq(0)
         with m.If(move):
-            m.d.sync += [here.eq(queued), here_valid.eq(1), here_line.eq(queued_line), here_lines.eq(queued_lines)]
+            m.d.sync += [here.eq(queued), here_valid.eq(1), here_line.eq(queued_line)]
         with m.Elif(enter):
-            m.d.sync += [here.eq(seen), here_valid.eq(1), here_line.eq(first_line), here_lines.eq(entering)]
+            m.d.sync += [here.eq(seen), here_valid.eq(1), here_line.eq(first_line)]
         with m.Elif(done):
             m.d.sync += here_valid.eq(0)
 

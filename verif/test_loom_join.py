@@ -36,7 +36,8 @@ MUTANTS = {
     "base of a row": ("row.base + bases[group]", "bases[group]"),
     "line of a weight": ("here_line + (prefix.offset >> per_line)", "here_line"),
     "lines of empty chunks": ("first_line.eq(first_line + seen.lines)", "first_line.eq(first_line + Mux(some, seen.lines, 0))"),
-    "lines free before their matches": ("oldest.eq(Mux(here_valid, here_line, Mux(queued_valid, queued_line, first_line)))", "oldest.eq(first_line)"),
+    "lines free before their matches": (
+        "oldest.eq(Mux(here_valid, here_line, Mux(queued_valid, queued_line, first_line)))", "oldest.eq(first_line)"),
     "open too early": ("chunks.o.valid & self.open", "chunks.o.valid"),
     "empty chunks wait": ("(~some | free | ~queued_valid)", "(free | ~queued_valid)"),
     "a cycle between chunks": ("free.eq(~here_valid | done)", "free.eq(~here_valid)"),

@@ -54,9 +54,9 @@ def draw_layer(rng: random.Random, p: Arch, place: Place, columns: int, density:
 
     Some columns, and some chunks of others, have no weights.
     """
-    passes = []
-    for sweep, channels in zip(place.passes, place.channels, strict=True):
-        shape = (columns, channels, sweep["kernel_height"], sweep["kernel_width"])
+    passes: list[Any] = []
+    for fields, channels in zip(place.passes, place.channels, strict=True):
+        shape = (columns, channels, fields["kernel_height"], fields["kernel_width"])
         passes.append(SimpleNamespace(weight=np.zeros(shape, np.int8)))
     for column in range(columns):
         often = rng.choice((0.0, *DENSITIES)) if density is None else density

@@ -11,9 +11,11 @@ import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
+from golden.arch import Arch
 from golden.column_stream import Chunk, Column, column_stream
 from golden.tap_table import Tap, tap_table
 from hdl.array import column_layout
+from hdl.block import Block
 from hdl.column_packing import column_stream as packed
 from hdl.column_stream import ColumnStream
 from hdl.loom_join import column_chunk_layout
@@ -44,9 +46,10 @@ MUTANTS = {
 # Cycles from the start of a tile to the head of its first column when memory is read ahead, and what steps take.
 FIRST_HEAD, HEAD, LINE = 3, 1, 1
 READ_AHEAD = 600
+Put = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
-def bench(p: Any, block: Any = ColumnStream, **options: Any) -> Outcome:
+def bench(p: Arch, block: type[Block] = ColumnStream, **options: Any) -> Outcome:
     """Run the cocotb tests below."""
     return simulate(block(p), __name__, parameters=dataclasses.asdict(p), **options)
 
@@ -74,7 +77,7 @@ class Layer:
     records: list[bytes]
 
 
-def layer_of(rng: random.Random, p: Any, place: Place, count: int, density: float | None = None) -> Layer:
+def layer_of(rng: random.Random, p: Arch, place: Place, count: int, density: float | None = None) -> Layer:
     """Return a random layer of so many columns."""
     stream = packed(draw_layer(rng, p, place, count, density), p)
     taps, teams_log2 = tap_table(place.passes, place.span_log2, p.chunk_bits), rng.randrange(p.lanes.bit_length())
@@ -88,15 +91,15 @@ def layer_of(rng: random.Random, p: Any, place: Place, count: int, density: floa
 class Seen:
     """What went to the lanes in one tile, (team, chunk) with the taps' place in the slots, and the cycles of the steps."""
 
-    chunks: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+    chunks: list[Put] = field(default_factory=list)
     puts: list[int] = field(default_factory=list)
     starved: int = 0
     full: int = 0
 
 
-def expected(p: Any, layer: Layer) -> list[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+def expected(p: Arch, layer: Layer) -> list[Put]:
     """Return (team, (address, segment, line, lines, last, mask), weights) of all chunks of a tile."""
-    found = []
+    found: list[Put] = []
     for column in layer.columns:
         for chunk in column.chunks:
             tap = layer.taps[chunk.place]
@@ -105,7 +108,7 @@ def expected(p: Any, layer: Layer) -> list[tuple[int, tuple[int, ...], tuple[int
     return found
 
 
-def lines(p: Any, chunk: Chunk) -> int:
+def lines(p: Arch, chunk: Chunk) -> int:
     """Return the lines of ``chunk_bits`` bits that hold the weights of a chunk."""
     return -(-len(chunk.weights) * p.weight_bits // p.chunk_bits)
 
@@ -113,7 +116,7 @@ def lines(p: Any, chunk: Chunk) -> int:
 class Lanes:
     """The lanes' side: gives ``room`` now and then, and keeps what they are given."""
 
-    def __init__(self, dut: Any, p: Any, pauses: Iterator[bool]) -> None:
+    def __init__(self, dut: Any, p: Arch, pauses: Iterator[bool]) -> None:
         self.dut, self.p, self.pauses, self.seen = dut, p, pauses, Seen()
         self.lines: list[int] = []
         self.layout = column_chunk_layout(p)
@@ -195,7 +198,7 @@ async def play(dut: Any, lanes: Lanes, count: int, pauses: Iterator[bool]) -> tu
     return lanes.seen, [layout.from_bits(word) for word in await columns], began
 
 
-def check(p: Any, layer: Layer, seen: Seen, columns: list[Any]) -> None:
+def check(p: Arch, layer: Layer, seen: Seen, columns: list[Any]) -> None:
     """Assert that a tile was what golden says."""
     assert [(signed(int(c.bias) & 0xFFFFFFFF, 32), signed(int(c.threshold) & 0xFFFFFFFF, 32)) for c in columns] == [
         (c.bias, c.threshold) for c in layer.columns]

@@ -14,6 +14,7 @@ import pytest
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.formats import LAYER, PASS
 from golden.network import Pool
+from golden.program_check import layer_code
 from golden.tap_table import tap_table
 from hdl.regions import Shape
 from hdl.row_tiling import RowTiling, Span, row_tiling
@@ -143,7 +144,18 @@ def check_fields(case: Case, tiling: RowTiling, p: Arch) -> None:
         assert not tiling.deal and not tiling.teams_log2
 
 
-@pytest.mark.parametrize("check", [check_slots, check_loader, check_fields])
+def check_descriptor(case: Case, tiling: RowTiling, p: Arch) -> None:
+    """The build takes a layer with these fields."""
+    chunks = sum(s["kernel_height"] * s["kernel_width"] * s["tap_chunks"] for s in tap_fields(case, tiling, p))
+    fields = {name: value for name, value in dataclasses.asdict(tiling).items() if name != "passes"}
+    ones = dict.fromkeys(("steps", "height", "width", "out_height", "out_width", "columns", "pool_kernel", "pool_stride",
+                          "column_tiles"), 1)
+    layer = dict.fromkeys((field.name for field in LAYER), 0) | ones | fields | {
+        "passes": len(case.layer.passes), "chunks": chunks, "stream_bytes": 64}
+    assert layer_code(layer, p) == 0
+
+
+@pytest.mark.parametrize("check", [check_slots, check_loader, check_fields, check_descriptor])
 @pytest.mark.parametrize("name", ARCHS)
 def test_random_layers(name: str, check: Callable[[Case, RowTiling, Arch], None], seed: int) -> None:
     """Slots, loader and fields of random layers are as they must be."""
@@ -166,6 +178,7 @@ def test_random_layers_are_of_every_kind(seed: int) -> None:
     pytest.param(check_fields, {"groups": 1}, id="too few groups"),
     pytest.param(check_fields, {"teams_log2": 1}, id="too many teams"),
     pytest.param(check_fields, {"tile_pixels": 2}, id="too many rows"),
+    pytest.param(check_descriptor, {"groups": 5}, id="more groups than slots"),
 ])
 def test_checks_can_fail(check: Callable[[Case, RowTiling, Arch], None], wrong: dict[str, int], seed: int) -> None:
     """A tiling with one field that is wrong (of pixels, eight times as large) fails some layer of the ones above."""

@@ -28,7 +28,7 @@ from verif.sim import Outcome, simulate
 from verif.stream import cycle, get, reset, stalls, watch
 
 ARCHS = LOOMS | {
-    "loom, four 16-bit chunks": replace(LOOM, chunk_bits=16, rows=2, max_chunks=4),
+    "loom, four 16-bit chunks": replace(LOOM, chunk_bits=16, data_bits=128, rows=2, max_chunks=4),
     "loom, 512 256-bit chunks": replace(LOOM, chunk_bits=256, data_bits=512, max_chunks=512, row_value_lines=16, fifo_depth=16,
                                         weight_bytes=4096, buffer_bytes=1 << 20),
 }
@@ -206,7 +206,7 @@ def check(p: Arch, layer: Layer, seen: Seen, columns: list[Any]) -> None:
     assert seen.chunks == expected(p, layer)
 
 
-@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.test(timeout_time=150, timeout_unit="us")
 @cocotb.parametrize(stall=[False, True])
 async def matches_golden(dut: Any, stall: bool) -> None:
     """Every column, chunk and weight of every tile equals golden; each round reads the stream once, in order."""
@@ -224,7 +224,7 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         assert memory.beats == [first + number for number in range(len(layer.stream) // beat)] * tiles
 
 
-@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.test(timeout_time=150, timeout_unit="us")
 async def waits_for_the_lanes(dut: Any) -> None:
     """Nothing goes to lanes without room or leaves a queue of columns that nobody reads; all of it comes later."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
@@ -242,7 +242,7 @@ async def waits_for_the_lanes(dut: Any) -> None:
     check(p, layer, seen, columns)
 
 
-@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.test(timeout_time=150, timeout_unit="us")
 async def reads_ahead(dut: Any) -> None:
     """Before the first tile, ``2 weight_bytes`` are asked for, over the ends of rounds, and no more."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
@@ -260,12 +260,12 @@ async def reads_ahead(dut: Any) -> None:
         check(p, layer, *(await play(dut, lanes, 3, itertools.repeat(False)))[:2])
 
 
-@cocotb.test(timeout_time=400, timeout_unit="us")
+@cocotb.test(timeout_time=150, timeout_unit="us")
 @cocotb.parametrize(density=[0.0, 0.1, 1.0])
 async def takes_the_documented_cycles(dut: Any, density: float) -> None:
     """A column takes a cycle, a chunk one per line and at least one; other cycles are waits for memory.
 
-    Where a beat holds a mask and a line, and all is read ahead, only the first beats are waited for.
+    Where a beat holds two masks and lines, or a head, and all is read ahead, only the first beat is waited for.
     """
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     memory, data, lanes = await begin(dut, rng, False)
@@ -280,5 +280,5 @@ async def takes_the_documented_cycles(dut: Any, density: float) -> None:
         assert not seen.full
         assert seen.puts[-1] - began == steps + seen.starved
         head = 8 + -(-len(layer.taps) // 8)
-        if len(layer.stream) <= 2 * p.weight_bytes and p.data_bits >= max(2 * p.chunk_bits, 8 * head):
+        if len(layer.stream) <= 2 * p.weight_bytes and p.data_bits >= max(4 * p.chunk_bits, 8 * head):
             assert seen.starved == FIRST_HEAD - 1

@@ -21,6 +21,8 @@ DATAFLOWS = ("lockstep", "loom")
 LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
+# Chunks and lines of a row slot, whose numbers are descriptor fields of 8 bits.
+SLOT_SIZE = 128
 # Width of the register field that says how large a half of the weight buffer is.
 WEIGHT_BYTES_BITS = 24
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -174,6 +176,10 @@ class Arch:
                 value = getattr(self, name)
                 _require(value & (value - 1) == 0 and value >= 4, name, value,
                          "a power of two of at least 4 with dataflow loom")
+            for name in ("max_chunks", "row_value_lines"):
+                value = getattr(self, name)
+                _require(value <= SLOT_SIZE * self.rows, name, value,
+                         f"at most {SLOT_SIZE} for each of the {self.rows} row slots")
             _require(self.window_lines * self.chunk_bits >= 2 * self.chunk_bits * self.weight_bits, "window_lines",
                      self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
             _require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")

@@ -1,6 +1,6 @@
 """Program check: which error a header or a layer descriptor is, by the codes of `golden.formats.ERRORS`."""
 
-from golden.arch import Arch
+from golden.arch import LANES, Arch
 from golden.formats import ALIGN, FEATURES, FORMAT_MAJOR, HEADER_BYTES, MAX_PASSES, MAX_PROGRAM_BYTES, PROGRAM_MAGIC
 
 Fields = dict[str, int]
@@ -32,7 +32,11 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
 
 
 def layer_code(layer: Fields, arch: Arch) -> int:
-    """Return 8 for a layer with a field outside its range, else 0."""
+    """Return 8 for a layer with a field outside its range, else 0.
+
+    On a loom the rows of a tile must have groups in the slots and teams among the lanes. Several groups need the sums of
+    all passes at once, so their passes are at most ``window_columns``.
+    """
     ranges = {
         "steps": (1, arch.t_max), "passes": (0, MAX_PASSES), "chunks": (int(layer["passes"] > 0), arch.max_chunks),
         "columns": (1, arch.pool_channels if layer["or_pool"] else 65535), "column_tiles": (1, 65535),
@@ -42,6 +46,13 @@ def layer_code(layer: Fields, arch: Arch) -> int:
         ranges |= {"word_bits": (1, arch.t_max), "requantise": (0, int(arch.requantise))}
     ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
     ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
+    if arch.loom:
+        ranges |= {
+            "groups": (1, arch.rows // 2**layer["span_log2"]), "teams_log2": (0, LANES.index(arch.lanes)),
+            "tile_pixels": (1, arch.lanes * arch.rows), "stream_bytes": (ALIGN, (1 << 32) - ALIGN)}
+        if layer["groups"] > 1:
+            ranges["passes"] = (0, min(MAX_PASSES, arch.window_columns))
     legal = all(low <= layer[name] <= high for name, (low, high) in ranges.items())
+    aligned = layer["weights"] % ALIGN == 0 and not (arch.loom and layer["stream_bytes"] % ALIGN)
     idle = layer["passes"] == 0 and layer["chunks"] > 0
-    return 0 if legal and not idle and layer["weights"] % ALIGN == 0 else 8
+    return 0 if legal and not idle and aligned else 8

@@ -64,7 +64,7 @@ class ProgramCheck(Block):
                      & (layer.weights[: (ALIGN - 1).bit_length()] == 0)
                      & (~layer.requantise | (Const(p.requantise) & (layer.word_bits != 0) & _most(layer.word_bits, p.t_max)))
                      & (~layer.or_pool | _most(layer.columns, p.pool_channels))
-                     & (~layer.resume | _most(layer.row_tiles, p.resume_tiles))),
+                     & (~layer.resume | _most(layer.row_tiles, p.resume_tiles)) & self._loom_legal()),
         ]
         with m.If((header.magic != PROGRAM_MAGIC) | ~length):
             m.d.comb += self.head_code.eq(1)
@@ -79,6 +79,17 @@ class ProgramCheck(Block):
         with m.If(~legal):
             m.d.comb += self.layer_code.eq(8)
         return m
+
+    def _loom_legal(self) -> Value:
+        """Whether a loom build can deal the rows of a tile, and has columns for them."""
+        p, layer = self.params, self.layer
+        if not p.loom:
+            return Const(1)
+        return _all([
+            layer.groups != 0, (layer.groups << layer.span_log2) <= p.rows, layer.teams_log2 < p.lanes.bit_length(),
+            layer.tile_pixels != 0, _most(layer.tile_pixels, p.lanes * p.rows),
+            (layer.groups == 1) | _most(layer.passes, p.window_columns),
+            layer.stream_bytes != 0, layer.stream_bytes[: (ALIGN - 1).bit_length()] == 0])
 
 
 def _most(value: Value, limit: int) -> Value:

@@ -46,7 +46,7 @@ def row_tiling(layer: Any, arch: Arch, sources: list[Shape], out: Span) -> RowTi
         raise ParameterError(f"layer {layer.name}: needs {limit} rows or columns of a map, not more than "
                              f"{(1 << MAP_BITS) - 1}; legal: at most {(1 << MAP_BITS) - 1}; try: --preset loas")
     pixels = out[0] * out[1]
-    if plain or (members == 1 and pixels > arch.lanes):
+    if members == 1 and (plain or pixels > arch.lanes):
         choices = [arch.lanes * n for n in range(slots, 0, -1)]
     else:
         choices = list(range(min(arch.lanes, arch.lanes * slots // members, pixels), 0, -1))

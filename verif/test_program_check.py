@@ -12,12 +12,14 @@ from golden.arch import PRESETS, Arch
 from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PROGRAM_MAGIC, Field
 from golden.program_check import body_code, head_code, layer_code
 from hdl.program_check import ProgramCheck
+from verif.chunks import LOOM, LOOMS
 from verif.layers import arch, layer_word
 from verif.mutant import mutant
 from verif.sim import simulate
 
 TINY = PRESETS["tiny"]
-ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k")}
+ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS}
+REQUANTISER = dataclasses.replace(TINY, requantise=True)
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -26,17 +28,25 @@ def test_program_check(name: str) -> None:
     simulate(ProgramCheck(ARCHS[name]), __name__, parameters=dataclasses.asdict(ARCHS[name]))
 
 
-@pytest.mark.parametrize(("old", "new", "red"), [
-    pytest.param("(layer.word_bits != 0)", "Const(1)", "layers", id="words without a bit"),
-    pytest.param("self.crc != header.crc", "Const(0)", "headers", id="CRC not compared"),
-    pytest.param("_most(header[name], most)", "_most(header[name], most - 1)", "headers", id="limit itself refused"),
-    pytest.param("_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
-    pytest.param("header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers",
+@pytest.mark.parametrize(("build", "old", "new", "red"), [
+    pytest.param(REQUANTISER, "(layer.word_bits != 0)", "Const(1)", "layers", id="words without a bit"),
+    pytest.param(REQUANTISER, "self.crc != header.crc", "Const(0)", "headers", id="CRC not compared"),
+    pytest.param(REQUANTISER, "_most(header[name], most)", "_most(header[name], most - 1)", "headers",
+                 id="limit itself refused"),
+    pytest.param(REQUANTISER, "_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
+    pytest.param(REQUANTISER, "header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers",
                  id="magic cut short"),
+    pytest.param(LOOM, "(layer.groups << layer.span_log2) <= p.rows", "layer.groups <= p.rows", "layers",
+                 id="more groups than slots"),
+    pytest.param(LOOM, "layer.groups != 0,", "", "layers", id="no group"),
+    pytest.param(LOOM, "layer.teams_log2 < p.lanes.bit_length()", "Const(1)", "layers", id="more teams than lanes"),
+    pytest.param(LOOM, "_most(layer.tile_pixels, p.lanes * p.rows)", "Const(1)", "layers", id="more pixels than rows"),
+    pytest.param(LOOM, "layer.stream_bytes != 0,", "", "layers", id="no columns"),
+    pytest.param(LOOM, "if not p.loom", "if p.loom", "layers", id="loom not checked"),
+    pytest.param(TINY, "if not p.loom", "if p.loom", "layers", id="fields of the loom read without one"),
 ])
-def test_mutants_are_caught(old: str, new: str, red: str) -> None:
-    """A check left out, one too strict, and two too lax are caught."""
-    build = dataclasses.replace(TINY, requantise=True)
+def test_mutants_are_caught(build: Arch, old: str, new: str, red: str) -> None:
+    """Checks left out, too strict and too lax are caught."""
     outcome = simulate(mutant(ProgramCheck, old, new)(build), __name__, parameters=dataclasses.asdict(build),
                        expect_failure=True)
     assert any(red in name for name in outcome.failed)
@@ -77,7 +87,15 @@ def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
         "or_pool": rng.randrange(2), "pool_kernel": 1, "pool_stride": 1, "column_tiles": 1,
         "resume": rng.randrange(2), "row_tiles": rng.choice((1, p.resume_tiles)), "reset": rng.randrange(3),
         "leak_shift": rng.randint(0, p.lif.k_max), "requantise": int(p.requantise and rng.random() < 0.5),
-        "word_bits": rng.choice((1, p.t_max))}
+        "word_bits": rng.choice((1, p.t_max)), **(loom_fields(rng, p, passes) if p.loom else {})}
+
+
+def loom_fields(rng: random.Random, p: Arch, passes: int) -> dict[str, int]:
+    """Return how a loom shares the rows of a layer; limits are often met exactly."""
+    span_log2 = rng.randrange(p.rows.bit_length())
+    return {"span_log2": span_log2, "groups": rng.randint(1, p.rows >> span_log2) if passes <= p.window_columns else 1,
+            "teams_log2": rng.choice((0, p.lanes.bit_length() - 1)), "tile_pixels": rng.choice((1, p.lanes * p.rows)),
+            "deal": rng.randrange(2), "merge": rng.randrange(2), "stream_bytes": 64 * rng.choice((1, 2, (1 << 26) - 1))}
 
 
 def header_word(fields: dict[str, int]) -> int:

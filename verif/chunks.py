@@ -20,12 +20,15 @@ DENSITIES = (0.02, 0.1, 0.5, 0.9, 1.0)
 TINY = PRESETS["tiny"]
 # tiny with the longest words, the widths for them, and longer addresses
 WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40)
-# small builds of the loom: many slots and short chunks, few slots and long words
-LOOM = replace(TINY, name="weave", dataflow="loom", rows=4, row_value_lines=128, weight_bytes=256, resume_tiles=1,
-               pixel_chunks=128, pixel_lines=256, window_chunks=8, window_lines=16, window_columns=4, buffer_bytes=32768)
-LOOM_WIDE = replace(LOOM, name="weave-wide", lanes=8, rows=2, chunk_bits=64, t_max=16, acc_bits=24, data_bits=128,
-                    membrane_bits=32, address_bits=40, max_chunks=32, buffer_bytes=65536)
-LOOMS = {"loom": LOOM, "loom, two slots, 16 steps": LOOM_WIDE}
+# tiny as a loom of 4 lanes with 4 row slots, and one with short slots, longer chunks, 4-bit weights and a wide port
+LOOM = replace(TINY, name="weave", dataflow="loom", rows=4, max_chunks=64, row_value_lines=128, weight_bytes=256,
+               pixel_chunks=64, pixel_lines=192, buffer_bytes=16384)
+LOOMS = {
+    "loom": LOOM,
+    "loom, 64-bit chunks, 4-bit weights, 8 lanes": replace(
+        LOOM, lanes=8, rows=2, chunk_bits=64, weight_bits=4, t_max=2, max_chunks=8, row_value_lines=16, data_bits=128,
+        weight_bytes=512, burst_beats=16),
+}
 ARCHS = {
     "tiny": TINY,
     "16-bit chunks, 4-bit weights, 1 step": replace(

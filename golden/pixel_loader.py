@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from golden.laggy_prefix_sum import laggy_prefix_sum
 from golden.spike_buffer import RowChunk
@@ -53,7 +52,7 @@ def _rectangle(layer: Fields, sweep: Fields, low: Place, high: Place, memory: by
         begin = first * sweep["stride"] - sweep["padding"]
         end = last * sweep["stride"] - sweep["padding"] + kernel - 1
         bounds.append(range(min(max(begin, 0), size - 1), min(max(end, 0), size - 1) + 1))
-    places = list(product(*bounds))
+    places = [(y, x) for y in bounds[0] for x in bounds[1]]
     return [_pixel(layer, sweep, place, memory, origin, chunk_bits, place == places[-1]) for place in places]
 
 

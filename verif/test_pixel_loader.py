@@ -143,7 +143,7 @@ async def matches_golden(dut: Any, stall: bool) -> None:
             sizes = (case.layer["height"], case.layer["width"])
             low = (rng.randint(-2, sizes[0]), rng.randint(-2, sizes[1]))
             high = (rng.randint(low[0], sizes[0] + 1), rng.randint(low[1], sizes[1] + 1))
-            wanted = pixel_loader(case.layer, case.passes, low, high, content, base=BASE, input_offset=INPUT_OFFSET,
+            wanted = pixel_loader(case.layer, case.passes, low, high, bytes(content), base=BASE, input_offset=INPUT_OFFSET,
                                   chunk_bits=p.chunk_bits)
             counts: Counter[tuple[int, int]] = Counter()
             await load(dut, low, high, counts)

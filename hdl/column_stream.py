@@ -20,7 +20,7 @@ from hdl.tap_table import TapTable
 
 def stream_window(p: Arch) -> int:
     """Return the bytes of the stream that are looked at: a column's head, or a mask and a line of weights."""
-    return 1 << (max(COLUMN_BYTES + p.max_chunks // 8, p.chunk_bits // 4) - 1).bit_length()
+    return 1 << (max(COLUMN_BYTES + -(-p.max_chunks // 8), p.chunk_bits // 4) - 1).bit_length()
 
 
 class ColumnStream(Block):
@@ -29,7 +29,8 @@ class ColumnStream(Block):
     Twin of `golden.column_stream.column_stream`. In memory a column is bias, threshold, one bit per chunk, and for
     each chunk that is not empty its mask and its weights, each in whole bytes. The memory is read ahead as far as
     ``2 weight_bytes`` reach, over the ends of tiles. A column takes a cycle, and each of its chunks one cycle per line of
-    ``chunk_bits`` bits of weights, at least one, while all lanes have room.
+    ``chunk_bits`` bits of weights, at least one, while all lanes have room and the bytes are there; the first column of a tile
+    that is read ahead is taken 3 cycles after ``start``.
 
     Members
     -------
@@ -60,7 +61,7 @@ class ColumnStream(Block):
         m.submodules.columns = columns = Fifo(column_layout(p).size, 16)
         m.submodules.encoder = encoder = PriorityEncoder(p.max_chunks)
         m.submodules.window = window = ByteStream(p.data_bits, window_bytes, 8)
-        begin, tile_ended, kept_left = Signal(), Signal(), Signal(8)
+        begin, tile_ended, kept_left = Signal(), Signal(), Signal(9)
         self._read_ahead(m, window, begin, tile_ended)
         m.d.comb += [
             *(getattr(taps.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
@@ -69,10 +70,10 @@ class ColumnStream(Block):
             columns.o.ready.eq(self.column.ready),
         ]
         head, column, index = window.window[: 8 * COLUMN_BYTES], Signal(column_layout(p)), Signal(16)
-        there, left, head_bytes = Signal(p.max_chunks), Signal(p.max_chunks), Signal(6)
+        there, left, head_bytes = Signal(p.max_chunks), Signal(p.max_chunks), Signal(range(window_bytes + 1))
         mask, ones = Signal(p.chunk_bits), Signal(range(p.chunk_bits + 1))
-        known, size, kept, kept_size, here = Signal(p.chunk_bits), Signal(8), Signal(p.chunk_bits), Signal(8), Signal(8)
-        bytes_left, mask_bytes, enough, last_column = Signal(8), Signal(8), Signal(), Signal()
+        known, size, kept, kept_size, here = Signal(p.chunk_bits), Signal(9), Signal(p.chunk_bits), Signal(9), Signal(8)
+        bytes_left, mask_bytes, enough, last_column = Signal(9), Signal(8), Signal(), Signal()
         step, of_head, of_mask, of_weights, chunk_end, ended = (
             Signal(name=n) for n in ("step", "of_head", "of_mask", "of_weights", "chunk_end", "ended"))
         tap, chunk, log = taps.tap, self.chunk, line_bytes.bit_length() - 1

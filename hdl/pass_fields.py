@@ -12,6 +12,8 @@ from hdl.descriptor import PASS_LAYOUT, capture, descriptor_bus
 class PassFields(Block):
     """Keep the fields of every pass that the descriptor bus shows; read one pass in a cycle.
 
+    Twin of `golden.pass_fields.pass_fields`. A pass is kept when its word `PLANE_WORD` is shown.
+
     Members
     -------
     descriptor : descriptor bus

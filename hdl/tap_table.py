@@ -21,8 +21,8 @@ def tap_layout(p: Arch) -> data.StructLayout:
 class TapTable(Block):
     """Table of the chunks of a row, in the order of the weight columns: passes, taps (ky, kx), chunks of the tap.
 
-    Twin of `golden.tap_table.tap_table`. Tap row ky lies in segment ``ky mod 2^span_log2``. Filled after
-    ``layer_start`` in 3 cycles a pass and one a chunk; read with latency 1.
+    Twin of `golden.tap_table.tap_table`. Tap row ky lies in segment ``ky mod 2^span_log2``. Filled
+    2 cycles after ``layer_start``, and 2 more for each pass and one for each chunk; read with latency 1.
 
     Members
     -------

@@ -37,7 +37,8 @@ class LoomJoin(Block):
     Twin of `golden.loom_join.loom_join`. A chunk is looked up while the matches of the one before are given; it leaves
     after one cycle when it has none, and a chunk of n matches takes ``max(1, n)`` cycles, row slot after row slot, in the
     order of positions. The last chunk of a sum always gives an entry, with ``hit`` low when it has no match. The first
-    match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it.
+    match of a chunk shows 4 cycles after ``chunk_put`` when nothing is before it. Lines of weights are free again in the
+    order in which they came: those behind a chunk that gives its matches wait for it.
 
     Members
     -------
@@ -71,9 +72,9 @@ class LoomJoin(Block):
         head = data.View(column_chunk_layout(p), chunks.o.payload)
         seen, seen_valid = Signal(column_chunk_layout(p)), Signal()
         here, here_valid = Signal(column_chunk_layout(p)), Signal()
-        first_line, here_line = Signal(range(p.window_lines)), Signal(range(p.window_lines))
+        lines_put, first_line, here_line = (Signal(range(2 * p.window_lines), name=n)
+                                            for n in ("lines_put", "first_line", "here_line"))
         issue, leave, some, done, others = (Signal(name=n) for n in ("issue", "leave", "some", "done", "others"))
-        lines_used, freed = Signal(range(p.window_lines + 1)), Signal(range(2 * p.weight_bits + 1))
         slot, row = Signal(range(max(2, p.rows))), Signal(row_chunk_layout(p))
         pending, kept, hits = [], [], []
         log = p.rows.bit_length() - 1
@@ -101,15 +102,14 @@ class LoomJoin(Block):
             hits.append(hit)
         m.d.comb += [
             chunks.i.payload.eq(self.chunk), chunks.i.valid.eq(self.chunk_put), self.chunk_room.eq(chunks.i.ready),
-            self.line_room.eq(lines_used != p.window_lines),
+            self.line.eq(lines_put), self.line_room.eq((lines_put ^ Mux(here_valid, here_line, first_line)) != p.window_lines),
             issue.eq(chunks.o.valid & self.open & (~seen_valid | leave)), chunks.o.ready.eq(issue),
             some.eq(Cat(hit.any() for hit in hits).any() | seen.last),
             leave.eq(seen_valid & (~some | ~here_valid | done)), self.scan.eq(leave & ~some),
-            freed.eq(Mux(leave & ~some, seen.lines, 0) + Mux(done, here.lines, 0)),
             done.eq(here_valid & ~self.hold & encoder.single & ~others), self.valid.eq(here_valid),
             self.idle.eq((chunks.space == p.window_chunks) & ~seen_valid & ~here_valid),
         ]
-        m.d.sync += [self.line.eq(self.line + self.line_put), lines_used.eq(lines_used + self.line_put - freed)]
+        m.d.sync += lines_put.eq(lines_put + self.line_put)
         with m.If(issue):
             m.d.sync += [seen.eq(head), seen_valid.eq(1)]
         with m.Elif(leave):

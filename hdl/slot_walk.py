@@ -14,6 +14,9 @@ from hdl.tile_rows import row_layout
 class SlotWalk(Block):
     """Keep the rows of the tile that the tail works on while the next ones are dealt.
 
+    Twin of `golden.slot_walk.slot_walk`. A tile is taken as soon as it is dealt and none is kept, in the cycle after ``next``
+    at the earliest, and is ``ready`` one cycle later. What is asked for is answered in the same cycle.
+
     Members
     -------
     layer_start : In(1), a layer starts; next : In(1), the tile is over; idle : Out(1), no tile is left

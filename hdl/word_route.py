@@ -15,7 +15,8 @@ class WordRoute(Block):
     """OR the words of all lanes that name the same target; with ``merge`` over the groups of a column as well.
 
     Twin of `golden.word_route.word_route`. A crossbar undoes the deal of rows to lanes, and pools spikes on the way: the
-    members of a window are rows with one target. Combinational but for the words of the groups before.
+    members of a window are rows with one target. Combinational but for the words of the groups before, which count from
+    the cycle after ``valid`` on; one group a cycle.
 
     Members
     -------

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from golden.array import array
-from golden.column_stream import Column
+from golden.column_stream import Chunk, Column
 from golden.pixel_loader import Pixel
 from golden.tap_table import tap_table
 from golden.tile_rows import Place, Row, Tile, deal, row_words
 
 Fields = Mapping[str, int]
-Words = list[dict[int, int]]
+Words = dict[tuple[int, int], int]
 
 
 @dataclass(frozen=True)
@@ -51,45 +52,42 @@ def loom_array(layer: Fields, passes: Sequence[Fields], tile: Tile, pixels: Sequ
     """
     held = seats(layer, passes, tile, pixels, lanes)
     team = lanes >> layer["teams_log2"]
-    rows = [[_row(passes, row.center, pixels, layer["operand_log2"]) if row else [] for row in group] for group in held]
+    rows = [[_row(passes, row.center, pixels, layer["operand_log2"], chunk_bits) if row else None for row in group]
+            for group in held]
     ends = [tap.end for tap in tap_table(passes, layer["span_log2"], chunk_bits)]
     for at, column in enumerate(columns):
-        for group in range(len(held)):
-            for number in range(len(passes)):
-                dots, matches = {}, 0
-                for lane in range(column.team * team, (column.team + 1) * team):
-                    words, weights = _pairs(rows[group][lane], column, [sum(ends[: c.place]) == number for c in column.chunks])
-                    dots[lane] = tuple(array(words, weights, bits))
-                    matches += sum(word != 0 for word in words)
-                yield Dots(at, group, number, dots, matches)
+        of_pass = [[chunk for chunk in column.chunks if sum(ends[: chunk.place]) == number] for number in range(len(passes))]
+        for (group, held_rows), (number, chunks) in product(enumerate(rows), enumerate(of_pass)):
+            pairs = {lane: _pairs(held_rows[lane] or {}, chunks)
+                     for lane in range(column.team * team, (column.team + 1) * team)}
+            yield Dots(at, group, number, {
+                lane: tuple(array([word for word, _ in found], [weight for _, weight in found], bits))
+                for lane, found in pairs.items()}, sum(len(found) for found in pairs.values()))
 
 
-def _row(passes: Sequence[Fields], center: Place, pixels: Sequence[Sequence[Pixel]], word_log2: int) -> Words:
-    """Return the words of every chunk of a row by their position."""
-    row: Words = []
+def _row(passes: Sequence[Fields], center: Place, pixels: Sequence[Sequence[Pixel]], word_log2: int,
+         chunk_bits: int) -> Words:
+    """Return the words of a row by (chunk of the row, position); a set bit of a mask may stand for a word of 0."""
+    row: Words = {}
+    chunk = 0
     for sweep, loaded in zip(passes, pixels, strict=True):
         there = {(pixel.y, pixel.x): pixel for pixel in loaded}
-        corner = [at * sweep["stride"] - sweep["padding"] for at in center]
-        for ky in range(sweep["kernel_height"]):
-            for kx in range(sweep["kernel_width"]):
-                pixel = there.get((corner[0] + ky, corner[1] + kx))
-                row += _words(pixel, word_log2) if pixel else [{} for _ in range(sweep["tap_chunks"])]
+        y, x = (at * sweep["stride"] - sweep["padding"] for at in center)
+        for ky, kx in product(range(sweep["kernel_height"]), range(sweep["kernel_width"])):
+            if pixel := there.get((y + ky, x + kx)):
+                joined = sum(line << number * chunk_bits for number, line in enumerate(pixel.lines))
+                places = [(chunk + n, bit) for n, kept in enumerate(pixel.chunks) for bit in range(chunk_bits)
+                          if kept.mask >> bit & 1]
+                row.update({place: (joined >> (n << word_log2)) % 2 ** 2**word_log2 for n, place in enumerate(places)})
+            chunk += sweep["tap_chunks"]
     return row
 
 
-def _words(pixel: Pixel, word_log2: int) -> Words:
-    joined, chunk_bits = 0, 0
-    for line in reversed(pixel.lines):
-        joined = joined << chunk_bits | line
-    return []
-
-
-def _pairs(row: Words, column: Column, kept: Sequence[bool]) -> tuple[list[int], list[int]]:
-    """Return the row's words where the column's chunks that are kept have weights, and those weights."""
-    words, weights = [], []
-    for chunk, keep in zip(column.chunks, kept, strict=True):
-        if keep and row:
-            places = [place for place in range(chunk.mask.bit_length()) if chunk.mask >> place & 1]
-            words += [row[chunk.place].get(place, 0) for place in places]
-            weights += chunk.weights
-    return words, weights
+def _pairs(row: Words, chunks: Sequence[Chunk]) -> list[tuple[int, int]]:
+    """Return (word, weight) of every place where both row and column have one."""
+    found = []
+    for chunk in chunks:
+        bits = (bit for bit in range(chunk.mask.bit_length()) if chunk.mask >> bit & 1)
+        found += [(row[chunk.place, bit], weight) for bit, weight in zip(bits, chunk.weights, strict=True)
+                  if (chunk.place, bit) in row]
+    return found

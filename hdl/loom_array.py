@@ -24,7 +24,8 @@ class LoomArray(Block):
 
     Twin of `golden.loom_array.loom_array`. While a tile is worked on, the pixels of the next one are loaded and its rows
     counted; its rows are dealt when the tail knows the tile before, and spread when all lanes are done. Then its columns
-    stream. A lane takes a cycle for each of its matches, and one for a chunk without any.
+    stream. A lane takes a cycle for each of its matches, and one for a sum whose last chunk has none; from a tile's last
+    dots to the next one's first pass the cycles of its spread, 5, and those of its first column.
 
     Members
     -------

@@ -1,6 +1,7 @@
 """Array of the loom against its golden twin: rows in the lanes, dots of all columns, matches, and cycles."""
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from verif.stream import cycle, stalls, watch
 
 BASE, INPUT_OFFSET, STREAM, MEMORY_BYTES = 0x40, 0x1000, 0x4000, 1 << 16
 PATIENCE = 20_000
+# of a tile's spread but for its pixels, between two tiles, of a sum's last chunk without a match
+SPREAD_CYCLES, TURN_CYCLES, END_CYCLES = 5, 5, 1
 INPUTS = ("descriptor__valid", "layer", "layer_start", "taken", "column__ready", "slot", "last_group", "o__ready")
 
 
@@ -54,6 +57,14 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     outcome = simulate(mutant(LoomArray, old, new)(LOOM), __name__, parameters=dataclasses.asdict(LOOM),
                        test_filter="matches_golden", expect_failure=True)
     assert outcome.failed
+
+
+def test_lockstep_is_caught() -> None:
+    """Lanes that wait for each other are caught, by the cycles alone."""
+    outcome = simulate(mutant(LoomArray, "columns.room.eq((room | ~of_team).all())",
+                              "columns.room.eq(room.all() & (lanes_idle | columns.full))")(LOOM), __name__,
+                       parameters=dataclasses.asdict(LOOM), expect_failure=True)
+    assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
 
 @dataclass
@@ -204,3 +215,46 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         layer = build(rng, p, case, content, rng.choice((1, 2, 5, 9)))
         await describe(dut, layer.case.layer, [pass_record(sweep) for sweep in case.passes])
         check(p, layer, await play(dut, p, layer, stalls(rng, 0.5 if stall else 0.0)))
+
+
+def wide_case(p: Arch, tiles: int) -> Case:
+    """Return a layer of one tap of two chunks, one row in each lane, words of one bit."""
+    size, count = 2 * p.chunk_bits // 8, tiles * p.lanes
+    sweep = {"masks": 64, "mask_stride": size, "values": 0x800, "slot_stride": size, "height": 1, "width": count,
+             "kernel_height": 1, "kernel_width": 1, "stride": 1, "identity": 1, "tap_chunks": 2,
+             "last_bytes": p.chunk_bits // 8, "chunk_base": 0, "line_base": 0, "tap_lines": 2, "input": 0, "padding": 0}
+    layer = {"passes": 1, "steps": 1, "operand_log2": 0, "word_log2": 0, "height": 1, "width": count, "out_height": 1,
+             "out_width": count, "pool_kernel": 1, "pool_stride": 1, "pool_padding": 0, "or_pool": 0, "min_spikes": 1,
+             "tile_pixels": p.lanes, "groups": 1, "span_log2": 0, "teams_log2": 0, "deal": 0, "row_tiles": tiles}
+    return Case(layer, [sweep], [2 * p.chunk_bits], 0)
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(drift=[False, True])
+async def documented_cycles(dut: Any, drift: bool) -> None:
+    """A lane takes a cycle a match, the next tile is loaded meanwhile, and follows after its spread.
+
+    drift : every other lane has words in one chunk only, the others in the other, and all take the time of one chunk
+    """
+    p, rng, columns, tiles = arch(), random.Random(cocotb.RANDOM_SEED), 7, 3
+    content, case, size = bytearray(MEMORY_BYTES), wide_case(p, tiles), p.chunk_bits // 8
+    memories = await begin(dut, p, rng, content, False)
+    for place in range(tiles * p.lanes):
+        first, second = (255, 255) if not drift else (255, 0) if place % 2 else (0, 255)
+        at = BASE + 64 + place * 2 * size
+        content[at : at + 2 * size] = bytes([first] * size + [second] * size)
+    layer = build(rng, p, case, content, columns, 1.0)
+    await describe(dut, layer.case.layer, [pass_record(sweep) for sweep in case.passes])
+    seen = await play(dut, p, layer, stalls(rng, 0.0))
+    check(p, layer, seen)
+    of_tiles = [seen.at[n * columns : (n + 1) * columns] for n in range(tiles)]
+    steps = {later - at for tile in of_tiles for at, later in itertools.pairwise(tile)}
+    asked = [at for at, _, beats in memories["mask"].requests for _ in range(beats)]
+    loads = [asked[len(asked) * (n + 1) // tiles - 1] for n in range(tiles)]
+    assert all(load < tile[0] for load, tile in zip(loads[1:], of_tiles, strict=False)), (loads, of_tiles)
+    if drift:
+        assert max(steps) <= p.chunk_bits + END_CYCLES, steps
+        return
+    assert steps == {2 * p.chunk_bits}
+    turn = SPREAD_CYCLES + 2 * p.lanes + TURN_CYCLES
+    assert {second[0] - first[-1] - 2 * p.chunk_bits for first, second in itertools.pairwise(of_tiles)} == {turn}

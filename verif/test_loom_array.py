@@ -61,9 +61,8 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 
 def test_lockstep_is_caught() -> None:
     """Lanes that wait for each other are caught, by the cycles alone."""
-    outcome = simulate(mutant(LoomArray, "columns.room.eq((room | ~of_team).all())",
-                              "columns.room.eq(room.all() & (lanes_idle | columns.full))")(LOOM), __name__,
-                       parameters=dataclasses.asdict(LOOM), expect_failure=True)
+    slow = mutant(LoomArray, "(room | ~of_team).all()", "(room | ~of_team).all() & lanes_idle")
+    outcome = simulate(slow(LOOM), __name__, parameters=dataclasses.asdict(LOOM), expect_failure=True)
     assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
 

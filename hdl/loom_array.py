@@ -22,8 +22,10 @@ from hdl.tile_rows import TileRows, row_layout
 class LoomArray(Block):
     """Lanes that drift: each joins its rows with the columns at its own pace, within the window that its queues give.
 
-    Twin of `golden.loom.loom`. While a tile is worked on, the pixels of the next one are loaded and its rows counted;
-    its rows are dealt when the tail knows the tile before, and spread when all lanes are done. Then its columns stream.
+    Twin of `golden.loom_array.loom_array`. While a tile is worked on, the pixels of the next one are loaded and its rows
+    counted; its rows are dealt when the tail knows the tile before, and spread when all lanes are done. Then its columns
+    stream. A lane takes a cycle for each of its matches, and one for a sum whose last chunk has none; from a tile's last
+    dots to the next one's first pass the cycles of its spread, 5, and those of its first column.
 
     Members
     -------
@@ -138,9 +140,11 @@ class LoomArray(Block):
         room, idle, hits, haves, of_team = (Signal(p.lanes, name=n) for n in ("room", "lane_idle", "hits", "haves", "of_team"))
         team, number, read, loaded, many = (Signal(range(p.lanes)), Signal(range(MAX_PASSES)), Signal(), Signal(), Signal())
         ahead, take, last_pass = Signal(range(p.window_columns)), Signal(range(p.window_columns + 1)), Signal()
+        column = Signal(16)
         team_lanes, wanted = Signal(range(p.lanes + 1)), Signal(p.lanes)
         m.d.comb += [
             team_lanes.eq(Const(p.lanes) >> layer.teams_log2), many.eq(layer.groups != 1),
+            team.eq(column & ((1 << layer.teams_log2) - 1)),
             columns.room.eq((room | ~of_team).all()), lanes_idle.eq(idle.all()), self.match_count.eq(count_ones(m, hits)),
             last_pass.eq(number + 1 == layer.passes), ahead.eq(Mux(many, number, 0)),
             read.eq(~loaded & (haves | ~wanted).all() & (layer.passes != 0)), self.o.valid.eq(loaded),
@@ -151,9 +155,9 @@ class LoomArray(Block):
             m.d.sync += [loaded.eq(many & (layer.passes == 1) & ~self.last_group), number.eq(Mux(last_pass, 0, number + 1))]
             m.d.comb += take.eq(Mux(~many, 1, Mux(last_pass & self.last_group, layer.passes, 0)))
             with m.If(last_pass & self.last_group):
-                m.d.sync += team.eq((team + 1) & ((1 << layer.teams_log2) - 1))
+                m.d.sync += column.eq(Mux(column + 1 == layer.columns, 0, column + 1))
         with m.If(self.layer_start):
-            m.d.sync += [team.eq(0), number.eq(0), loaded.eq(0)]
+            m.d.sync += [column.eq(0), number.eq(0), loaded.eq(0)]
         for n in range(p.lanes):
             m.submodules[f"join_{n}"] = join = LoomJoin(p)
             m.submodules[f"sums_{n}"] = sums = LoomSums(p)

@@ -27,9 +27,11 @@ def pixel_layout() -> data.StructLayout:
 class PixelLoader(Block):
     """Fetch the fibers of all pixels in the rectangle of a tile, pass after pass, and keep them until they are spread.
 
-    Twin of `golden.pixel_loader.pixel_loader`. A pixel is read once, however many rows it belongs to. A mask takes one
-    cycle, in which its words are counted; the words follow behind. ``counted`` is high when the masks of the first pass,
-    ``loaded`` when everything is there.
+    Twin of `golden.pixel_loader.pixel_loader`. A pixel is read once, however many rows it belongs to. ``counted`` is high
+    when all masks are asked for and those of the first pass are there, ``loaded`` when everything is. A mask takes one
+    cycle, in which its words are counted, and a pixel whose masks begin a beat of memory one more; words take a cycle a
+    line of ``chunk_bits`` bits and one more a pixel. At a memory latency of 1, one pass of silent pixels is loaded 7 cycles
+    after ``start`` and those of its masks, one of pixels with words 11 after ``start``, the first pixel's chunks and the words.
 
     Members
     -------

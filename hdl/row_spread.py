@@ -18,7 +18,8 @@ class RowSpread(Block):
 
     Twin of `golden.row_spread.row_spread`. Pixel (y, x) is tap ``(y - corner_y, x - corner_x)`` of a row where that lies
     in the kernel. A pixel takes as many cycles as it has chunks or lines of words, whichever is more. A pass takes 3
-    cycles more, and each after the first one for every lane and group, in which the corners are computed anew.
+    cycles more, and each after the first one more for every lane and group, in which the corners are computed anew. A
+    tile takes 2 cycles more, those of ``start`` and of the last write.
 
     Members
     -------

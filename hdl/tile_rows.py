@@ -36,7 +36,7 @@ class TileRows(Block):
     pixel q (one member without a pool). Rows go to groups of as many rows as a team has lanes, group g to row slot g.
     With ``deal`` the rows of a group, most words first, go to the lanes with the fewest words in the groups before,
     the lowest of equals first; otherwise in order. Every team holds the same rows. A walk takes a cycle a row after 2
-    cycles, a deal a cycle for each lane of a team and group after 1.
+    cycles, a deal a cycle for each lane of a team and group after 1, in which ``clear`` is high.
 
     Members
     -------

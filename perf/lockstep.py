@@ -19,7 +19,7 @@ from golden.arch import Arch, ParameterError
 from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, TILE, unpack
 
 TILE_HEADER_BYTES = 64
-WRITES_OUTSTANDING = 16
+WRITES_OUTSTANDING = 64
 SETTLED = 64
 UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "or_pool")
 
@@ -153,6 +153,11 @@ class Fetch:
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return not (self.left or self.running or self.runs.queue or self.beats.queue)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before a piece is taken or a beat comes."""
+        return self.idle or (self.valid and not self.left)
 
     def step(self, run: tuple[int, int, Any] | None, *, granted: int, beat: bool, take: bool, forget: bool = False) -> None:
         """End a cycle: a run (address, bytes, user) was accepted, a request granted, a beat came, the piece was taken."""
@@ -441,9 +446,7 @@ class Tail:
         elif self.state == "PASS":
             if self.results and self.results[0] <= now:
                 self.results.popleft()
-                self.state = "RESIDUAL"
-        elif self.state == "RESIDUAL":
-            self.state = "FIRE"
+                self.state = "FIRE"
         elif fires and ready:
             self.column += 1
             self.state = "COLUMN"
@@ -775,13 +778,14 @@ class Machine:
         self.order = Fifo(arch.outstanding)
         self.request = 0
         self.sequencer = Fetch(arch, 4)
+        self.asked: tuple[int, int] | None = None
         self.store = Store(arch, self.memory)
         self.rows: Rows | None = None
         self.weights: Weights | None = None
 
-    def cycle(self, run: tuple[int, int] | None, *, take: bool, close: bool = False, release: bool = False,
+    def cycle(self, *, take: bool = False, close: bool = False, release: bool = False,
               piece: tuple[int, int] | None = None, flush: bool = False) -> None:
-        """End one cycle; ``run`` and ``take`` are the sequencer's, ``close`` and ``release`` the array's."""
+        """End one cycle; ``take`` is the sequencer's, ``close`` and ``release`` are the array's."""
         rows, weights, memory, order = self.rows, self.weights, self.memory, self.order
         bursts = (self.sequencer.burst, weights.burst if weights else 0, rows.values.burst if rows else 0,
                   rows.masks.burst if rows else 0)
@@ -797,28 +801,43 @@ class Machine:
             rows.step(self.now, (grants[2], grants[3]), (to == 2, to == 3), release=release)
         if weights:
             weights.step(granted=grants[1], beat=to == 1, close=close)
-        self.sequencer.step(None if run is None else (*run, None), granted=grants[0], beat=to == 0, take=take)
+        run = (*self.asked, None) if self.asked and self.sequencer.ready else None
+        self.asked = None if run else self.asked
+        self.sequencer.step(run, granted=grants[0], beat=to == 0, take=take)
         order.step([] if chosen is None else [chosen], pop=ended)
         memory.step(length, read_taken=beat, address=address, data=data)
         self.request = 0 if chosen is None else grants[chosen]
         self.now += 1
 
-    def read(self, address: int, size: int) -> None:
-        """Let the sequencer read bytes, a word a cycle, until the last is there."""
-        run: tuple[int, int] | None = (address, size)
-        words = 0
-        while words * 4 < size:
-            accepted = run if run is not None and self.sequencer.ready else None
+    def words(self, count: int, following: tuple[int, int] | None = None) -> None:
+        """Take words that the sequencer asked for; with the second it asks for the ``following`` run (address, bytes)."""
+        taken = 0
+        while taken < count:
             take = self.sequencer.valid
-            words += take
-            self.cycle(accepted, take=take)
-            run = None if accepted is not None else run
+            taken += take
+            self.cycle(take=take)
+            if take and taken == 2 and following:
+                self.asked = following
+
+    def program(self, size: int) -> None:
+        """Read a program of ``size`` bytes for its checks, and ask for the record of its first layer."""
+        self.asked = (0, HEADER_BYTES)
+        self.words(HEADER_BYTES // 4)
+        self.cycle()
+        self.asked, left, ahead = (HEADER_BYTES, size - HEADER_BYTES), size - HEADER_BYTES, True
+        while left:
+            take, ask = self.sequencer.valid, ahead and not self.asked
+            left -= 4 * take
+            self.cycle(take=take)
+            if ask:
+                self.asked, ahead = (HEADER_BYTES, RECORD_BYTES), False
+        self.cycle()
 
     def settle(self) -> None:
         """Write what is held and wait for every response."""
         while True:
             idle = self.store.idle
-            self.cycle(None, take=False, flush=True)
+            self.cycle(flush=True)
             if idle:
                 return
 
@@ -827,19 +846,21 @@ class Machine:
         for at in range(address, address + size, 4):
             while True:
                 taken = self.store.accepts((at, 4))
-                self.cycle(None, take=False, piece=(at, 4))
+                self.cycle(piece=(at, 4))
                 if taken:
                     break
 
-    def layer(self, layer: dict[str, int], sweep: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
-        """Run a layer from its start until array and tail are idle."""
+    def layer(self, layer: dict[str, int], sweep: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]],
+              following: tuple[int, int] | None) -> None:
+        """Run a layer from its start until array and tail are idle, and ask for the ``following`` record (address, bytes)."""
         arch = self.arch
         operand, tiles, at = Operand(arch, self.image, layer, sweep), [], layer["weights"]
         for _ in range(layer["column_tiles"]):
             tiles.append(WeightTile(arch, self.image, at, sweep))
             at = tiles[-1].next
         matches = [operand.matches(tile.bits) for tile in tiles]
-        self.cycle(None, take=False)
+        self.cycle()
+        self.asked = following
         self.rows = rows = Rows(arch, layer["operand_log2"], operand.steps, layer["row_tiles"])
         self.weights = weights = Weights(arch, [tile.beats for tile in tiles], layer["weights"], layer["row_tiles"])
         tail, lanes = Tail(arch, layer, stored, ends), Lanes(arch)
@@ -879,14 +900,14 @@ class Machine:
                 close, column_tile, state = True, column_tile + 1, "WAIT"
                 if column_tile == len(tiles):
                     column_tile, row_tile, state = 0, row_tile + 1, "DRAIN"
-            self.cycle(None, take=False, close=close, release=release, piece=piece)
+            self.cycle(close=close, release=release, piece=piece)
             if state == "RUN" and not lanes.stepping and not tail.results and tail.quiet and self._quiet():
                 self.skip(left[0] - self.now)
 
     def _quiet(self) -> bool:
         assert self.rows is not None
         assert self.weights is not None
-        return (self.rows.quiet and self.weights.quiet and not self.request and not self.order.queue and self.memory.idle
+        return (self.rows.quiet and self.weights.quiet and not self.asked and self.sequencer.quiet and not self.request and not self.order.queue and self.memory.idle
                 and not self.store.queue.queue and not self.store.crossing and not self.store.outstanding)
 
     def skip(self, cycles: int) -> None:
@@ -905,27 +926,20 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     """
     machine = Machine(arch, image, latency, bandwidth)
     header = unpack(HEADER, image[:HEADER_BYTES])
-    machine.read(0, HEADER_BYTES)
-    machine.cycle(None, take=False)
-    machine.read(HEADER_BYTES, header["length"] - HEADER_BYTES)
-    machine.cycle(None, take=False)
+    machine.program(header["length"])
     at, ends = HEADER_BYTES, list[list[int]]()
     for number in range(header["layers"]):
-        machine.cycle(None, take=False)
         layer = unpack(LAYER, image[at : at + RECORD_BYTES])
         sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
         if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
             raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
                                  f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
-        for _ in range(2):
-            machine.read(at, RECORD_BYTES)
-            at += RECORD_BYTES
+        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
+        machine.words(RECORD_BYTES // 4)
+        at += 2 * RECORD_BYTES
         ends += [[0] * arch.lanes for _ in range(layer["row_tiles"] - len(ends))]
-        machine.layer(layer, sweep, stored[number], ends)
-        machine.cycle(None, take=False)
-        machine.settle()
+        machine.layer(layer, sweep, stored[number], ends, (at, RECORD_BYTES) if number + 1 < header["layers"] else None)
+        machine.cycle()
         machine.write(stats + number * STATS_BYTES, 4 * len(STATS))
-        machine.cycle(None, take=False)
-    machine.settle()
+        machine.settle()
     return machine.now - 1
-

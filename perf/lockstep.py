@@ -378,126 +378,110 @@ class Weights:
         self.full = full
 
 
-class Tail:
-    """`hdl.tail.Tail` with its neurons and fiber writer, for layers of one identity pass.
+class Neurons:
+    """`hdl.parallel_lif.ParallelLif` of all lanes, and how many words are on their way."""
+
+    def __init__(self, arch: Arch, steps: int) -> None:
+        self.unrolled, self.steps = min(arch.steps_per_cycle, arch.t_max), steps
+        self.busy, self.left, self.word, self.in_flight = False, 0, False, 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no word is on its way."""
+        return self.in_flight == 0
+
+    def step(self, *, fire: bool, hold: bool) -> tuple[bool, bool]:
+        """End a cycle; return whether a neuron started and whether a word left."""
+        put, last = self.word and not hold, self.left <= self.unrolled
+        advance = self.busy and (not last or not self.word or put)
+        fired = fire and (not self.busy or (advance and last))
+        self.in_flight += fired - put
+        if put:
+            self.word = False
+        if advance:
+            self.left -= self.unrolled
+            if last:
+                self.busy, self.word = False, True
+        if fired:
+            self.busy, self.left = True, self.steps
+        return fired, put
+
+
+class Fibers:
+    """`hdl.fiber_writer.FiberWriter`: the output fibers of the pixels from ``first`` to ``stop``, one a lane.
 
     stored : bool [output pixels, columns] of the descriptor: which output words are not silent
     ends : per row tile the bits that each lane's open output fiber holds; kept between the parts of a layer
-    results : cycles in which the dots of a column are shown
     """
 
     def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
         self.arch, self.layer, self.stored, self.ends = arch, layer, stored, ends
         lanes = arch.lanes
-        self.state, self.column, self.results = "COLUMN", 0, deque[int]()
-        self.walk_ready_in, self.walk_left, self.tile = lanes + 1, layer["row_tiles"], 0
-        self.busy, self.left, self.word, self.in_flight = False, 0, False, 0
-        self.put, self.closing, self.loaded = 0, False, False
+        self.tile, self.first, self.stop = 0, 0, len(stored)
+        self.column, self.closing, self.loaded = 0, False, False
         self.sending, self.lane, self.of_mask, self.channels = False, 0, False, 0
         self.masks, self.values, self.fill, self.begin = [False] * lanes, [False] * lanes, [0] * lanes, [0] * lanes
         self.mask_index, self.value_index, self.ended = [0] * lanes, [0] * lanes, [False] * lanes
 
     @property
     def waiting(self) -> bool:
-        """Whether pieces of fibers hold the neurons."""
+        """Whether pieces hold the neurons."""
         return self.closing or True in self.masks or True in self.values
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing moves before the next result comes."""
-        return (self.state == "PASS" and not self.busy and not self.word and not self.sending and not self.waiting
-                and self.walk_ready_in == 0 and True not in self.ended and self.loaded)
+        """Whether nothing moves before the next word comes."""
+        return not self.sending and not self.waiting and True not in self.ended and self.loaded
 
     @property
-    def idle(self) -> bool:
-        """Whether no tile is left."""
-        return self.walk_left == 0
+    def wanted(self) -> bool:
+        """Whether the lane whose piece is sent holds a pixel."""
+        return self.first + self.lane < self.stop
+
+    def open(self, tile: int, first: int, stop: int) -> None:
+        """Go on with the pixels of another row tile."""
+        self.tile, self.first, self.stop, self.loaded = tile, first, stop, False
 
     def piece(self) -> tuple[int, int] | None:
         """Return (address, bytes) of the piece that is offered to the store."""
-        if not self.sending or not self._wanted():
+        if not self.sending or not self.wanted:
             return None
         lane, layer = self.lane, self.layer
-        pixel, size = self.tile * self.arch.lanes + lane, self.arch.chunk_bits // 8
+        pixel, size = self.first + lane, self.arch.chunk_bits // 8
         if self.of_mask:
             return (layer["out_masks"] + pixel * layer["out_mask_stride"] + self.mask_index[lane] * size,
                     (self.channels + 7) >> 3)
         return (layer["out_values"] + self.begin[lane] + pixel * layer["out_slot_stride"] + self.value_index[lane] * size,
                 (self.fill[lane] + 7) >> 3)
 
-    def _wanted(self) -> bool:
-        return self.tile * self.arch.lanes + self.lane < len(self.stored)
-
-    def step(self, now: int, *, accepted: bool) -> bool:
-        """End cycle ``now``; return whether a column is done with.
-
-        accepted : the store takes the piece that is offered
-        """
-        waiting = self.waiting
-        self._fibers(accepted=accepted, waiting=waiting)
-        put = self.word and not waiting
-        fires, unrolled = self.state == "FIRE", self.arch.steps_per_cycle
-        last = self.left <= unrolled
-        advance = self.busy and (not last or not self.word or put)
-        ready = not self.busy or (advance and last)
-        idle, walk_next = self.in_flight == 0, False
-        if self.state == "COLUMN":
-            self.state = "COLUMN" if self.walk_ready_in else "PASS"
-        elif self.state == "PASS":
-            if self.results and self.results[0] <= now:
-                self.results.popleft()
-                self.state = "FIRE"
-        elif fires and ready:
-            self.column += 1
-            self.state = "COLUMN"
-            if self.column == self.layer["columns"]:
-                self.column, self.state = 0, "DRAIN"
-        elif self.state == "DRAIN" and idle and not waiting:
-            walk_next = True
-            self.state = "COLUMN"
-        fired = fires and ready
-        self.in_flight += fired - put
-        if put:
-            self.word = False
-            self._put()
-        if advance:
-            self.left -= unrolled
-            if last:
-                self.busy, self.word = False, True
-        if fired:
-            self.busy, self.left = True, self.layer["steps"]
-        if walk_next:
-            self.walk_left, self.tile, self.walk_ready_in, self.loaded = (
-                self.walk_left - 1, self.tile + 1, self.arch.lanes + 1, False)
-        elif self.walk_ready_in and self.walk_left:
-            self.walk_ready_in -= 1
-        return fired
-
-    def _put(self) -> None:
-        """Take a column of words into the fibers."""
+    def put(self) -> None:
+        """Take a column of words."""
         bits, width = self.arch.chunk_bits, 1 << self.layer["word_log2"]
         self.channels += 1
         if self.channels == bits:
             self.masks = [True] * self.arch.lanes
-        first = self.tile * self.arch.lanes
-        for lane, stored in enumerate(self.stored[first : first + self.arch.lanes, self.put].tolist()):
+        last = min(self.first + self.arch.lanes, self.stop)
+        for lane, stored in enumerate(self.stored[self.first : last, self.column].tolist()):
             if stored:
                 self.fill[lane] += width
                 self.values[lane] = self.fill[lane] == bits
-        self.put += 1
-        if self.put == self.layer["columns"]:
-            self.put, self.closing = 0, True
+        self.column += 1
+        if self.column == self.layer["columns"]:
+            self.column, self.closing = 0, True
 
-    def _fibers(self, *, accepted: bool, waiting: bool) -> None:
-        """Send pieces of fibers, close them, begin new ones."""
-        lanes, bytes_of_piece = self.arch.lanes, self.arch.chunk_bits // 8
+    def step(self, *, accepted: bool, coming: bool) -> None:
+        """End a cycle: send pieces, close fibers, begin new ones.
+
+        accepted : the store takes the piece that is offered; coming : `put` is called for this cycle
+        """
+        lanes, bytes_of_piece, waiting = self.arch.lanes, self.arch.chunk_bits // 8, self.waiting
         pending = True in self.masks or True in self.values
         ending = self.closing and not pending
-        done = self.sending and (accepted or not self._wanted())
+        done = self.sending and (accepted or not self.wanted)
         for lane in range(lanes):
             if self.ended[lane] and not self.masks[lane] and not self.values[lane]:
                 self.ended[lane], self.mask_index[lane], self.value_index[lane] = False, 0, 0
-        if self.put == 0 and not waiting and not (self.word and not waiting):
+        if self.column == 0 and not waiting and not coming:
             kept = self.ends[self.tile] if self.layer["resume"] and self.tile < len(self.ends) else [0] * lanes
             self.begin = [bits >> 3 for bits in kept]
             self.fill, self.channels, self.loaded = [bits & 7 for bits in kept], 0, True
@@ -521,6 +505,63 @@ class Tail:
         elif not self.sending and pending:
             self.sending, self.of_mask = True, True in self.masks
             self.lane = (self.masks if self.of_mask else self.values).index(True)
+
+
+class Tail:
+    """`hdl.tail.Tail` with its neurons and fiber writer, for layers of one identity pass.
+
+    stored, ends : of `Fibers`
+    results : cycles in which the dots of a column are shown
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
+        self.arch, self.layer = arch, layer
+        self.neurons, self.fibers = Neurons(arch, layer["steps"]), Fibers(arch, layer, stored, ends)
+        self.state, self.column, self.results = "COLUMN", 0, deque[int]()
+        self.walk_ready_in, self.walk_left, self.tile = arch.lanes + 1, layer["row_tiles"], 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the next result comes."""
+        return (self.state == "PASS" and not self.neurons.busy and not self.neurons.word and self.walk_ready_in == 0
+                and self.fibers.quiet)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no tile is left."""
+        return self.walk_left == 0
+
+    def step(self, now: int, *, accepted: bool) -> bool:
+        """End cycle ``now``; return whether a column is done with.
+
+        accepted : the store takes the piece that the fibers offer
+        """
+        waiting, idle = self.fibers.waiting, self.neurons.idle
+        self.fibers.step(accepted=accepted, coming=self.neurons.word and not waiting)
+        fired, put = self.neurons.step(fire=self.state == "FIRE", hold=waiting)
+        walk_next = False
+        if self.state == "COLUMN":
+            self.state = "COLUMN" if self.walk_ready_in else "PASS"
+        elif self.state == "PASS":
+            if self.results and self.results[0] <= now:
+                self.results.popleft()
+                self.state = "FIRE"
+        elif fired:
+            self.column += 1
+            self.state = "COLUMN"
+            if self.column == self.layer["columns"]:
+                self.column, self.state = 0, "DRAIN"
+        elif self.state == "DRAIN" and idle and not waiting:
+            walk_next = True
+            self.state = "COLUMN"
+        if put:
+            self.fibers.put()
+        if walk_next:
+            self.walk_left, self.tile, self.walk_ready_in = self.walk_left - 1, self.tile + 1, self.arch.lanes + 1
+            self.fibers.open(self.tile, self.tile * self.arch.lanes, len(self.fibers.stored))
+        elif self.walk_ready_in and self.walk_left:
+            self.walk_ready_in -= 1
+        return fired
 
 
 class Operand:
@@ -889,7 +930,7 @@ class Machine:
                 left.popleft()
                 tail.results.append(self.now + 4)
                 ended = True
-            piece, running = tail.piece(), state == "RUN"
+            piece, running = tail.fibers.piece(), state == "RUN"
             accepted = piece is not None and self.store.accepts(piece)
             results = len(tail.results)
             fired = tail.step(self.now, accepted=accepted)
@@ -907,7 +948,8 @@ class Machine:
     def _quiet(self) -> bool:
         assert self.rows is not None
         assert self.weights is not None
-        return (self.rows.quiet and self.weights.quiet and not self.asked and self.sequencer.quiet and not self.request and not self.order.queue and self.memory.idle
+        return (self.rows.quiet and self.weights.quiet and not self.asked and self.sequencer.quiet and not self.request
+                and not self.order.queue and self.memory.idle
                 and not self.store.queue.queue and not self.store.crossing and not self.store.outstanding)
 
     def skip(self, cycles: int) -> None:

@@ -959,6 +959,13 @@ class Machine:
             self.memory.skip(cycles)
 
 
+def check_layer(number: int, layer: dict[str, int], sweep: dict[str, int]) -> None:
+    """Raise `ParameterError` for a layer that the cycle models do not know."""
+    if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
+        raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
+                             f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
+
+
 def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]], *, latency: int, bandwidth: int) -> int:
     """Return the cycles from start to done of a program at offset 0 of a memory image, as the counter ``cycles`` has them.
 
@@ -973,9 +980,7 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     for number in range(header["layers"]):
         layer = unpack(LAYER, image[at : at + RECORD_BYTES])
         sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
-        if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
-            raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
-                                 f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
+        check_layer(number, layer, sweep)
         machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
         machine.words(RECORD_BYTES // 4)
         at += 2 * RECORD_BYTES

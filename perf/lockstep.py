@@ -19,7 +19,7 @@ from golden.arch import Arch, ParameterError
 from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, TILE, unpack
 
 TILE_HEADER_BYTES = 64
-WRITES_OUTSTANDING = 16
+WRITES_OUTSTANDING = 64
 SETTLED = 64
 UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "or_pool")
 
@@ -153,6 +153,11 @@ class Fetch:
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return not (self.left or self.running or self.runs.queue or self.beats.queue)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before a piece is taken or a beat comes."""
+        return self.idle or (self.valid and not self.left)
 
     def step(self, run: tuple[int, int, Any] | None, *, granted: int, beat: bool, take: bool, forget: bool = False) -> None:
         """End a cycle: a run (address, bytes, user) was accepted, a request granted, a beat came, the piece was taken."""
@@ -373,128 +378,110 @@ class Weights:
         self.full = full
 
 
-class Tail:
-    """`hdl.tail.Tail` with its neurons and fiber writer, for layers of one identity pass.
+class Neurons:
+    """`hdl.parallel_lif.ParallelLif` of all lanes, and how many words are on their way."""
+
+    def __init__(self, arch: Arch, steps: int) -> None:
+        self.unrolled, self.steps = min(arch.steps_per_cycle, arch.t_max), steps
+        self.busy, self.left, self.word, self.in_flight = False, 0, False, 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no word is on its way."""
+        return self.in_flight == 0
+
+    def step(self, *, fire: bool, hold: bool) -> tuple[bool, bool]:
+        """End a cycle; return whether a neuron started and whether a word left."""
+        put, last = self.word and not hold, self.left <= self.unrolled
+        advance = self.busy and (not last or not self.word or put)
+        fired = fire and (not self.busy or (advance and last))
+        self.in_flight += fired - put
+        if put:
+            self.word = False
+        if advance:
+            self.left -= self.unrolled
+            if last:
+                self.busy, self.word = False, True
+        if fired:
+            self.busy, self.left = True, self.steps
+        return fired, put
+
+
+class Fibers:
+    """`hdl.fiber_writer.FiberWriter`: the output fibers of the pixels from ``first`` to ``stop``, one a lane.
 
     stored : bool [output pixels, columns] of the descriptor: which output words are not silent
     ends : per row tile the bits that each lane's open output fiber holds; kept between the parts of a layer
-    results : cycles in which the dots of a column are shown
     """
 
     def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
         self.arch, self.layer, self.stored, self.ends = arch, layer, stored, ends
         lanes = arch.lanes
-        self.state, self.column, self.results = "COLUMN", 0, deque[int]()
-        self.walk_ready_in, self.walk_left, self.tile = lanes + 1, layer["row_tiles"], 0
-        self.busy, self.left, self.word, self.in_flight = False, 0, False, 0
-        self.put, self.closing, self.loaded = 0, False, False
+        self.tile, self.first, self.stop = 0, 0, len(stored)
+        self.column, self.closing, self.loaded = 0, False, False
         self.sending, self.lane, self.of_mask, self.channels = False, 0, False, 0
         self.masks, self.values, self.fill, self.begin = [False] * lanes, [False] * lanes, [0] * lanes, [0] * lanes
         self.mask_index, self.value_index, self.ended = [0] * lanes, [0] * lanes, [False] * lanes
 
     @property
     def waiting(self) -> bool:
-        """Whether pieces of fibers hold the neurons."""
+        """Whether pieces hold the neurons."""
         return self.closing or True in self.masks or True in self.values
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing moves before the next result comes."""
-        return (self.state == "PASS" and not self.busy and not self.word and not self.sending and not self.waiting
-                and self.walk_ready_in == 0 and True not in self.ended and self.loaded)
+        """Whether nothing moves before the next word comes."""
+        return not self.sending and not self.waiting and True not in self.ended and self.loaded
 
     @property
-    def idle(self) -> bool:
-        """Whether no tile is left."""
-        return self.walk_left == 0
+    def wanted(self) -> bool:
+        """Whether the lane whose piece is sent holds a pixel."""
+        return self.first + self.lane < self.stop
+
+    def open(self, tile: int, first: int, stop: int) -> None:
+        """Go on with the pixels of another row tile."""
+        self.tile, self.first, self.stop, self.loaded = tile, first, stop, False
 
     def piece(self) -> tuple[int, int] | None:
         """Return (address, bytes) of the piece that is offered to the store."""
-        if not self.sending or not self._wanted():
+        if not self.sending or not self.wanted:
             return None
         lane, layer = self.lane, self.layer
-        pixel, size = self.tile * self.arch.lanes + lane, self.arch.chunk_bits // 8
+        pixel, size = self.first + lane, self.arch.chunk_bits // 8
         if self.of_mask:
             return (layer["out_masks"] + pixel * layer["out_mask_stride"] + self.mask_index[lane] * size,
                     (self.channels + 7) >> 3)
         return (layer["out_values"] + self.begin[lane] + pixel * layer["out_slot_stride"] + self.value_index[lane] * size,
                 (self.fill[lane] + 7) >> 3)
 
-    def _wanted(self) -> bool:
-        return self.tile * self.arch.lanes + self.lane < len(self.stored)
-
-    def step(self, now: int, *, accepted: bool) -> bool:
-        """End cycle ``now``; return whether a column is done with.
-
-        accepted : the store takes the piece that is offered
-        """
-        waiting = self.waiting
-        self._fibers(accepted=accepted, waiting=waiting)
-        put = self.word and not waiting
-        fires, unrolled = self.state == "FIRE", self.arch.steps_per_cycle
-        last = self.left <= unrolled
-        advance = self.busy and (not last or not self.word or put)
-        ready = not self.busy or (advance and last)
-        idle, walk_next = self.in_flight == 0, False
-        if self.state == "COLUMN":
-            self.state = "COLUMN" if self.walk_ready_in else "PASS"
-        elif self.state == "PASS":
-            if self.results and self.results[0] <= now:
-                self.results.popleft()
-                self.state = "RESIDUAL"
-        elif self.state == "RESIDUAL":
-            self.state = "FIRE"
-        elif fires and ready:
-            self.column += 1
-            self.state = "COLUMN"
-            if self.column == self.layer["columns"]:
-                self.column, self.state = 0, "DRAIN"
-        elif self.state == "DRAIN" and idle and not waiting:
-            walk_next = True
-            self.state = "COLUMN"
-        fired = fires and ready
-        self.in_flight += fired - put
-        if put:
-            self.word = False
-            self._put()
-        if advance:
-            self.left -= unrolled
-            if last:
-                self.busy, self.word = False, True
-        if fired:
-            self.busy, self.left = True, self.layer["steps"]
-        if walk_next:
-            self.walk_left, self.tile, self.walk_ready_in, self.loaded = (
-                self.walk_left - 1, self.tile + 1, self.arch.lanes + 1, False)
-        elif self.walk_ready_in and self.walk_left:
-            self.walk_ready_in -= 1
-        return fired
-
-    def _put(self) -> None:
-        """Take a column of words into the fibers."""
+    def put(self) -> None:
+        """Take a column of words."""
         bits, width = self.arch.chunk_bits, 1 << self.layer["word_log2"]
         self.channels += 1
         if self.channels == bits:
             self.masks = [True] * self.arch.lanes
-        first = self.tile * self.arch.lanes
-        for lane, stored in enumerate(self.stored[first : first + self.arch.lanes, self.put].tolist()):
+        last = min(self.first + self.arch.lanes, self.stop)
+        for lane, stored in enumerate(self.stored[self.first : last, self.column].tolist()):
             if stored:
                 self.fill[lane] += width
                 self.values[lane] = self.fill[lane] == bits
-        self.put += 1
-        if self.put == self.layer["columns"]:
-            self.put, self.closing = 0, True
+        self.column += 1
+        if self.column == self.layer["columns"]:
+            self.column, self.closing = 0, True
 
-    def _fibers(self, *, accepted: bool, waiting: bool) -> None:
-        """Send pieces of fibers, close them, begin new ones."""
-        lanes, bytes_of_piece = self.arch.lanes, self.arch.chunk_bits // 8
+    def step(self, *, accepted: bool, coming: bool) -> None:
+        """End a cycle: send pieces, close fibers, begin new ones.
+
+        accepted : the store takes the piece that is offered; coming : `put` is called for this cycle
+        """
+        lanes, bytes_of_piece, waiting = self.arch.lanes, self.arch.chunk_bits // 8, self.waiting
         pending = True in self.masks or True in self.values
         ending = self.closing and not pending
-        done = self.sending and (accepted or not self._wanted())
+        done = self.sending and (accepted or not self.wanted)
         for lane in range(lanes):
             if self.ended[lane] and not self.masks[lane] and not self.values[lane]:
                 self.ended[lane], self.mask_index[lane], self.value_index[lane] = False, 0, 0
-        if self.put == 0 and not waiting and not (self.word and not waiting):
+        if self.column == 0 and not waiting and not coming:
             kept = self.ends[self.tile] if self.layer["resume"] and self.tile < len(self.ends) else [0] * lanes
             self.begin = [bits >> 3 for bits in kept]
             self.fill, self.channels, self.loaded = [bits & 7 for bits in kept], 0, True
@@ -518,6 +505,63 @@ class Tail:
         elif not self.sending and pending:
             self.sending, self.of_mask = True, True in self.masks
             self.lane = (self.masks if self.of_mask else self.values).index(True)
+
+
+class Tail:
+    """`hdl.tail.Tail` with its neurons and fiber writer, for layers of one identity pass.
+
+    stored, ends : of `Fibers`
+    results : cycles in which the dots of a column are shown
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
+        self.arch, self.layer = arch, layer
+        self.neurons, self.fibers = Neurons(arch, layer["steps"]), Fibers(arch, layer, stored, ends)
+        self.state, self.column, self.results = "COLUMN", 0, deque[int]()
+        self.walk_ready_in, self.walk_left, self.tile = arch.lanes + 1, layer["row_tiles"], 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the next result comes."""
+        return (self.state == "PASS" and not self.neurons.busy and not self.neurons.word and self.walk_ready_in == 0
+                and self.fibers.quiet)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no tile is left."""
+        return self.walk_left == 0
+
+    def step(self, now: int, *, accepted: bool) -> bool:
+        """End cycle ``now``; return whether a column is done with.
+
+        accepted : the store takes the piece that the fibers offer
+        """
+        waiting, idle = self.fibers.waiting, self.neurons.idle
+        self.fibers.step(accepted=accepted, coming=self.neurons.word and not waiting)
+        fired, put = self.neurons.step(fire=self.state == "FIRE", hold=waiting)
+        walk_next = False
+        if self.state == "COLUMN":
+            self.state = "COLUMN" if self.walk_ready_in else "PASS"
+        elif self.state == "PASS":
+            if self.results and self.results[0] <= now:
+                self.results.popleft()
+                self.state = "FIRE"
+        elif fired:
+            self.column += 1
+            self.state = "COLUMN"
+            if self.column == self.layer["columns"]:
+                self.column, self.state = 0, "DRAIN"
+        elif self.state == "DRAIN" and idle and not waiting:
+            walk_next = True
+            self.state = "COLUMN"
+        if put:
+            self.fibers.put()
+        if walk_next:
+            self.walk_left, self.tile, self.walk_ready_in = self.walk_left - 1, self.tile + 1, self.arch.lanes + 1
+            self.fibers.open(self.tile, self.tile * self.arch.lanes, len(self.fibers.stored))
+        elif self.walk_ready_in and self.walk_left:
+            self.walk_ready_in -= 1
+        return fired
 
 
 class Operand:
@@ -775,13 +819,14 @@ class Machine:
         self.order = Fifo(arch.outstanding)
         self.request = 0
         self.sequencer = Fetch(arch, 4)
+        self.asked: tuple[int, int] | None = None
         self.store = Store(arch, self.memory)
         self.rows: Rows | None = None
         self.weights: Weights | None = None
 
-    def cycle(self, run: tuple[int, int] | None, *, take: bool, close: bool = False, release: bool = False,
+    def cycle(self, *, take: bool = False, close: bool = False, release: bool = False,
               piece: tuple[int, int] | None = None, flush: bool = False) -> None:
-        """End one cycle; ``run`` and ``take`` are the sequencer's, ``close`` and ``release`` the array's."""
+        """End one cycle; ``take`` is the sequencer's, ``close`` and ``release`` are the array's."""
         rows, weights, memory, order = self.rows, self.weights, self.memory, self.order
         bursts = (self.sequencer.burst, weights.burst if weights else 0, rows.values.burst if rows else 0,
                   rows.masks.burst if rows else 0)
@@ -797,28 +842,43 @@ class Machine:
             rows.step(self.now, (grants[2], grants[3]), (to == 2, to == 3), release=release)
         if weights:
             weights.step(granted=grants[1], beat=to == 1, close=close)
-        self.sequencer.step(None if run is None else (*run, None), granted=grants[0], beat=to == 0, take=take)
+        run = (*self.asked, None) if self.asked and self.sequencer.ready else None
+        self.asked = None if run else self.asked
+        self.sequencer.step(run, granted=grants[0], beat=to == 0, take=take)
         order.step([] if chosen is None else [chosen], pop=ended)
         memory.step(length, read_taken=beat, address=address, data=data)
         self.request = 0 if chosen is None else grants[chosen]
         self.now += 1
 
-    def read(self, address: int, size: int) -> None:
-        """Let the sequencer read bytes, a word a cycle, until the last is there."""
-        run: tuple[int, int] | None = (address, size)
-        words = 0
-        while words * 4 < size:
-            accepted = run if run is not None and self.sequencer.ready else None
+    def words(self, count: int, following: tuple[int, int] | None = None) -> None:
+        """Take words that the sequencer asked for; with the second it asks for the ``following`` run (address, bytes)."""
+        taken = 0
+        while taken < count:
             take = self.sequencer.valid
-            words += take
-            self.cycle(accepted, take=take)
-            run = None if accepted is not None else run
+            taken += take
+            self.cycle(take=take)
+            if take and taken == 2 and following:
+                self.asked = following
+
+    def program(self, size: int) -> None:
+        """Read a program of ``size`` bytes for its checks, and ask for the record of its first layer."""
+        self.asked = (0, HEADER_BYTES)
+        self.words(HEADER_BYTES // 4)
+        self.cycle()
+        self.asked, left, ahead = (HEADER_BYTES, size - HEADER_BYTES), size - HEADER_BYTES, True
+        while left:
+            take, ask = self.sequencer.valid, ahead and not self.asked
+            left -= 4 * take
+            self.cycle(take=take)
+            if ask:
+                self.asked, ahead = (HEADER_BYTES, RECORD_BYTES), False
+        self.cycle()
 
     def settle(self) -> None:
         """Write what is held and wait for every response."""
         while True:
             idle = self.store.idle
-            self.cycle(None, take=False, flush=True)
+            self.cycle(flush=True)
             if idle:
                 return
 
@@ -827,19 +887,21 @@ class Machine:
         for at in range(address, address + size, 4):
             while True:
                 taken = self.store.accepts((at, 4))
-                self.cycle(None, take=False, piece=(at, 4))
+                self.cycle(piece=(at, 4))
                 if taken:
                     break
 
-    def layer(self, layer: dict[str, int], sweep: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]]) -> None:
-        """Run a layer from its start until array and tail are idle."""
+    def layer(self, layer: dict[str, int], sweep: dict[str, int], stored: NDArray[np.bool_], ends: list[list[int]],
+              following: tuple[int, int] | None) -> None:
+        """Run a layer from its start until array and tail are idle, and ask for the ``following`` record (address, bytes)."""
         arch = self.arch
         operand, tiles, at = Operand(arch, self.image, layer, sweep), [], layer["weights"]
         for _ in range(layer["column_tiles"]):
             tiles.append(WeightTile(arch, self.image, at, sweep))
             at = tiles[-1].next
         matches = [operand.matches(tile.bits) for tile in tiles]
-        self.cycle(None, take=False)
+        self.cycle()
+        self.asked = following
         self.rows = rows = Rows(arch, layer["operand_log2"], operand.steps, layer["row_tiles"])
         self.weights = weights = Weights(arch, [tile.beats for tile in tiles], layer["weights"], layer["row_tiles"])
         tail, lanes = Tail(arch, layer, stored, ends), Lanes(arch)
@@ -868,7 +930,7 @@ class Machine:
                 left.popleft()
                 tail.results.append(self.now + 4)
                 ended = True
-            piece, running = tail.piece(), state == "RUN"
+            piece, running = tail.fibers.piece(), state == "RUN"
             accepted = piece is not None and self.store.accepts(piece)
             results = len(tail.results)
             fired = tail.step(self.now, accepted=accepted)
@@ -879,14 +941,15 @@ class Machine:
                 close, column_tile, state = True, column_tile + 1, "WAIT"
                 if column_tile == len(tiles):
                     column_tile, row_tile, state = 0, row_tile + 1, "DRAIN"
-            self.cycle(None, take=False, close=close, release=release, piece=piece)
+            self.cycle(close=close, release=release, piece=piece)
             if state == "RUN" and not lanes.stepping and not tail.results and tail.quiet and self._quiet():
                 self.skip(left[0] - self.now)
 
     def _quiet(self) -> bool:
         assert self.rows is not None
         assert self.weights is not None
-        return (self.rows.quiet and self.weights.quiet and not self.request and not self.order.queue and self.memory.idle
+        return (self.rows.quiet and self.weights.quiet and not self.asked and self.sequencer.quiet and not self.request
+                and not self.order.queue and self.memory.idle
                 and not self.store.queue.queue and not self.store.crossing and not self.store.outstanding)
 
     def skip(self, cycles: int) -> None:
@@ -894,6 +957,13 @@ class Machine:
         if cycles > 0:
             self.now += cycles
             self.memory.skip(cycles)
+
+
+def check_layer(number: int, layer: dict[str, int], sweep: dict[str, int]) -> None:
+    """Raise `ParameterError` for a layer that the cycle models do not know."""
+    if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
+        raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
+                             f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
 
 
 def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]], *, latency: int, bandwidth: int) -> int:
@@ -905,27 +975,18 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     """
     machine = Machine(arch, image, latency, bandwidth)
     header = unpack(HEADER, image[:HEADER_BYTES])
-    machine.read(0, HEADER_BYTES)
-    machine.cycle(None, take=False)
-    machine.read(HEADER_BYTES, header["length"] - HEADER_BYTES)
-    machine.cycle(None, take=False)
+    machine.program(header["length"])
     at, ends = HEADER_BYTES, list[list[int]]()
     for number in range(header["layers"]):
-        machine.cycle(None, take=False)
         layer = unpack(LAYER, image[at : at + RECORD_BYTES])
         sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
-        if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
-            raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
-                                 f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
-        for _ in range(2):
-            machine.read(at, RECORD_BYTES)
-            at += RECORD_BYTES
+        check_layer(number, layer, sweep)
+        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
+        machine.words(RECORD_BYTES // 4)
+        at += 2 * RECORD_BYTES
         ends += [[0] * arch.lanes for _ in range(layer["row_tiles"] - len(ends))]
-        machine.layer(layer, sweep, stored[number], ends)
-        machine.cycle(None, take=False)
-        machine.settle()
+        machine.layer(layer, sweep, stored[number], ends, (at, RECORD_BYTES) if number + 1 < header["layers"] else None)
+        machine.cycle()
         machine.write(stats + number * STATS_BYTES, 4 * len(STATS))
-        machine.cycle(None, take=False)
-    machine.settle()
+        machine.settle()
     return machine.now - 1
-

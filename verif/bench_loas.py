@@ -23,9 +23,8 @@ from golden.run import convolve, run
 from golden.synthetic import skewed as skewed_weights
 from hdl.image import Image, build_image
 from models.published import NETWORKS
-from perf import energy
+from perf import energy, lockstep, loom
 from perf.baselines import BASELINES, matches
-from perf.lockstep import cycles
 from verif.loas_layers import STEPS, Layer, im2col, layers, seeded_words, sizes, weights
 from verif.numbers import machine, versions
 from verif.simulate import Memory, Simulated, memory_of, run_words
@@ -144,12 +143,13 @@ def jobs(of: Sequence[Case], arch: Arch, memory: Memory) -> list[Job]:
 
 
 def modelled(case: Case, network: Network, image: Image, arch: Arch, memory: Memory) -> int:
-    """Return the cycles that `perf.lockstep` predicts for a layer's program."""
+    """Return the cycles that `perf.lockstep` or `perf.loom` predicts for a layer's program."""
     words = {"input.0": case.words}
     output = run(network, words).layers[case.layer.name].output
     assert output is not None
     stored = output.reshape(len(output), -1).T != 0
     contents, _ = memory_of(image, [image.input_block(words)])
+    cycles = loom.cycles if arch.loom else lockstep.cycles
     return cycles(arch, contents, image.stats, [stored[:, part.start : part.stop] for part in image.plans[0].parts],
                   latency=memory.latency, bandwidth=memory.bandwidth)
 

@@ -1,0 +1,555 @@
+"""Cycles of a program on the loom, from its memory image alone: no RTL is run.
+
+Reads are stepped cycle by cycle, as in `perf.lockstep`, with the column stream that they feed. The lanes are not: when a column
+chunk is put, the cycles in which each lane of its team looks it up, begins it, ends it and frees its weights follow from those
+of the chunks before. When the last chunk of a column is put, so do the cycles in which the tail takes the column; tail and
+writes have a clock of their own, since nothing of a column's way out depends on what is read behind it.
+
+For layers of one identity pass with a neuron, without pools, residuals or stored currents, on operands that lie in the image.
+"""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.arch import Arch
+from golden.formats import COLUMN_BYTES, HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, unpack
+from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, check_layer
+
+# Cycles from a put to where the queue shows it, from there to the first match, and from the start of a spread to its end.
+QUEUED, LOOKED_UP, SPREAD, TABLE = 2, 1, 5, 3
+COLUMNS_QUEUED = 16
+
+
+class Columns:
+    """The column stream as it lies in memory, chunk after chunk.
+
+    masks, sizes, lines : per chunk the bytes of its mask and its weights, and its lines of weights; ends : whether it is the
+        last one of its column; places : number of the chunk in its column
+    bits : of the masks, [columns, taps, pieces, chunk bits]
+    """
+
+    def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int]) -> None:
+        chunk, count, pieces = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"]
+        self.head, at = COLUMN_BYTES + (count + 7) // 8, layer["weights"]
+        self.masks, self.sizes, self.lines, self.ends, self.places = (list[int]() for _ in range(5))
+        self.first = []
+        raw = np.zeros((layer["columns"], count, chunk), np.uint8)
+        for column in range(layer["columns"]):
+            there = int.from_bytes(memory[at + COLUMN_BYTES : at + self.head], "little")
+            at += self.head
+            places = [place for place in range(count) if there >> place & 1]
+            self.first.append(len(self.places))
+            for place in places:
+                size = sweep["last_bytes"] if place % pieces == pieces - 1 else chunk
+                mask = memory[at : at + size]
+                weights = (int.from_bytes(mask, "little").bit_count() * arch.weight_bits + 7) // 8
+                raw[column, place, :size] = np.frombuffer(mask, np.uint8)
+                at += size + weights
+                self.masks.append(size)
+                self.sizes.append(weights)
+                self.lines.append(-(-weights // chunk))
+                self.ends.append(place == places[-1])
+                self.places.append(place)
+        bits = np.unpackbits(raw, axis=2, bitorder="little")
+        self.bits = bits.reshape(layer["columns"], count // pieces, pieces, -1).astype(np.float32)
+        self.index = np.repeat(np.arange(layer["columns"]), np.diff([*self.first, len(self.places)])), np.array(self.places)
+
+
+class Tile:
+    """Rows and pixels of a row tile.
+
+    pixels : the pixels that are read, in order; spread : cycles in which they go to the rows
+    matches : int [chunks of all columns, lanes]
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand, columns: Columns,
+                 number: int) -> None:
+        total, size = layer["out_height"] * layer["out_width"], layer["tile_pixels"]
+        rows = np.arange(number * size, (number + 1) * size)
+        self.team, self.groups = arch.lanes >> layer["teams_log2"], layer["groups"]
+        places = np.full((self.team * self.groups, operand.places.shape[1]), operand.pixels)
+        inside = rows < total
+        places[: len(rows)][inside] = operand.places[rows[inside]]
+        self.pixels = self._rectangle(layer, sweep, rows[inside])
+        words = operand.ones.sum(1)
+        lines = -(-(words[self.pixels] << layer["operand_log2"]) // arch.chunk_bits)
+        self.spread = int(np.maximum(lines, sweep["tap_chunks"]).sum())
+        held = places[self._dealt(words[places].sum(1), bool(layer["deal"]))]
+        self.matches = self._matches(held, operand, columns, 1 << layer["teams_log2"])
+
+    @staticmethod
+    def _rectangle(layer: dict[str, int], sweep: dict[str, int], rows: NDArray[np.int64]) -> list[int]:
+        spans = []
+        for centers, size, kernel in ((rows // layer["out_width"], sweep["height"], sweep["kernel_height"]),
+                                      (rows % layer["out_width"], sweep["width"], sweep["kernel_width"])):
+            low = int(centers.min()) * sweep["stride"] - sweep["padding"]
+            stop = int(centers.max()) * sweep["stride"] - sweep["padding"] + kernel - 1
+            begin = min(max(low, 0), size - 1)
+            spans.append(range(begin, min(max(stop, begin), size - 1) + 1))
+        return [y * sweep["width"] + x for y in spans[0] for x in spans[1]]
+
+    def _dealt(self, counts: NDArray[np.int64], deal: bool) -> NDArray[np.int64]:
+        """Return the rows [groups, lanes of a team] that the lanes hold."""
+        held, loads = [], np.zeros(self.team, np.int64)
+        for group in range(self.groups):
+            rows = np.arange(group * self.team, (group + 1) * self.team)
+            if deal:
+                rows = rows[np.argsort(-counts[rows], kind="stable")]
+                lanes, own = np.argsort(loads, kind="stable"), np.empty(self.team, np.int64)
+                own[lanes] = rows
+                rows = own
+            loads = loads + counts[rows]
+            held.append(rows)
+        return np.array(held)
+
+    @staticmethod
+    def _matches(held: NDArray[np.int64], operand: Operand, columns: Columns, teams: int) -> list[list[int]]:
+        column, place = columns.index
+        found = np.zeros((columns.bits.shape[1] * columns.bits.shape[2], len(columns.bits), held.shape[1]), np.int64)
+        for tap in range(columns.bits.shape[1]):
+            rows = operand.bits[held[:, :, tap]].sum(0)
+            for piece in range(columns.bits.shape[2]):
+                found[tap * columns.bits.shape[2] + piece] = columns.bits[:, tap, piece] @ rows[:, piece].T
+        return [own for own in found[place, column].tolist()]
+
+
+class Pixels:
+    """`hdl.pixel_loader.PixelLoader`; ``begin`` names the tile whose pixels are read from the next cycle on."""
+
+    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand) -> None:
+        self.layer, self.sweep, self.ones = layer, sweep, operand.ones.tolist()
+        self.masks, self.values = Fetch(arch, arch.chunk_bits // 8), Fetch(arch, arch.chunk_bits // 8)
+        self.state, self.over, self.left = "IDLE", False, deque[int]()
+        self.masks_left = self.values_left = self.piece = self.total = 0
+        self.begin: list[int] | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the words of all rows are counted."""
+        return self.state == "IDLE" and self.masks_left == 0
+
+    @property
+    def loaded(self) -> bool:
+        """Whether everything is there."""
+        return self.counted and self.values_left == 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the next tile."""
+        return self.loaded and self.begin is None and self.masks.idle and self.values.idle
+
+    def step(self, now: int, grants: tuple[int, int], beats: tuple[bool, bool], *, release: bool) -> None:
+        """End cycle ``now``; grants and beats are those of values and masks."""
+        masks, values, sweep = self.masks, self.values, self.sweep
+        mask_run: tuple[int, int, Any] | None = None
+        value_run: tuple[int, int, Any] | None = None
+        taken = False
+        asked = done = 0
+        if masks.valid:
+            pixel, last = masks.user, masks.last
+            total = self.total + self.ones[pixel][self.piece]
+            need = last and total != 0
+            taken = not need or values.ready
+            if taken:
+                if need:
+                    value_run = (sweep["values"] + pixel * sweep["slot_stride"],
+                                 ((total << self.layer["operand_log2"]) + 7) >> 3, None)
+                self.total, self.piece = (0, 0) if last else (total, self.piece + 1)
+                done = int(last)
+        given = int(values.valid and values.last)
+        take_value = values.valid
+        if self.state == "WALK":
+            if masks.ready:
+                pixel, asked = self.left.popleft(), 1
+                mask_run = (sweep["masks"] + pixel * sweep["mask_stride"], sweep["mask_stride"], pixel)
+                if not self.left:
+                    self.state, self.over = "PASS", True
+        elif self.state == "FIELDS":
+            self.state = "WALK"
+        elif self.state == "PASS":
+            self.state = "IDLE" if self.over else "FIELDS"
+        elif self.begin is not None:
+            self.left, self.over, self.state, self.begin = deque(self.begin), False, "PASS", None
+        self.masks_left += asked - done
+        self.values_left += (value_run is not None) - given
+        values.step(value_run, granted=grants[0], beat=beats[0], take=take_value)
+        masks.step(mask_run, granted=grants[1], beat=beats[1], take=taken)
+
+
+class Lanes:
+    """`hdl.loom_join.LoomJoin` and `hdl.loom_sums.LoomSums` of all lanes, chunk after chunk.
+
+    A lane looks a chunk up two ahead of the one that it gives matches of; one without matches leaves after a cycle.
+    """
+
+    def __init__(self, arch: Arch, teams: int) -> None:
+        self.depth, self.window, self.columns = arch.window_chunks, arch.window_lines, arch.window_columns
+        size = arch.lanes // teams
+        self.teams = [range(team * size, (team + 1) * size) for team in range(teams)]
+        self.left, self.begun, self.done, self.stored = ([-1] * arch.lanes for _ in range(4))
+        self.free: list[list[int]] = [[] for _ in range(arch.lanes)]
+        self.passed = [0] * arch.lanes
+        self.issued: list[list[int]] = [[] for _ in range(teams)]
+        self.taken: list[list[int]] = [[] for _ in range(teams)]
+        self.ended = [0] * teams
+        self.opened = 0
+
+    @property
+    def idle_at(self) -> int:
+        """The cycle from which on nothing that was put is in the lanes."""
+        return max(self.stored) + 1
+
+    def room(self, team: int) -> int:
+        """Return the first cycle in which all lanes of a team take the next line and chunk."""
+        issued, first = self.issued[team], self.teams[team][0]
+        at = issued[-self.depth] + 1 if len(issued) >= self.depth else 0
+        line = len(self.free[first]) - self.window
+        if line >= 0:
+            at = max(at, max(self.free[lane][line] for lane in self.teams[team]) + 1)
+        return at
+
+    def line_room(self, team: int, ahead: int) -> int:
+        """Return the first cycle in which a line is taken that follows ``ahead`` lines of a chunk that is not complete."""
+        line = len(self.free[self.teams[team][0]]) + ahead - self.window
+        return max(self.free[lane][line] for lane in self.teams[team]) + 1 if line >= 0 else 0
+
+    def put(self, now: int, team: int, matches: list[int], lines: int, *, end: bool) -> None:
+        """Take a chunk of ``lines`` lines in cycle ``now``; ``matches`` are those of the lanes of a team."""
+        latest, ended, size = 0, self.ended[team], len(self.teams[team])
+        taken = self.taken[team]
+        wait = taken[ended - self.columns] + 1 if end and ended >= self.columns else 0
+        for lane in self.teams[team]:
+            count, free = matches[lane % size], self.free[lane]
+            issue = max(now + QUEUED, self.left[lane], self.opened)
+            leave, done = issue + LOOKED_UP, self.done[lane]
+            if issue > latest:
+                latest = issue
+            if count or end:
+                if leave < self.begun[lane] - 1:
+                    leave = self.begun[lane] - 1
+                begun = (leave if leave > done else done) + 1
+                now_done = max(begun, self.stored[lane]) + (count or 1) - 1
+                if leave <= done:
+                    for line in range(self.passed[lane], len(free)):
+                        free[line] = now_done
+                free.extend([now_done] * lines)
+                self.passed[lane], self.begun[lane], self.done[lane] = len(free), begun, now_done
+                if end:
+                    self.stored[lane] = max(now_done + 1, wait)
+            else:
+                free.extend([leave if leave > done else done] * lines)
+            self.left[lane] = leave
+        self.issued[team].append(latest)
+        self.ended[team] += end
+
+    def have(self, team: int) -> int:
+        """Return the first cycle in which the sums that ended last can be read in all lanes of a team."""
+        return max(self.stored[lane] for lane in self.teams[team]) + 1
+
+
+class Tail:
+    """`hdl.tail.Tail` with its neurons, fiber writers and the writes, on a clock of its own.
+
+    stored : bool [output pixels, columns] of the layer: which output words are not silent
+    taken, popped : per column of all tiles, when its sums are taken and when it is done with
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], writes: "Writes") -> None:
+        self.arch, self.layer, self.writes = arch, layer, writes
+        self.neurons, self.group, self.tile = Neurons(arch, layer["steps"]), 0, 0
+        writers = 1 if layer["merge"] else layer["groups"]
+        resume = {**layer, "resume": 0}
+        self.fibers = [Fibers(arch, resume, stored, [[] for _ in range(layer["row_tiles"])]) for _ in range(writers)]
+        self.stored, self.popped, self.read_at = stored, list[int](), 0
+        self.drained: list[int] = []
+        self._open()
+
+    def _open(self) -> None:
+        size = self.layer["tile_pixels"]
+        first = self.tile * size
+        for number, fibers in enumerate(self.fibers):
+            fibers.open(self.tile, first + number * self.arch.lanes, min(len(self.stored), first + size))
+
+    def column(self, valid: int, have: int, ready: int, *, last: bool) -> int:
+        """Run until a column is done with, and with the last one until the tile is; return when its sums are taken.
+
+        valid, have, ready : first cycles in which its parameters and its sums are there and the tile is known
+        """
+        writes, groups = self.writes, self.layer["groups"]
+        self.until(max(valid, ready))
+        self._step()
+        loaded, taken = max(have, self.read_at) + 1, 0
+        for _ in range(groups):
+            self.until(loaded)
+            taken = writes.now
+            self._step()
+            while not self._step(fire=True):
+                pass
+        self.read_at = taken + 1
+        self.popped.append(writes.now - 1)
+        if last:
+            while not self.neurons.idle or any(fibers.waiting for fibers in self.fibers):
+                self._step()
+            self._step()
+            self.drained.append(writes.now - 1)
+            self.tile += 1
+            self._open()
+        return taken
+
+    def until(self, cycle: int) -> None:
+        """Let cycles before ``cycle`` pass in which no group comes or goes."""
+        while self.writes.now < cycle:
+            if self._quiet():
+                self.writes.skip(cycle - self.writes.now)
+            else:
+                self._step()
+
+    def _quiet(self) -> bool:
+        neurons = self.neurons
+        return not neurons.busy and not neurons.word and self.writes.quiet and all(fibers.quiet for fibers in self.fibers)
+
+    def _step(self, *, fire: bool = False) -> bool:
+        """End a cycle; return whether neurons started."""
+        chosen = 0 if self.layer["merge"] else self.group
+        hold = self.fibers[chosen].waiting
+        last = self.group + 1 == self.layer["groups"]
+        coming = self.neurons.word and not hold and (not self.layer["merge"] or last)
+        piece, sender = None, -1
+        for number, fibers in enumerate(self.fibers):
+            piece = fibers.piece()
+            if piece is not None:
+                sender = number
+                break
+        accepted = piece is not None and self.writes.store.accepts(piece)
+        for number, fibers in enumerate(self.fibers):
+            if not fibers.quiet or (coming and number == chosen):
+                fibers.step(accepted=accepted and number == sender, coming=coming and number == chosen)
+        fired, put = self.neurons.step(fire=fire, hold=hold)
+        if put:
+            self.group = 0 if last else self.group + 1
+            if coming:
+                self.fibers[chosen].put()
+        self.writes.cycle(piece=piece)
+        return fired
+
+
+class Writes:
+    """`hdl.bus.store.Store` with a memory that is only written; ``now`` is the cycle since start."""
+
+    def __init__(self, arch: Arch, latency: int, bandwidth: int) -> None:
+        self.memory = Memory(arch.data_bits // 8, latency, bandwidth)
+        self.store, self.now = Store(arch, self.memory), 1
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the next piece."""
+        store = self.store
+        return not (store.queue.queue or store.crossing or store.outstanding)
+
+    def cycle(self, *, piece: tuple[int, int] | None = None, flush: bool = False) -> None:
+        """End one cycle."""
+        address, data = self.store.step(piece, flush=flush)
+        self.memory.step(0, read_taken=False, address=address, data=data)
+        self.now += 1
+
+    def skip(self, cycles: int) -> None:
+        """Pass over cycles in which nothing moves."""
+        self.now += cycles
+        self.memory.skip(cycles)
+
+    def finish(self, address: int, size: int) -> None:
+        """Write words one after the other, then wait for every response."""
+        for at in range(address, address + size, 4):
+            taken = False
+            while not taken:
+                taken = self.store.accepts((at, 4))
+                self.cycle(piece=(at, 4))
+        idle = False
+        while not idle:
+            idle = self.store.idle
+            self.cycle(flush=True)
+
+
+class Stream:
+    """`hdl.column_stream.ColumnStream`: beats in, chunks to the lanes, columns to the tail."""
+
+    def __init__(self, arch: Arch, layer: dict[str, int], columns: Columns, lanes: Lanes, tail: Tail, now: int) -> None:
+        self.columns, self.lanes, self.tail, self.now, self.ready_at = columns, lanes, tail, now, now + TABLE + layer["chunks"]
+        self.unit, self.line = arch.data_bits // 8, arch.chunk_bits // 8
+        window = 1 << (COLUMN_BYTES + arch.max_chunks // 8 + arch.chunk_bits // 4 - 1).bit_length()
+        self.capacity, depth, self.page = window + 2 * self.unit, 2 * arch.weight_bytes // self.unit, 4096 // self.unit
+        self.beats, self.credit, self.most = Fifo(depth), depth, min(arch.burst_beats, depth, self.page)
+        self.length, self.origin = layer["stream_bytes"] // self.unit, layer["weights"] // self.unit
+        self.asked, self.given, self.rounds = 0, self.length, layer["row_tiles"]
+        self.fill, self.arriving, self.state, self.teams = 0, False, "IDLE", 1 << layer["teams_log2"]
+        self.chunk = self.column = self.team = self.heads = self.bytes_left = self.ahead = self.room_at = 0
+        self.matches: list[list[int]] = []
+        self.valid_at = list[int]()
+        self.tile_ready = 0
+
+    @property
+    def burst(self) -> int:
+        """Beats of the request that is shown, 0 for none."""
+        if not self.rounds:
+            return 0
+        burst = min(self.length - self.asked, self.most, self.page - (self.origin + self.asked) % self.page)
+        return burst if self.credit >= burst else 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no tile is read."""
+        return self.state == "IDLE" and self.given == self.length
+
+    def step(self, *, granted: int, beat: bool, close: bool) -> None:
+        """End a cycle; with ``close`` the next tile begins."""
+        now, begin, self.now = self.now, close, self.now + 1
+        arriving = self.unit if self.arriving else 0
+        want = self.fill + arriving + self.unit <= self.capacity
+        taken = (self.beats.valid and self.given != self.length and not begin and (want or self.state == "IDLE"))
+        take = 0
+        if begin:
+            self.state, self.chunk, self.column, self.team = "HEAD", 0, 0, 0
+        elif self.state == "HEAD":
+            if self._head_seen(now, 0):
+                take = self._head(now)
+        elif self.state != "IDLE":
+            take = self._chunk(now)
+        self.fill += arriving - take
+        self.arriving = taken
+        if begin:
+            self.fill, self.arriving, self.given = 0, False, 0
+        self.given += taken
+        self.credit += taken - granted
+        if granted:
+            self.asked += granted
+            if self.asked == self.length:
+                self.asked, self.rounds = 0, self.rounds - 1
+        self.beats.step([True] if beat else [], pop=taken)
+
+    def _head_seen(self, now: int, at: int) -> bool:
+        full = self.heads >= COLUMNS_QUEUED and self.tail.popped[self.heads - COLUMNS_QUEUED] >= now
+        return self.fill >= at + self.columns.head and not full and now >= self.ready_at
+
+    def _head(self, now: int) -> int:
+        self.valid_at.append(max(now + QUEUED, self.tail.popped[-1] + 1 if self.heads else 0))
+        self.heads += 1
+        self._mask()
+        return self.columns.head
+
+    def _mask(self) -> None:
+        self.state, self.bytes_left, self.ahead = "MASK", self.columns.sizes[self.chunk], 0
+        self.room_at = self.lanes.room(self.team)
+
+    def _chunk(self, now: int) -> int:
+        """Give a line, and with the last one the chunk; return the bytes that are taken."""
+        columns, chunk, line = self.columns, self.chunk, self.line
+        here = min(self.bytes_left, line)
+        take = here + (columns.masks[chunk] if self.state == "MASK" else 0)
+        if self.fill < take or now < self.room_at:
+            return 0
+        if self.bytes_left > line:
+            self.bytes_left -= here
+            self.state, self.ahead = "WEIGHTS", self.ahead + 1
+            self.room_at = max(self.room_at, self.lanes.line_room(self.team, self.ahead))
+            return take
+        end = columns.ends[chunk]
+        self.lanes.put(now, self.team, self.matches[chunk], columns.lines[chunk], end=end)
+        self.chunk += 1
+        if not end:
+            self._mask()
+            return take
+        last = self.column + 1 == len(columns.first)
+        team, number = self.team, self.heads - 1
+        taken = self.tail.column(self.valid_at[number], self.lanes.have(team), self.tile_ready, last=last)
+        self.lanes.taken[team].append(taken)
+        self.column, self.team = self.column + 1, (self.team + 1) % self.teams
+        if last:
+            self.state = "IDLE"
+        elif self._head_seen(now, take):
+            take += self._head(now)
+        else:
+            self.state = "HEAD"
+        return take
+
+
+class Loom(Machine):
+    """The accelerator with the loom, and the memory that it reads.
+
+    latency, bandwidth : of the memory, as `verif.simulate.Memory` has them
+    """
+
+    def __init__(self, arch: Arch, image: bytes, latency: int, bandwidth: int) -> None:
+        super().__init__(arch, image, latency, bandwidth)
+        self.writes = Writes(arch, latency, bandwidth)
+
+    def run(self, layer: dict[str, int], sweep: dict[str, int], stored: NDArray[np.bool_],
+            following: tuple[int, int] | None) -> None:
+        """Run a layer from its start until array and tail are idle, and ask for the ``following`` record (address, bytes)."""
+        arch = self.arch
+        operand, columns = Operand(arch, self.image, layer, sweep), Columns(arch, self.image, layer, sweep)
+        start = self.now
+        self.cycle()
+        self.asked = following
+        self.writes.skip(start - self.writes.now)
+        tail, lanes = Tail(arch, layer, stored, self.writes), Lanes(arch, 1 << layer["teams_log2"])
+        self.rows = pixels = Pixels(arch, layer, sweep, operand)
+        self.weights = stream = Stream(arch, layer, columns, lanes, tail, self.now)
+        tiles, to_load, to_stream = deque[Tile](), layer["row_tiles"], layer["row_tiles"]
+        loads, streams, loading, dealt, at, spread_end = "IDLE", "IDLE", False, False, 0, 0
+        number, dealt_at = -1, 0
+        while not (to_stream == 0 and streams == "IDLE"):
+            now, begin, load, deal = self.now, False, loading, dealt
+            idle = stream.idle and now >= lanes.idle_at
+            taken_at = max(dealt_at, tail.drained[number - 1] + 1 if number > 0 else 0) if number <= len(tail.drained) else now + 1
+            if streams == "IDLE" and loading and idle:
+                tile, begin, to_stream, streams = tiles.popleft(), True, to_stream - 1, "SPREAD"
+                spread_end = now + SPREAD + tile.spread
+                lanes.opened, stream.matches, stream.tile_ready = spread_end + 1, tile.matches, taken_at + 1
+            elif streams == "SPREAD" and now >= spread_end:
+                load, streams = False, "STREAM"
+            elif streams == "STREAM" and idle:
+                streams = "IDLE"
+            if dealt and now >= taken_at:
+                deal = False
+            if loads == "IDLE" and to_load:
+                tiles.append(Tile(arch, layer, sweep, operand, columns, layer["row_tiles"] - to_load))
+                to_load, loads, at = to_load - 1, "WALK", now + 2 + layer["tile_pixels"]
+            elif loads == "WALK" and now >= at:
+                pixels.begin, loads = tiles[-1].pixels, "COUNT"
+            elif loads == "COUNT" and pixels.counted and not dealt:
+                loads, at = "DEAL", now + 1 + tiles[-1].team * layer["groups"]
+            elif loads == "DEAL" and now >= at and pixels.loaded:
+                deal, load, loads, dealt_at, number = True, True, "SPREAD", now + 1, number + 1
+            elif loads == "SPREAD" and not loading:
+                loads = "IDLE"
+            loading, dealt = load, deal
+            self.cycle(close=begin)
+        tail.until(max(self.now, tail.drained[-1] + 2))
+
+
+def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]], *, latency: int, bandwidth: int) -> int:
+    """Return the cycles from start to done of a program at offset 0 of a memory image, as the counter ``cycles`` has them.
+
+    stats : offset of the counter records
+    stored : per descriptor, bool [output pixels, columns]: which output words are not silent
+    latency, bandwidth : of the memory, as `verif.simulate.Memory` has them
+    """
+    machine = Loom(arch, image, latency, bandwidth)
+    header = unpack(HEADER, image[:HEADER_BYTES])
+    machine.program(header["length"])
+    at = HEADER_BYTES
+    for number in range(header["layers"]):
+        layer = unpack(LAYER, image[at : at + RECORD_BYTES])
+        sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
+        check_layer(number, layer, sweep)
+        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
+        machine.words(RECORD_BYTES // 4)
+        at += 2 * RECORD_BYTES
+        machine.run(layer, sweep, stored[number], (at, RECORD_BYTES) if number + 1 < header["layers"] else None)
+        machine.writes.finish(stats + number * STATS_BYTES, 4 * len(STATS))
+        while machine.now < machine.writes.now:
+            machine.cycle()
+    return machine.now - 1

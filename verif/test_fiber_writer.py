@@ -88,7 +88,7 @@ def expected_bytes(layer: list[Part]) -> dict[int, int]:
 async def matches_golden(dut: Any, stall: bool) -> None:
     """The bytes written equal golden's fibers, whole or in parts, no more and no less, with and without stalls."""
     rng = random.Random(cocotb.RANDOM_SEED)
-    for name in ("layer", "base", "tile", "present", "put", "words"):
+    for name in ("layer", "base", "tile", "first_pixel", "present", "put", "words"):
         getattr(dut, name).value = 0
     await reset(dut, ("o",))
     pauses = stalls(rng) if stall else repeat(False)
@@ -107,7 +107,7 @@ async def write(dut: Any, part: Part, memory: dict[int, int], pauses: Iterator[b
         "columns": columns, "word_log2": part.log2, "resume": int(part.resume),
         "out_masks": MASKS + part.first // 8, "out_mask_stride": -(-part.of // 8),
         "out_values": VALUES, "out_slot_stride": -(-(part.of << part.log2) // 8)})
-    dut.base.value, dut.tile.value = BASE, part.tile
+    dut.base.value, dut.tile.value, dut.first_pixel.value = BASE, part.tile, part.tile * P.lanes
     dut.present.value = sum(1 << lane for lane, there in enumerate(part.present) if there)
     for _ in range(2):
         await RisingEdge(dut.clk)

@@ -49,7 +49,7 @@ def test_tail(name: str) -> None:
     pytest.param("unit.current_max.eq(layer.max_pool)", "unit.current_max.eq(0)", "max-pool", id="sum for a maximum"),
     pytest.param("& residual.p.keep &", "&", "max-pool", id="entries without a current count"),
     pytest.param("Mux(layer.readout, total + current, current)", "current", "read-out", id="last step only"),
-    pytest.param("walk.present.bit_select(lane, 1)", "walk.present.any()", "residual", id="lanes beyond the last pixel"),
+    pytest.param("present.bit_select(lane, 1)", "present.any()", "residual", id="lanes beyond the last pixel"),
     pytest.param("neurons.threshold.eq(self.column.p.threshold)", "neurons.threshold.eq(self.column.p.threshold[:16])",
                  "requantised", id="factor without its shift"),
 ])

@@ -24,6 +24,7 @@ COPIER = """
 module spikeloom_tail (
     output word_valid, output [63:0] word_data, output [3:0] word_lanes, output [15:0] word_layer,
     output [31:0] word_tile, output [15:0] word_member, output [15:0] word_column,
+    output [31:0] word_rows,
     input taken, input [63:0] beat, input [31:0] index
 );
     assign word_valid = taken;
@@ -33,6 +34,7 @@ module spikeloom_tail (
     assign word_tile = index + 32'h12345;
     assign word_member = index[15:0] ^ 16'hffff;
     assign word_column = 16'd7;
+    assign word_rows = beat[63:32];
 endmodule
 
 module copier_core (input taken, input [63:0] beat, input [31:0] index);
@@ -40,9 +42,9 @@ module copier_core (input taken, input [63:0] beat, input [31:0] index);
     wire [63:0] data;
     wire [3:0] lanes;
     wire [15:0] layer, member, column;
-    wire [31:0] tile;
+    wire [31:0] tile, rows;
     spikeloom_tail tail (.word_valid(valid), .word_data(data), .word_lanes(lanes), .word_layer(layer), .word_tile(tile),
-                         .word_member(member), .word_column(column), .taken(taken), .beat(beat), .index(index));
+                         .word_member(member), .word_column(column), .word_rows(rows), .taken(taken), .beat(beat), .index(index));
 endmodule
 
 module spikeloom_ftp #(parameter W = 64) (

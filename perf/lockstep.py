@@ -10,7 +10,7 @@ For layers of one identity pass with a neuron, without pools, residuals or store
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -807,6 +807,35 @@ class Lanes:
         return deque(ends[ends >= now].tolist())
 
 
+class RowReads(Protocol):
+    """What reads rows: a fetch of masks, one of values."""
+
+    masks: Fetch
+    values: Fetch
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the array does something."""
+
+    def step(self, now: int, grants: tuple[int, int], beats: tuple[bool, bool], *, release: bool) -> None:
+        """End cycle ``now``; grants and beats are those of values and masks."""
+
+
+class WeightReads(Protocol):
+    """What reads weights."""
+
+    @property
+    def burst(self) -> int:
+        """Beats of the request that is shown, 0 for none."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the array does something."""
+
+    def step(self, *, granted: int, beat: bool, close: bool) -> None:
+        """End a cycle."""
+
+
 class Machine:
     """The accelerator and its memory; ``now`` is the cycle since start.
 
@@ -821,8 +850,8 @@ class Machine:
         self.sequencer = Fetch(arch, 4)
         self.asked: tuple[int, int] | None = None
         self.store = Store(arch, self.memory)
-        self.rows: Rows | None = None
-        self.weights: Weights | None = None
+        self.rows: RowReads | None = None
+        self.weights: WeightReads | None = None
 
     def cycle(self, *, take: bool = False, close: bool = False, release: bool = False,
               piece: tuple[int, int] | None = None, flush: bool = False) -> None:
@@ -942,10 +971,12 @@ class Machine:
                 if column_tile == len(tiles):
                     column_tile, row_tile, state = 0, row_tile + 1, "DRAIN"
             self.cycle(close=close, release=release, piece=piece)
-            if state == "RUN" and not lanes.stepping and not tail.results and tail.quiet and self._quiet():
+            if state == "RUN" and not lanes.stepping and not tail.results and tail.quiet and self.quiet:
                 self.skip(left[0] - self.now)
 
-    def _quiet(self) -> bool:
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before array or tail do something."""
         assert self.rows is not None
         assert self.weights is not None
         return (self.rows.quiet and self.weights.quiet and not self.asked and self.sequencer.quiet and not self.request

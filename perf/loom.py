@@ -9,6 +9,8 @@ For layers of one identity pass with a neuron, without pools, residuals or store
 """
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from golden.formats import COLUMN_BYTES, HEADER, HEADER_BYTES, LAYER, PASS, RECO
 from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, check_layer
 
 # Cycles from a put to where the queue shows it, from there to the first match, and from the start of a spread to its end.
-QUEUED, LOOKED_UP, SPREAD, TABLE = 2, 1, 5, 3
+QUEUED, LOOKED_UP, SPREAD, TABLE, WALKED = 2, 1, 5, 3, 2
 COLUMNS_QUEUED = 16
 
 
@@ -34,7 +36,8 @@ class Columns:
     def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int]) -> None:
         chunk, count, pieces = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"]
         self.head, at = COLUMN_BYTES + (count + 7) // 8, layer["weights"]
-        self.masks, self.sizes, self.lines, self.ends, self.places = (list[int]() for _ in range(5))
+        self.masks, self.sizes, self.lines, self.places = (list[int]() for _ in range(4))
+        self.ends = list[bool]()
         self.first = []
         raw = np.zeros((layer["columns"], count, chunk), np.uint8)
         for column in range(layer["columns"]):
@@ -113,7 +116,7 @@ class Tile:
             rows = operand.bits[held[:, :, tap]].sum(0)
             for piece in range(columns.bits.shape[2]):
                 found[tap * columns.bits.shape[2] + piece] = columns.bits[:, tap, piece] @ rows[:, piece].T
-        return [own for own in found[place, column].tolist()]
+        return list(found[place, column].tolist())
 
 
 class Pixels:
@@ -191,7 +194,6 @@ class Lanes:
         self.teams = [range(team * size, (team + 1) * size) for team in range(teams)]
         self.left, self.begun, self.done, self.stored = ([-1] * arch.lanes for _ in range(4))
         self.free: list[list[int]] = [[] for _ in range(arch.lanes)]
-        self.passed = [0] * arch.lanes
         self.issued: list[list[int]] = [[] for _ in range(teams)]
         self.taken: list[list[int]] = [[] for _ in range(teams)]
         self.ended = [0] * teams
@@ -225,18 +227,13 @@ class Lanes:
             count, free = matches[lane % size], self.free[lane]
             issue = max(now + QUEUED, self.left[lane], self.opened)
             leave, done = issue + LOOKED_UP, self.done[lane]
-            if issue > latest:
-                latest = issue
+            latest = max(latest, issue)
             if count or end:
-                if leave < self.begun[lane] - 1:
-                    leave = self.begun[lane] - 1
+                leave = max(leave, self.begun[lane] - 1)
                 begun = (leave if leave > done else done) + 1
                 now_done = max(begun, self.stored[lane]) + (count or 1) - 1
-                if leave <= done:
-                    for line in range(self.passed[lane], len(free)):
-                        free[line] = now_done
                 free.extend([now_done] * lines)
-                self.passed[lane], self.begun[lane], self.done[lane] = len(free), begun, now_done
+                self.begun[lane], self.done[lane] = begun, now_done
                 if end:
                     self.stored[lane] = max(now_done + 1, wait)
             else:
@@ -376,19 +373,17 @@ class Writes:
 class Stream:
     """`hdl.column_stream.ColumnStream`: beats in, chunks to the lanes, columns to the tail."""
 
-    def __init__(self, arch: Arch, layer: dict[str, int], columns: Columns, lanes: Lanes, tail: Tail, now: int) -> None:
-        self.columns, self.lanes, self.tail, self.now, self.ready_at = columns, lanes, tail, now, now + TABLE + layer["chunks"]
+    def __init__(self, arch: Arch, layer: dict[str, int], columns: Columns, tail: Tail, now: int) -> None:
+        self.columns, self.tail, self.now, self.ready_at = columns, tail, now, now + TABLE + layer["chunks"]
         self.unit, self.line = arch.data_bits // 8, arch.chunk_bits // 8
-        window = 1 << (COLUMN_BYTES + arch.max_chunks // 8 + arch.chunk_bits // 4 - 1).bit_length()
+        window = 1 << (COLUMN_BYTES + -(-arch.max_chunks // 8) + arch.chunk_bits // 4 - 1).bit_length()
         self.capacity, depth, self.page = window + 2 * self.unit, 2 * arch.weight_bytes // self.unit, 4096 // self.unit
         self.beats, self.credit, self.most = Fifo(depth), depth, min(arch.burst_beats, depth, self.page)
         self.length, self.origin = layer["stream_bytes"] // self.unit, layer["weights"] // self.unit
         self.asked, self.given, self.rounds = 0, self.length, layer["row_tiles"]
         self.fill, self.arriving, self.state, self.teams = 0, False, "IDLE", 1 << layer["teams_log2"]
         self.chunk = self.column = self.team = self.heads = self.bytes_left = self.ahead = self.room_at = 0
-        self.matches: list[list[int]] = []
-        self.valid_at = list[int]()
-        self.tile_ready = 0
+        self.lanes, self.matches, self.valid_at, self.tile_ready = Lanes(arch, self.teams), list[list[int]](), list[int](), 0
 
     @property
     def burst(self) -> int:
@@ -402,6 +397,20 @@ class Stream:
     def idle(self) -> bool:
         """Whether no tile is read."""
         return self.state == "IDLE" and self.given == self.length
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the lanes have room."""
+        if self.arriving or self.burst or (self.beats.queue and not self.beats.valid) or self.state == "HEAD":
+            return False
+        if self.state == "IDLE":
+            return self.given == self.length or not self.beats.valid
+        return self.fill >= self._needed() and not (
+            self.beats.valid and self.given != self.length and self.fill + self.unit <= self.capacity)
+
+    def open(self, tile: Tile, opened: int, ready: int) -> None:
+        """Go on with a tile whose rows are complete in cycle ``opened``, and known to the tail in ``ready``."""
+        self.matches, self.lanes.opened, self.tile_ready = tile.matches, opened, ready
 
     def step(self, *, granted: int, beat: bool, close: bool) -> None:
         """End a cycle; with ``close`` the next tile begins."""
@@ -443,15 +452,16 @@ class Stream:
         self.state, self.bytes_left, self.ahead = "MASK", self.columns.sizes[self.chunk], 0
         self.room_at = self.lanes.room(self.team)
 
+    def _needed(self) -> int:
+        return min(self.bytes_left, self.line) + (self.columns.masks[self.chunk] if self.state == "MASK" else 0)
+
     def _chunk(self, now: int) -> int:
         """Give a line, and with the last one the chunk; return the bytes that are taken."""
-        columns, chunk, line = self.columns, self.chunk, self.line
-        here = min(self.bytes_left, line)
-        take = here + (columns.masks[chunk] if self.state == "MASK" else 0)
+        columns, chunk, take = self.columns, self.chunk, self._needed()
         if self.fill < take or now < self.room_at:
             return 0
-        if self.bytes_left > line:
-            self.bytes_left -= here
+        if self.bytes_left > self.line:
+            self.bytes_left -= self.line
             self.state, self.ahead = "WEIGHTS", self.ahead + 1
             self.room_at = max(self.room_at, self.lanes.line_room(self.team, self.ahead))
             return take
@@ -475,6 +485,73 @@ class Stream:
         return take
 
 
+class Tiles:
+    """The state machines of `hdl.loom_array.LoomArray`: tiles are walked, loaded and dealt, one ahead, spread and streamed.
+
+    make : returns the tile of a number
+    """
+
+    def __init__(self, layer: dict[str, int], make: Callable[[int], Tile], pixels: Pixels, stream: Stream, tail: Tail) -> None:
+        self.layer, self.make, self.pixels, self.stream, self.tail = layer, make, pixels, stream, tail
+        self.loads, self.streams, self.loading, self.dealt = "IDLE", "IDLE", False, False
+        self.walked = self.loaded = self.streamed = self.at = self.spread_end = self.dealt_at = 0
+        self.tiles = deque[Tile]()
+
+    @property
+    def done(self) -> bool:
+        """Whether all tiles are streamed."""
+        return self.streamed == self.layer["row_tiles"] and self.streams == "IDLE"
+
+    @property
+    def taken_at(self) -> int:
+        """When the tail takes the rows that were dealt last, 0 while that is not known."""
+        drained = self.tail.drained
+        if self.loaded - 1 > len(drained):
+            return 0
+        return max(self.dealt_at, drained[self.loaded - 2] + 1 if self.loaded > 1 else 0)
+
+    def wake(self) -> int:
+        """Return the next cycle in which something changes while nothing is read."""
+        if (self.loads == "IDLE" and self.walked != self.layer["row_tiles"]) or (self.loads == "SPREAD" and not self.loading):
+            return 0
+        times = [self.stream.room_at if self.stream.state != "IDLE" else self.stream.lanes.idle_at]
+        if self.streams == "SPREAD":
+            times.append(self.spread_end)
+        if self.loads in {"WALK", "DEAL"}:
+            times.append(self.at)
+        if self.loads == "COUNT" and (not self.dealt or self.taken_at):
+            times.append(self.taken_at if self.dealt else 0)
+        return min(times)
+
+    def step(self, now: int) -> bool:
+        """End cycle ``now``; return whether the columns of a tile begin."""
+        loading, dealt, begin = self.loading, self.dealt, False
+        if dealt and self.taken_at and now >= self.taken_at:
+            self.dealt = False
+        idle = self.stream.idle and now >= self.stream.lanes.idle_at
+        if self.streams == "IDLE" and loading and idle:
+            tile, begin, self.streams = self.tiles.popleft(), True, "SPREAD"
+            self.streamed, self.spread_end = self.streamed + 1, now + SPREAD + tile.spread
+            self.stream.open(tile, self.spread_end + 1, self.taken_at + 1)
+        elif self.streams == "SPREAD" and now >= self.spread_end:
+            self.loading, self.streams = False, "STREAM"
+        elif self.streams == "STREAM" and idle:
+            self.streams = "IDLE"
+        if self.loads == "IDLE" and self.walked != self.layer["row_tiles"]:
+            self.tiles.append(self.make(self.walked))
+            self.loads, self.walked, self.at = "WALK", self.walked + 1, now + WALKED + self.layer["tile_pixels"]
+        elif self.loads == "WALK" and now >= self.at:
+            self.pixels.begin, self.loads = self.tiles[-1].pixels, "COUNT"
+        elif self.loads == "COUNT" and self.pixels.counted and not dealt:
+            self.loads, self.at = "DEAL", now + 1 + self.tiles[-1].team * self.layer["groups"]
+        elif self.loads == "DEAL" and now >= self.at and self.pixels.loaded:
+            self.dealt, self.loading, self.loads = True, True, "SPREAD"
+            self.dealt_at, self.loaded = now + 1, self.loaded + 1
+        elif self.loads == "SPREAD" and not loading:
+            self.loads = "IDLE"
+        return begin
+
+
 class Loom(Machine):
     """The accelerator with the loom, and the memory that it reads.
 
@@ -490,43 +567,20 @@ class Loom(Machine):
         """Run a layer from its start until array and tail are idle, and ask for the ``following`` record (address, bytes)."""
         arch = self.arch
         operand, columns = Operand(arch, self.image, layer, sweep), Columns(arch, self.image, layer, sweep)
-        start = self.now
+        self.writes.skip(self.now - self.writes.now)
         self.cycle()
         self.asked = following
-        self.writes.skip(start - self.writes.now)
-        tail, lanes = Tail(arch, layer, stored, self.writes), Lanes(arch, 1 << layer["teams_log2"])
+        tail = Tail(arch, layer, stored, self.writes)
         self.rows = pixels = Pixels(arch, layer, sweep, operand)
-        self.weights = stream = Stream(arch, layer, columns, lanes, tail, self.now)
-        tiles, to_load, to_stream = deque[Tile](), layer["row_tiles"], layer["row_tiles"]
-        loads, streams, loading, dealt, at, spread_end = "IDLE", "IDLE", False, False, 0, 0
-        number, dealt_at = -1, 0
-        while not (to_stream == 0 and streams == "IDLE"):
-            now, begin, load, deal = self.now, False, loading, dealt
-            idle = stream.idle and now >= lanes.idle_at
-            taken_at = max(dealt_at, tail.drained[number - 1] + 1 if number > 0 else 0) if number <= len(tail.drained) else now + 1
-            if streams == "IDLE" and loading and idle:
-                tile, begin, to_stream, streams = tiles.popleft(), True, to_stream - 1, "SPREAD"
-                spread_end = now + SPREAD + tile.spread
-                lanes.opened, stream.matches, stream.tile_ready = spread_end + 1, tile.matches, taken_at + 1
-            elif streams == "SPREAD" and now >= spread_end:
-                load, streams = False, "STREAM"
-            elif streams == "STREAM" and idle:
-                streams = "IDLE"
-            if dealt and now >= taken_at:
-                deal = False
-            if loads == "IDLE" and to_load:
-                tiles.append(Tile(arch, layer, sweep, operand, columns, layer["row_tiles"] - to_load))
-                to_load, loads, at = to_load - 1, "WALK", now + 2 + layer["tile_pixels"]
-            elif loads == "WALK" and now >= at:
-                pixels.begin, loads = tiles[-1].pixels, "COUNT"
-            elif loads == "COUNT" and pixels.counted and not dealt:
-                loads, at = "DEAL", now + 1 + tiles[-1].team * layer["groups"]
-            elif loads == "DEAL" and now >= at and pixels.loaded:
-                deal, load, loads, dealt_at, number = True, True, "SPREAD", now + 1, number + 1
-            elif loads == "SPREAD" and not loading:
-                loads = "IDLE"
-            loading, dealt = load, deal
-            self.cycle(close=begin)
+        self.weights = stream = Stream(arch, layer, columns, tail, self.now)
+        tiles = Tiles(layer, partial(Tile, arch, layer, sweep, operand, columns), pixels, stream, tail)
+        while not tiles.done:
+            self.cycle(close=tiles.step(self.now))
+            if self.quiet:
+                ahead = tiles.wake() - self.now
+                if ahead > 0:
+                    self.skip(ahead)
+                    stream.now += ahead
         tail.until(max(self.now, tail.drained[-1] + 2))
 
 

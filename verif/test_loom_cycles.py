@@ -1,0 +1,118 @@
+"""The cycle model of the loom against the RTL: equal on every published layer, with any memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from golden.arch import PRESETS, Arch, ParameterError
+from hdl.image import build_image
+from models.published import NETWORKS
+from perf.loom import Lanes, cycles
+from verif.bench_loas import Case, cases, jobs, measure, modelled, program
+from verif.chunks import LOOM
+from verif.loas_layers import Layer, layers
+from verif.simulate import Memory, memory_of
+from verif.system import System
+
+DIVISOR = 8
+IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, bandwidth=5)
+# One of how many layers each memory is tried with.
+MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
+# Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
+FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
+
+
+def counted(case: Case, arch: Arch, memory: Memory) -> tuple[int, int]:
+    """Return the cycles of the model and of the RTL."""
+    (job,) = jobs([case], arch, memory)
+    found = measure(job, System(arch), memory)
+    assert found["mismatches"] == 0
+    return found["model_cycles"], found["rtl_cycles"]
+
+
+def case_of(layer: Layer) -> Case:
+    """Return a layer with its seeded operands."""
+    (case,) = cases([layer])
+    return case
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_layer(network: str, memory: Memory) -> None:
+    """Every layer of a network, narrowed, takes the cycles that the model predicts; with slower memories a part of them."""
+    own = [layer.reduced(DIVISOR) for layer in layers(network)[:: MEMORIES[memory]]]
+    found = {layer.name: counted(case_of(layer), LOOM, memory) for layer in own}
+    assert {name: model for name, (model, _) in found.items()} == {name: rtl for name, (_, rtl) in found.items()}
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
+def test_teams(memory: Memory) -> None:
+    """Lanes that split the columns of a map of one pixel take the cycles that the model predicts."""
+    case = case_of(replace(layers("resnet19")[1].reduced(DIVISOR), rows=1))
+    tiling = build_image(program(case), LOOM).plans[0].tiling
+    assert tiling is not None
+    assert 1 << tiling.teams_log2 == LOOM.lanes
+    model, rtl = counted(case, LOOM, memory)
+    assert model == rtl
+
+
+@pytest.mark.parametrize("memory", [IDEAL, FAST], ids=str)
+@pytest.mark.parametrize("network", FULL)
+def test_full_size(network: str, memory: Memory) -> None:
+    """Layers of full size take the cycles that the model predicts on preset loom."""
+    model, rtl = counted(case_of(layers(network)[FULL[network] - 1]), PRESETS["loom"], memory)
+    assert model == rtl
+
+
+def test_model_sees_operands_and_memory() -> None:
+    """Fewer weights, other spikes and another memory are other cycles: the comparisons above can fail."""
+    case = case_of(layers("alexnet")[3].reduced(DIVISOR))
+
+    def predicted(other: Case, memory: Memory = IDEAL) -> int:
+        network = program(other)
+        return modelled(other, network, build_image(network, LOOM), LOOM, memory)
+
+    fewer, louder = case.weight.copy(), case.words.copy()
+    fewer[:, :4] = 0
+    louder[:8] = 15
+    times = {predicted(case), predicted(replace(case, weight=fewer)), predicted(replace(case, words=louder)),
+             predicted(case, FAST), predicted(case, SLOW)}
+    assert len(times) == 5
+
+
+def test_other_programs_are_refused() -> None:
+    """A layer without a neuron is not guessed."""
+    case = case_of(layers("alexnet")[0].reduced(DIVISOR))
+    network = program(case)
+    image = build_image(replace(network, layers=(replace(network.layers[0], neuron=None, store_currents=True),)), LOOM)
+    contents, _ = memory_of(image, [image.input_block({"input.0": case.words})])
+    stored = np.zeros((case.layer.rows, case.layer.columns), bool)
+    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of spikes, not 1 passes"):
+        cycles(LOOM, contents, image.stats, [stored], latency=1, bandwidth=0)
+
+
+def test_lanes_drift() -> None:
+    """A chunk takes a cycle a match, one without matches none; sums that nobody takes hold a lane."""
+    lanes = Lanes(LOOM, 1)
+    lanes.put(0, 0, [3, 1, 0, 0], 1, end=False)
+    assert lanes.done == [6, 4, -1, -1]
+    lanes.put(1, 0, [1, 0, 0, 0], 1, end=True)
+    assert lanes.done == [7, 5, 5, 5]
+    assert (lanes.have(0), lanes.idle_at) == (9, 9)
+    for column in range(LOOM.window_columns - 1):
+        lanes.put(2 + column, 0, [0] * 4, 0, end=True)
+    lanes.taken[0].append(100)
+    lanes.put(20, 0, [0] * 4, 0, end=True)
+    assert lanes.done == [24] * 4
+    assert lanes.have(0) == 102
+
+
+def test_room() -> None:
+    """A team has room for as many chunks and lines of weights as its slowest lane."""
+    lanes = Lanes(LOOM, 1)
+    for now in range(LOOM.window_chunks):
+        assert lanes.room(0) == 0
+        lanes.put(now, 0, [50, 0, 0, 0], 2, end=False)
+    assert lanes.room(0) == max(lanes.issued[0][0], lanes.free[0][0]) + 1
+    assert lanes.free[0][0] == lanes.free[0][1] == 53

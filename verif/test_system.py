@@ -44,7 +44,8 @@ module copier_core (input taken, input [63:0] beat, input [31:0] index);
     wire [15:0] layer, member, column;
     wire [31:0] tile, rows;
     spikeloom_tail tail (.word_valid(valid), .word_data(data), .word_lanes(lanes), .word_layer(layer), .word_tile(tile),
-                         .word_member(member), .word_column(column), .word_rows(rows), .taken(taken), .beat(beat), .index(index));
+                         .word_member(member), .word_column(column), .word_rows(rows),
+                         .taken(taken), .beat(beat), .index(index));
 endmodule
 
 module spikeloom_ftp #(parameter W = 64) (
@@ -408,6 +409,7 @@ def test_neuron_monitor() -> None:
         assert np.array_equal(words.tile, index + 0x12345)
         assert np.array_equal(words.member, index ^ 0xFFFF)
         assert np.array_equal(words.column, np.full(BEATS, 7))
+        assert np.array_equal(words.rows, np.frombuffer(copied(start), "u1").reshape(BEATS, 8)[:, 4:])
         assert words.cycle[-1] - words.cycle[0] == run.counters["corrections"]
     assert copy(one, words=False).check().runs[0].words is None
     silent = copy(one, fault=HANG, beats=0).runs[0].words

@@ -89,7 +89,8 @@ def test_random_networks() -> None:
 
 def test_random_networks_on_the_loom() -> None:
     """The same holds with dataflow loom: spans, teams, deals, pools, passes, stored currents, residuals, requantisers."""
-    system, failures, plans = System(WEAVE), {}, []
+    failures: dict[int, Any] = {}
+    system, plans = System(WEAVE), []
     for seed in range(WEAVE_NETWORKS):
         network, x = random_network(WEAVE, seed)
         failure = run_network(network, x, system, stall_seed=seed % 4 and seed)

@@ -20,8 +20,11 @@ from golden.arch import Arch
 from golden.formats import COLUMN_BYTES, HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, unpack
 from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, check_layer
 
-# Cycles from a put to where the queue shows it, from there to the first match, and from the start of a spread to its end.
-QUEUED, LOOKED_UP, SPREAD, TABLE, WALKED = 2, 1, 5, 3, 2
+# Cycles of the pipeline. A payload shows QUEUED cycles after it came to a queue; a chunk's masks are compared LOOKED_UP cycles
+# after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk
+# WALKED beside its rows, and the table of taps TABLE beside its chunks, from the cycle after the layer's start on.
+QUEUED, LOOKED_UP, SPREAD, WALKED, TABLE = 2, 1, 5, 2, 3
+# Columns whose parameters wait for the tail.
 COLUMNS_QUEUED = 16
 
 

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from golden.arch import PRESETS, Arch, ParameterError
+from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
+from perf.lockstep import check_layer
 from perf.loom import Lanes, cycles
 from verif.bench_loas import Case, cases, jobs, measure, modelled, program
 from verif.chunks import LOOM
 from verif.loas_layers import Layer, layers
-from verif.simulate import Memory, memory_of
+from verif.simulate import Memory, memory_of, run_words
 from verif.system import System
 
 DIVISOR = 8
@@ -65,6 +67,22 @@ def test_full_size(network: str, memory: Memory) -> None:
     assert model == rtl
 
 
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
+def test_two_layers(memory: Memory) -> None:
+    """The record of a layer is fetched while the one before runs."""
+    case = case_of(layers("alexnet")[1].reduced(DIVISOR))
+    network = program(case)
+    (layer,), words = network.layers, {"input.0": case.words}
+    network = replace(network, layers=(layer, replace(layer, name="again")))
+    image = build_image(network, LOOM)
+    contents, _ = memory_of(image, [image.input_block(words)])
+    output = run(network, words).layers["again"].output
+    assert output is not None
+    stored = output.reshape(len(output), -1).T != 0
+    model = cycles(LOOM, contents, image.stats, [stored, stored], latency=memory.latency, bandwidth=memory.bandwidth)
+    assert model == run_words(network, [words], System(LOOM), memory=memory).result.runs[0].counters["cycles"]
+
+
 def test_model_sees_operands_and_memory() -> None:
     """Fewer weights, other spikes and another memory are other cycles: the comparisons above can fail."""
     case = case_of(layers("alexnet")[3].reduced(DIVISOR))
@@ -88,8 +106,16 @@ def test_other_programs_are_refused() -> None:
     image = build_image(replace(network, layers=(replace(network.layers[0], neuron=None, store_currents=True),)), LOOM)
     contents, _ = memory_of(image, [image.input_block({"input.0": case.words})])
     stored = np.zeros((case.layer.rows, case.layer.columns), bool)
-    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of spikes, not 1 passes"):
+    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of input spikes, not 1"):
         cycles(LOOM, contents, image.stats, [stored], latency=1, bandwidth=0)
+
+
+def test_words_of_a_layer_are_refused() -> None:
+    """What a layer stored is not in the image, so its matches are not known."""
+    layer = dict.fromkeys(("readout", "store_currents", "residual", "max_pool", "or_pool"), 0) | {"passes": 1, "neuron": 1}
+    check_layer(0, layer, {"identity": 1, "input": 1})
+    with pytest.raises(ParameterError, match="cycle model: layer 3: must have a neuron and one pass of input spikes"):
+        check_layer(3, layer, {"identity": 1, "input": 0})
 
 
 def test_lanes_drift() -> None:

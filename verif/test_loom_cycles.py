@@ -23,9 +23,8 @@ IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, 
 MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
 # Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
-
-# Rows, K, columns and weights. One pixel and one column; a stream that is read before the rows are walked; chunks of 3 to 5 lines of weights;
-# columns that the tail is too slow for, before columns that the lanes are too slow for.
+# Rows, K, columns and weights: one pixel and one column; a stream that is read before the rows are walked; chunks of 3 to 5
+# lines of weights; columns that the tail is too slow for, before columns that the lanes are too slow for.
 SHAPES = {"one": (1, 720, 1, 4), "walk": (16, 36, 2, 20), "lines": (64, 576, 12, 3456), "tail": (64, 288, 96, 4000)}
 
 

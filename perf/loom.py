@@ -263,7 +263,7 @@ class Tail:
         writers = 1 if layer["merge"] else layer["groups"]
         resume = {**layer, "resume": 0}
         self.fibers = [Fibers(arch, resume, stored, [[] for _ in range(layer["row_tiles"])]) for _ in range(writers)]
-        self.stored, self.popped, self.read_at = stored, list[int](), 0
+        self.stored, self.popped = stored, list[int]()
         self.drained: list[int] = []
         self._open()
 
@@ -281,14 +281,13 @@ class Tail:
         writes, groups = self.writes, self.layer["groups"]
         self.until(max(valid, ready))
         self._step()
-        loaded, taken = max(have, self.read_at) + 1, 0
+        taken = 0
         for _ in range(groups):
-            self.until(loaded)
+            self.until(have + 1)
             taken = writes.now
             self._step()
             while not self._step(fire=True):
                 pass
-        self.read_at = taken + 1
         self.popped.append(writes.now - 1)
         if last:
             while not self.neurons.idle or any(fibers.waiting for fibers in self.fibers):

@@ -23,6 +23,9 @@ IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, 
 MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
 # Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
+# Rows, K, columns and weights: one pixel and one column; a stream that is read before the rows are walked; chunks of 3 to 5
+# lines of weights; columns that the tail is too slow for, before columns that the lanes are too slow for.
+SHAPES = {"one": (1, 720, 1, 4), "walk": (16, 36, 2, 20), "lines": (64, 576, 12, 3456), "tail": (64, 288, 96, 4000)}
 
 
 def counted(case: Case, arch: Arch, memory: Memory) -> tuple[int, int]:
@@ -64,6 +67,19 @@ def test_teams(memory: Memory) -> None:
 def test_full_size(network: str, memory: Memory) -> None:
     """Layers of full size take the cycles that the model predicts on preset loom."""
     model, rtl = counted(case_of(layers(network)[FULL[network] - 1]), PRESETS["loom"], memory)
+    assert model == rtl
+
+
+@pytest.mark.parametrize("memory", [IDEAL, SLOW], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes(shape: str, memory: Memory) -> None:
+    """What the published layers hide behind the stream takes the cycles that the model predicts."""
+    rows, inner, columns, weights = SHAPES[shape]
+    case = case_of(replace(layers("resnet19")[1], rows=rows, inner=inner, columns=columns, weights=weights))
+    weight = case.weight.copy()
+    if shape == "tail":
+        weight[:, : len(weight[0]) // 2] = 0
+    model, rtl = counted(replace(case, weight=weight), LOOM, memory)
     assert model == rtl
 
 

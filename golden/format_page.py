@@ -54,6 +54,12 @@ def markdown() -> str:
         "goes along the row: pass, ky, kx, channel; each tap is filled up to a whole byte. Weights of 4 bits lie two in a "
         "byte, the first one in the low half.", "", *_table(TILE), "",
         "A layer with `requantise` has in place of the threshold:", "", *_table(SCALE, words=False), "",
+        "## Column stream", "",
+        "A build with dataflow `loom` reads a column stream in place of weight tiles. For each column: bias, threshold, "
+        "one bit per chunk of its row (pass, ky, kx, chunk of the tap; bit 0 first, in whole bytes), and for each chunk "
+        "whose bit is set its mask and its non-zero weights, each in whole bytes. A chunk without weights is left out, but "
+        "each pass of several has its last chunk, and each column one chunk at least. The stream ends at a multiple of "
+        f"{ALIGN} bytes.", "",
         "## Fibers", "",
         "A tensor of words has a region of masks and a region of value slots, both with one entry per pixel, `[y][x]`. Bit c "
         "of a mask says that channel c is not silent; masks take whole bytes. A slot holds the words that are not silent, "

@@ -991,10 +991,12 @@ class Machine:
 
 
 def check_layer(number: int, layer: dict[str, int], sweep: dict[str, int]) -> None:
-    """Raise `ParameterError` for a layer that the cycle models do not know."""
-    if not sweep["identity"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN) or not layer["neuron"]:
-        raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of spikes, not "
-                             f"{layer['passes']} passes, pools or currents; legal: the programs of spikeloom bench loas")
+    """Raise `ParameterError` for a layer that the cycle models do not know: fields of its and its first pass's descriptor."""
+    if (not sweep["identity"] or not sweep["input"] or layer["passes"] != 1 or any(layer[name] for name in UNKNOWN)
+            or not layer["neuron"]):
+        raise ParameterError(f"cycle model: layer {number}: must have a neuron and one pass of input spikes, not "
+                             f"{layer['passes']} passes, pools, currents or what a layer stored; legal: the programs of "
+                             "spikeloom bench loas; try: spikeloom bench loas")
 
 
 def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]], *, latency: int, bandwidth: int) -> int:

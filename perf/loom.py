@@ -20,8 +20,11 @@ from golden.arch import Arch
 from golden.formats import COLUMN_BYTES, HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, unpack
 from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, check_layer
 
-# Cycles from a put to where the queue shows it, from there to the first match, and from the start of a spread to its end.
-QUEUED, LOOKED_UP, SPREAD, TABLE, WALKED = 2, 1, 5, 3, 2
+# Cycles of the pipeline. A payload shows QUEUED cycles after it came to a queue; a chunk's masks are compared LOOKED_UP cycles
+# after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk
+# WALKED beside its rows, and the table of taps TABLE beside its chunks, from the cycle after the layer's start on.
+QUEUED, LOOKED_UP, SPREAD, WALKED, TABLE = 2, 1, 5, 2, 3
+# Columns whose parameters wait for the tail.
 COLUMNS_QUEUED = 16
 
 
@@ -260,7 +263,7 @@ class Tail:
         writers = 1 if layer["merge"] else layer["groups"]
         resume = {**layer, "resume": 0}
         self.fibers = [Fibers(arch, resume, stored, [[] for _ in range(layer["row_tiles"])]) for _ in range(writers)]
-        self.stored, self.popped, self.read_at = stored, list[int](), 0
+        self.stored, self.popped = stored, list[int]()
         self.drained: list[int] = []
         self._open()
 
@@ -278,14 +281,13 @@ class Tail:
         writes, groups = self.writes, self.layer["groups"]
         self.until(max(valid, ready))
         self._step()
-        loaded, taken = max(have, self.read_at) + 1, 0
+        taken = 0
         for _ in range(groups):
-            self.until(loaded)
+            self.until(have + 1)
             taken = writes.now
             self._step()
             while not self._step(fire=True):
                 pass
-        self.read_at = taken + 1
         self.popped.append(writes.now - 1)
         if last:
             while not self.neurons.idle or any(fibers.waiting for fibers in self.fibers):

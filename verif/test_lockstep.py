@@ -80,7 +80,7 @@ def test_other_programs_are_refused() -> None:
     image = build_image(replace(network, layers=(layer,)), arch)
     contents, _ = memory_of(image, [image.input_block({"input.0": case.words})])
     stored = np.zeros((case.layer.rows, case.layer.columns), bool)
-    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of spikes, not 1 passes"):
+    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of input spikes, not 1"):
         cycles(arch, contents, image.stats, [stored], latency=1, bandwidth=0)
 
 

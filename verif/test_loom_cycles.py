@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from golden.arch import PRESETS, Arch, ParameterError
+from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
+from perf.lockstep import check_layer
 from perf.loom import Lanes, cycles
 from verif.bench_loas import Case, cases, jobs, measure, modelled, program
 from verif.chunks import LOOM
 from verif.loas_layers import Layer, layers
-from verif.simulate import Memory, memory_of
+from verif.simulate import Memory, memory_of, run_words
 from verif.system import System
 
 DIVISOR = 8
@@ -21,6 +23,9 @@ IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, 
 MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
 # Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
+# Rows, K, columns and weights: one pixel and one column; a stream that is read before the rows are walked; chunks of 3 to 5
+# lines of weights; columns that the tail is too slow for, before columns that the lanes are too slow for.
+SHAPES = {"one": (1, 720, 1, 4), "walk": (16, 36, 2, 20), "lines": (64, 576, 12, 3456), "tail": (64, 288, 96, 4000)}
 
 
 def counted(case: Case, arch: Arch, memory: Memory) -> tuple[int, int]:
@@ -65,6 +70,35 @@ def test_full_size(network: str, memory: Memory) -> None:
     assert model == rtl
 
 
+@pytest.mark.parametrize("memory", [IDEAL, SLOW], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes(shape: str, memory: Memory) -> None:
+    """What the published layers hide behind the stream takes the cycles that the model predicts."""
+    rows, inner, columns, weights = SHAPES[shape]
+    case = case_of(replace(layers("resnet19")[1], rows=rows, inner=inner, columns=columns, weights=weights))
+    weight = case.weight.copy()
+    if shape == "tail":
+        weight[:, : len(weight[0]) // 2] = 0
+    model, rtl = counted(replace(case, weight=weight), LOOM, memory)
+    assert model == rtl
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
+def test_two_layers(memory: Memory) -> None:
+    """The record of a layer is fetched while the one before runs."""
+    case = case_of(layers("alexnet")[1].reduced(DIVISOR))
+    network = program(case)
+    (layer,), words = network.layers, {"input.0": case.words}
+    network = replace(network, layers=(layer, replace(layer, name="again")))
+    image = build_image(network, LOOM)
+    contents, _ = memory_of(image, [image.input_block(words)])
+    output = run(network, words).layers["again"].output
+    assert output is not None
+    stored = output.reshape(len(output), -1).T != 0
+    model = cycles(LOOM, contents, image.stats, [stored, stored], latency=memory.latency, bandwidth=memory.bandwidth)
+    assert model == run_words(network, [words], System(LOOM), memory=memory).result.runs[0].counters["cycles"]
+
+
 def test_model_sees_operands_and_memory() -> None:
     """Fewer weights, other spikes and another memory are other cycles: the comparisons above can fail."""
     case = case_of(layers("alexnet")[3].reduced(DIVISOR))
@@ -88,8 +122,16 @@ def test_other_programs_are_refused() -> None:
     image = build_image(replace(network, layers=(replace(network.layers[0], neuron=None, store_currents=True),)), LOOM)
     contents, _ = memory_of(image, [image.input_block({"input.0": case.words})])
     stored = np.zeros((case.layer.rows, case.layer.columns), bool)
-    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of spikes, not 1 passes"):
+    with pytest.raises(ParameterError, match="cycle model: layer 0: must have a neuron and one pass of input spikes, not 1"):
         cycles(LOOM, contents, image.stats, [stored], latency=1, bandwidth=0)
+
+
+def test_words_of_a_layer_are_refused() -> None:
+    """What a layer stored is not in the image, so its matches are not known."""
+    layer = dict.fromkeys(("readout", "store_currents", "residual", "max_pool", "or_pool"), 0) | {"passes": 1, "neuron": 1}
+    check_layer(0, layer, {"identity": 1, "input": 1})
+    with pytest.raises(ParameterError, match="cycle model: layer 3: must have a neuron and one pass of input spikes"):
+        check_layer(3, layer, {"identity": 1, "input": 0})
 
 
 def test_lanes_drift() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from golden.arch import LEAKS, PRESETS, ParameterError
+from golden.arch import LEAKS, PRESETS, Arch, ParameterError
 from golden.network import Network, input_words
 from golden.run import run
 from golden.store import OPERANDS
@@ -25,6 +25,7 @@ from hdl.tppe import Tppe
 from spikeloom.blocks import ROOT, bench, defines_block
 from spikeloom.blocks import blocks as block_names
 from spikeloom.cli import run as command_line
+from verif.chunks import LOOM
 from verif.modules import ModuleMaker
 from verif.mutant import mutant
 from verif.sim import converted
@@ -48,6 +49,11 @@ ATTEMPTS = 8
 DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
           "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}
 CLASHES = 16
+# A small loom that holds every network that is drawn.
+WEAVE = dataclasses.replace(
+    LOOM, name="weave-wide", t_max=16, acc_bits=24, membrane_bits=32, requantise=True, max_chunks=128, row_value_lines=512,
+    pixel_chunks=512, pixel_lines=1024, weight_bytes=1024, buffer_bytes=1 << 17)
+WEAVE_NETWORKS = 24
 BROKEN = {
     "equal does not fire": ("hdl.neuron_stage", ParallelLif, "~(strict & (above == 0))", "(above != 0)"),
     "correction of step 1 dropped": ("hdl.array", Tppe, "- missing)", "- (missing if b != 1 else 0))"),
@@ -81,19 +87,35 @@ def test_random_networks() -> None:
     assert report["seed"] == 0
 
 
-@pytest.mark.parametrize(("clash", "exact"), [
-    pytest.param("w_en && w_addr == r_addr", True, id="same address"),
-    pytest.param("w_en && w_addr >> 1 == r_addr >> 1", False, id="a neighbour too")])
-def test_no_block_reads_what_is_being_written(clash: str, exact: bool) -> None:
+def test_random_networks_on_the_loom() -> None:
+    """The same holds with dataflow loom: spans, teams, deals, pools, passes, stored currents, residuals, requantisers."""
+    failures: dict[int, Any] = {}
+    system, plans = System(WEAVE), []
+    for seed in range(WEAVE_NETWORKS):
+        network, x = random_network(WEAVE, seed)
+        failure = run_network(network, x, system, stall_seed=seed % 4 and seed)
+        failures |= {seed: failure} if failure else {}
+        plans += [plan.tiling for plan in build_image(network, WEAVE).plans if plan.tiling]
+    assert failures == {}
+    for field in ("span_log2", "teams_log2", "deal", "merge"):
+        assert len({getattr(tiling, field) for tiling in plans}) > 1
+    assert {tiling.groups for tiling in plans} >= {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(("arch", "clash", "exact"), [
+    pytest.param(ARCH, "w_en && w_addr == r_addr", True, id="same address"),
+    pytest.param(WEAVE, "w_en && w_addr == r_addr", True, id="same address, loom"),
+    pytest.param(ARCH, "w_en && w_addr >> 1 == r_addr >> 1", False, id="a neighbour too")])
+def test_no_block_reads_what_is_being_written(arch: Arch, clash: str, exact: bool) -> None:
     """RAMs that return the inverse of a word that is written in the same cycle change nothing, as their contract says.
 
     Where a neighbour of the written word is inverted too, the networks show it.
     """
     design, count = re.subn(r"r_data <= storage\[r_addr\]", f"r_data <= {clash} ? ~storage[r_addr] : storage[r_addr]",
-                            System(ARCH).design)
+                            System(arch).design)
     assert count == 1
-    system = System(ARCH, design, optimise="-O0")
-    networks = [random_network(ARCH, seed) for seed in range(NETWORKS) if build_of(ARCH, seed) == ARCH][:CLASHES]
+    system = System(arch, design, optimise="-O0")
+    networks = [random_network(arch, seed) for seed in range(NETWORKS) if build_of(arch, seed) == arch][:CLASHES]
     assert (not any(run_network(network, x, system) for network, x in networks)) == exact
 
 

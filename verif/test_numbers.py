@@ -127,7 +127,7 @@ def test_smaller_runs_say_so() -> None:
     assert "--images 5" in small["simulate"][1].command and "5 images" in small["simulate"][1].what
     assert "--random 3 " in small["verify"][0].command
     commands = [row.command for row in parts(20, 3)["simulate"]]
-    assert len(commands) == len(set(commands)) == 2 and DEMO in commands
+    assert len(commands) == len(set(commands)) == len(PRESETS) and DEMO in commands
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}{BEGIN}"])

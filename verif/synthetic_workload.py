@@ -33,8 +33,8 @@ def synthetic_network(facts: Shipped, arch: Arch, steps: int, width: float = 1.0
     with torch.random.fork_rng():
         torch.manual_seed(0)
         captured = trace(module.Model(width), torch.zeros(module.EXAMPLE_SHAPE))
-    endless = replace(arch, max_chunks=1024, row_value_lines=4096, weight_bits=8, pool_channels=4096, buffer_bytes=1 << 40,
-                      acc_bits=32, stream_bits=32, membrane_bits=32)
+    endless = replace(arch, dataflow="lockstep", rows=1, max_chunks=1024, row_value_lines=4096, weight_bits=8,
+                      pool_channels=4096, buffer_bytes=1 << 40, acc_bits=32, stream_bits=32, membrane_bits=32)
     network = lower(captured, steps, endless, name=facts.name, input_kind=facts.input_kind, input_bits=facts.input_bits,
                     input_scale=facts.input_scale, leak_nearest=leak_nearest)
     figures = [Figures(layer.K, layer.N, layer.nonzeros, layer.silent) for layer in published(facts.name, width)]

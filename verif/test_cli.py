@@ -97,7 +97,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (["fly"], "No such command 'fly'; try: spikeloom --help"),
     (["generate", "--preset", "huge", "-o", "x"],
-     "preset: unknown name 'huge'; legal: tiny, loas or a FILE.toml; try: spikeloom list"),
+     "preset: unknown name 'huge'; legal: tiny, loas, loom or a FILE.toml; try: spikeloom list"),
     (["generate", "--preset", "tiny"], "Missing option '--out' / '-o'; try: spikeloom generate --help"),
     (["generate", "--preset", "tiny", "-o", "/dev/null/x"],
      "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
@@ -109,7 +109,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--random", "1", "--sizes"],
      "verify: one of --random and --sizes, not both; try: spikeloom verify --help"),
     (["verify", "--random", "1", "--preset", "huge"],
-     "preset: unknown name 'huge'; legal: tiny, loas or a FILE.toml; try: spikeloom list"),
+     "preset: unknown name 'huge'; legal: tiny, loas, loom or a FILE.toml; try: spikeloom list"),
     (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from golden.formats import COLUMN_BYTES
@@ -64,8 +64,8 @@ class ColumnStream(Block):
         m.submodules.window = window = ByteStream(p.data_bits, window_bytes, 8)
         begin, tile_ended, kept_left = Signal(), Signal(), Signal(9)
         self._read_ahead(m, window, begin, tile_ended)
+        connect(m, flipped(self.descriptor), taps.descriptor)
         m.d.comb += [
-            *(getattr(taps.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             taps.layer.eq(layer), taps.layer_start.eq(self.layer_start),
             self.column.payload.eq(columns.o.payload), self.column.valid.eq(columns.o.valid),
             columns.o.ready.eq(self.column.ready),

@@ -20,7 +20,6 @@ from hdl.weight_buffer import WeightBuffer
 
 COUNTERS = STATS[:-1]
 WRITES_OUTSTANDING = 64
-BUS = ("valid", "record", "word", "data")
 
 Port = tuple[stream.Interface, stream.Interface]
 
@@ -95,7 +94,7 @@ class Core(Block):
             m.d.comb += [block.layer.eq(layer), block.layer_start.eq(sequencer.layer_start)]
         for block in (residual, tail):
             m.d.comb += block.base.eq(self.base)
-        m.d.comb += [getattr(tail.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        connect(m, sequencer.descriptor, tail.descriptor)
         m.d.comb += [array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number)]
         connect(m, array.o, tail.i)
         connect(m, array.column, tail.column)
@@ -133,7 +132,7 @@ class Core(Block):
         for block in (rows, weights):
             block.also_reset = sequencer.abort
             m.d.comb += [block.layer.eq(sequencer.layer), block.layer_start.eq(sequencer.layer_start), block.base.eq(self.base)]
-        m.d.comb += [getattr(rows.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        connect(m, sequencer.descriptor, rows.descriptor)
         m.d.comb += [
             rows.input_offset.eq(self.input_offset), rows.tiles.eq(array.tiles), weights.rounds.eq(array.tiles),
             array.row_full.eq(rows.full), rows.row_release.eq(array.row_release), rows.lanes_idle.eq(array.lanes_idle),
@@ -156,7 +155,7 @@ class Core(Block):
     def _loom(self, m: Module) -> tuple[Port, Port, Port]:
         """Connect array and tail; return the memory ports of the column stream, pixel values and pixel masks."""
         sequencer, array, tail = m.submodules.sequencer, m.submodules.array, m.submodules.tail
-        m.d.comb += [getattr(array.descriptor, name).eq(getattr(sequencer.descriptor, name)) for name in BUS]
+        connect(m, sequencer.descriptor, array.descriptor)
         m.d.comb += [array.base.eq(self.base), array.input_offset.eq(self.input_offset), array.taken.eq(tail.taken),
                      array.slot.eq(tail.slot), array.last_group.eq(tail.last_group)]
         m.d.comb += [getattr(tail, name).eq(getattr(array, name))

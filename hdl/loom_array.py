@@ -65,8 +65,7 @@ class LoomArray(Block):
         m.submodules.columns = columns = ColumnStream(p)
         for block in (rows, pixels, spread, columns):
             m.d.comb += block.layer.eq(layer)
-            m.d.comb += [getattr(block.descriptor, n).eq(getattr(self.descriptor, n))
-                         for n in ("valid", "record", "word", "data")]
+            connect(m, flipped(self.descriptor), block.descriptor)
         for block in (rows, pixels, columns):
             m.d.comb += block.layer_start.eq(self.layer_start)
         for ar, r, name in ((pixels.mask_ar, pixels.mask_r, "mask"), (pixels.value_ar, pixels.value_r, "value"),

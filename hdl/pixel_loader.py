@@ -63,7 +63,8 @@ class PixelLoader(Block):
         piece, log = p.chunk_bits // 8, (p.chunk_bits // 8).bit_length() - 1
         length_bits = (p.pixel_lines * piece).bit_length()
         user = data.StructLayout({"y": PLACE, "x": PLACE, "value_address": p.address_bits, "first": 1, "end": 1})
-        m.submodules.passes = PassFields()
+        m.submodules.passes = passes = PassFields()
+        connect(m, flipped(self.descriptor), passes.descriptor)
         m.submodules.mask_fetch = masks = Fetch(p.data_bits, p.address_bits, piece, user.size, p.outstanding, p.burst_beats,
                                                 length_bits)
         m.submodules.value_fetch = values = Fetch(p.data_bits, p.address_bits, piece, 1, p.outstanding, p.burst_beats,
@@ -149,7 +150,6 @@ class PixelLoader(Block):
             ]
         pixel, own, origin = Signal(PLACE_BITS), Signal(user), Signal(p.address_bits)
         m.d.comb += [
-            *(getattr(passes.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             passes.number.eq(number),
             pixel.eq(y[:MAP_BITS] * fields.width[:MAP_BITS] + x[:MAP_BITS]),
             origin.eq(self.base + Mux(fields.input, self.input_offset, 0)),

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from golden.formats import MAX_PASSES
@@ -46,6 +46,7 @@ class RowSpread(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         m.submodules.passes = passes = PassFields()
+        connect(m, flipped(self.descriptor), passes.descriptor)
         fields = passes.fields
         number, again, lane = Signal(range(MAX_PASSES + 1)), Signal(range(p.rows + 1)), Signal(range(p.lanes))
         here, here_valid, pixel_done, step = Signal(pixel_layout()), Signal(), Signal(), Signal(12)
@@ -53,7 +54,6 @@ class RowSpread(Block):
         late_masks, late_lines, late_step = Signal(), Signal(), Signal(12)
         moving, correcting = Signal(), Signal()
         m.d.comb += [
-            *(getattr(passes.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             passes.number.eq(number), self.busy.eq(1),
             masks_now.eq(here_valid & (step < fields.tap_chunks)), lines_now.eq(here_valid & (step < here.lines)),
             pixel_done.eq(here_valid & (step + 1 >= fields.tap_chunks) & (step + 1 >= here.lines)),

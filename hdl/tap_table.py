@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from golden.formats import MAX_PASSES
@@ -40,6 +40,7 @@ class TapTable(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         m.submodules.passes = passes = PassFields()
+        connect(m, flipped(self.descriptor), passes.descriptor)
         m.submodules.table = table = Ram(tap_layout(p).size, p.max_chunks)
         fields, entry = passes.fields, Signal(tap_layout(p))
         number, chunk = Signal(range(MAX_PASSES + 1)), Signal(range(p.max_chunks + 1))
@@ -48,7 +49,6 @@ class TapTable(Block):
         after_y, after_x, after_chunk = Signal(8), Signal(8), Signal(8)
         last_y, last_x, last_chunk, turn = (Signal(name=n) for n in ("last_y", "last_x", "last_chunk", "turn"))
         m.d.comb += [
-            *(getattr(passes.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             passes.number.eq(number),
             after_y.eq(tap_y + 1), after_x.eq(tap_x + 1), after_chunk.eq(tap_chunk + 1),
             last_y.eq(after_y == fields.kernel_height), last_x.eq(after_x == fields.kernel_width),

@@ -5,7 +5,7 @@ from functools import reduce
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
 from hdl.block import Block
@@ -64,9 +64,9 @@ class TileRows(Block):
     def build(self) -> Module:
         m, p, layer = Module(), self.params, self.layer
         m.submodules.passes = passes = PassFields()
+        connect(m, flipped(self.descriptor), passes.descriptor)
         fields, size = passes.fields, p.lanes * p.rows
         m.d.comb += [
-            *(getattr(passes.descriptor, n).eq(getattr(self.descriptor, n)) for n in ("valid", "record", "word", "data")),
             passes.number.eq(0), passes.load.eq(self.start),
         ]
         rows = [Signal(row_layout(p), name=f"row_{i}") for i in range(size)]

@@ -999,6 +999,25 @@ def check_layer(number: int, layer: dict[str, int], sweep: dict[str, int]) -> No
                              "spikeloom bench loas; try: spikeloom bench loas")
 
 
+def described(machine: Machine, image: bytes
+              ) -> Iterator[tuple[int, dict[str, int], dict[str, int], tuple[int, int] | None]]:
+    """Read a program at offset 0 as the sequencer does, and stop where each layer starts.
+
+    Yields (number, layer, its only pass, offset and bytes of the next layer's record, None behind the last one).
+    """
+    header = unpack(HEADER, image[:HEADER_BYTES])
+    machine.program(header["length"])
+    at = HEADER_BYTES
+    for number in range(header["layers"]):
+        layer = unpack(LAYER, image[at : at + RECORD_BYTES])
+        sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
+        check_layer(number, layer, sweep)
+        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
+        machine.words(RECORD_BYTES // 4)
+        at += 2 * RECORD_BYTES
+        yield number, layer, sweep, (at, RECORD_BYTES) if number + 1 < header["layers"] else None
+
+
 def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]], *, latency: int, bandwidth: int) -> int:
     """Return the cycles from start to done of a program at offset 0 of a memory image, as the counter ``cycles`` has them.
 
@@ -1007,18 +1026,10 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     latency, bandwidth : of the memory, as `verif.simulate.Memory` has them
     """
     machine = Machine(arch, image, latency, bandwidth)
-    header = unpack(HEADER, image[:HEADER_BYTES])
-    machine.program(header["length"])
-    at, ends = HEADER_BYTES, list[list[int]]()
-    for number in range(header["layers"]):
-        layer = unpack(LAYER, image[at : at + RECORD_BYTES])
-        sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
-        check_layer(number, layer, sweep)
-        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
-        machine.words(RECORD_BYTES // 4)
-        at += 2 * RECORD_BYTES
+    ends = list[list[int]]()
+    for number, layer, sweep, following in described(machine, image):
         ends += [[0] * arch.lanes for _ in range(layer["row_tiles"] - len(ends))]
-        machine.layer(layer, sweep, stored[number], ends, (at, RECORD_BYTES) if number + 1 < header["layers"] else None)
+        machine.layer(layer, sweep, stored[number], ends, following)
         machine.cycle()
         machine.write(stats + number * STATS_BYTES, 4 * len(STATS))
         machine.settle()

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch
-from golden.formats import COLUMN_BYTES, HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STATS, STATS_BYTES, unpack
-from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, check_layer
+from golden.formats import COLUMN_BYTES, STATS, STATS_BYTES
+from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, described
 
 # Cycles of the pipeline. A payload shows QUEUED cycles after it came to a queue; a chunk's masks are compared LOOKED_UP cycles
 # after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk
@@ -594,17 +594,8 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     latency, bandwidth : of the memory, as `verif.simulate.Memory` has them
     """
     machine = Loom(arch, image, latency, bandwidth)
-    header = unpack(HEADER, image[:HEADER_BYTES])
-    machine.program(header["length"])
-    at = HEADER_BYTES
-    for number in range(header["layers"]):
-        layer = unpack(LAYER, image[at : at + RECORD_BYTES])
-        sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
-        check_layer(number, layer, sweep)
-        machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
-        machine.words(RECORD_BYTES // 4)
-        at += 2 * RECORD_BYTES
-        machine.run(layer, sweep, stored[number], (at, RECORD_BYTES) if number + 1 < header["layers"] else None)
+    for number, layer, sweep, following in described(machine, image):
+        machine.run(layer, sweep, stored[number], following)
         machine.writes.finish(stats + number * STATS_BYTES, 4 * len(STATS))
         while machine.now < machine.writes.now:
             machine.cycle()

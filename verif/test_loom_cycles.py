@@ -5,41 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from golden.arch import PRESETS, Arch, ParameterError
+from golden.arch import PRESETS, ParameterError
 from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
 from perf.lockstep import check_layer
 from perf.loom import Lanes, cycles
-from verif.bench_loas import Case, cases, jobs, measure, modelled, program
+from verif.bench_loas import Case, modelled, program
 from verif.chunks import LOOM
-from verif.loas_layers import Layer, layers
+from verif.loas_layers import layers
 from verif.simulate import Memory, memory_of, run_words
 from verif.system import System
+from verif.test_lockstep import DIVISOR, FAST, IDEAL, MEMORIES, SLOW, case_of, counted
 
-DIVISOR = 8
-IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, bandwidth=5)
-# One of how many layers each memory is tried with.
-MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
 # Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
 # Rows, K, columns and weights: one pixel and one column; a stream that is read before the rows are walked; chunks of 3 to 5
 # lines of weights; columns that the tail is too slow for, before columns that the lanes are too slow for.
 SHAPES = {"one": (1, 720, 1, 4), "walk": (16, 36, 2, 20), "lines": (64, 576, 12, 3456), "tail": (64, 288, 96, 4000)}
-
-
-def counted(case: Case, arch: Arch, memory: Memory) -> tuple[int, int]:
-    """Return the cycles of the model and of the RTL."""
-    (job,) = jobs([case], arch, memory)
-    found = measure(job, System(arch), memory)
-    assert found["mismatches"] == 0
-    return found["model_cycles"], found["rtl_cycles"]
-
-
-def case_of(layer: Layer) -> Case:
-    """Return a layer with its seeded operands."""
-    (case,) = cases([layer])
-    return case
 
 
 @pytest.mark.parametrize("memory", MEMORIES, ids=str)

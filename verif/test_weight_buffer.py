@@ -117,7 +117,7 @@ def pack(rng: random.Random, p: Arch, columns: Sequence[Sequence[np.ndarray[Any,
     bias, threshold = ([rng.choice((0, -1, -(1 << 31), (1 << 31) - 1, rng.randint(-999, 999))) for _ in columns]
                        for _ in range(2))
     passes = [np.stack([column[number] for column in columns]) for number in range(len(columns[0]))]
-    layer = SimpleNamespace(name="random", bias=bias, neuron=SimpleNamespace(threshold=threshold),
+    layer = SimpleNamespace(name="random", bias=bias, requantise=None, neuron=SimpleNamespace(threshold=threshold),
                             passes=[SimpleNamespace(weight=weight) for weight in passes])
     sizes, padded = [], []
     for weight in passes:

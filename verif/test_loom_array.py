@@ -33,7 +33,7 @@ from verif.sim import simulate
 from verif.stream import cycle, stalls, watch
 
 BASE, INPUT_OFFSET, STREAM, MEMORY_BYTES = 0x40, 0x1000, 0x4000, 1 << 16
-PATIENCE = 20_000
+PATIENCE, LATE = 20_000, 1_000
 # of a tile's spread but for its pixels, between two tiles, of a sum's last chunk without a match
 SPREAD_CYCLES, TURN_CYCLES, END_CYCLES = 5, 5, 1
 INPUTS = ("descriptor__valid", "layer", "layer_start", "taken", "column__ready", "slot", "last_group", "o__ready")
@@ -117,8 +117,11 @@ def build(rng: random.Random, p: Arch, case: Case, content: bytearray, count: in
     return built
 
 
-async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool]) -> Seen:
-    """Start the layer and take its rows, columns and dots as the tail does, until the array is idle."""
+async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool], late: int = 0) -> Seen:
+    """Start the layer and take its rows, columns and dots as the tail does, until the array is idle.
+
+    late : cycles that the tail lets a dealt tile wait, as it does while its last spikes are written
+    """
     fields, seen = layer.case.layer, Seen()
     dut.tiles.value, dut.layer_start.value = len(layer.tiles), 1
     await RisingEdge(dut.clk)
@@ -126,7 +129,7 @@ async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool]) -> Seen:
     dots_layout = data.ArrayLayout(data.ArrayLayout(data.signed(p.acc_bits), p.t_max), p.lanes)
     coming: dict[tuple[int, int], tuple[int, ...] | None] = {}
     busy = take = False
-    column = group = number = present = 0
+    column = group = number = present = waited = 0
     for _ in range(PATIENCE):
         takes, pops = busy and not next(pauses), not next(pauses)
         dut.taken.value, dut.o__ready.value, dut.column__ready.value = int(take), int(takes), int(pops)
@@ -155,7 +158,8 @@ async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool]) -> Seen:
             column = (column + (number == 0 and group == 0)) % fields["columns"]
             busy = (column, group, number) != (0, 0, 0)
         ended = not busy and len(seen.seats) == len(layer.tiles)
-        take = not take and not busy and bool(dut.dealt.value) and not next(pauses)
+        waited = waited + 1 if dut.dealt.value and not busy and not take else 0
+        take = waited > late and not next(pauses)
         busy = busy or take
         idle = bool(dut.idle.value)
         await RisingEdge(dut.clk)
@@ -213,7 +217,8 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         content[:] = bytes(sum((rng.random() < often) << bit for bit in range(8)) for _ in range(MEMORY_BYTES))
         layer = build(rng, p, case, content, rng.choice((1, 2, 5, 9)))
         await describe(dut, layer.case.layer, [pass_record(sweep) for sweep in case.passes])
-        check(p, layer, await play(dut, p, layer, stalls(rng, 0.5 if stall else 0.0)))
+        late = rng.choice((0, LATE)) if stall else 0
+        check(p, layer, await play(dut, p, layer, stalls(rng, 0.5 if stall else 0.0), late))
 
 
 def wide_case(p: Arch, tiles: int) -> Case:

@@ -1,4 +1,4 @@
-"""Column stream: the weight columns that lie in its bytes."""
+"""Column stream: the weight columns that lie in its bytes, every other one of a layer."""
 
 import struct
 from collections.abc import Sequence
@@ -34,12 +34,13 @@ class Column:
     chunks: tuple[Chunk, ...]
 
 
-def column_stream(stream: bytes, columns: int, taps: Sequence[Tap], weight_bits: int, teams: int = 1) -> list[Column]:
-    """Return the columns of a stream, which teams take in turn.
+def column_stream(stream: bytes, columns: int, taps: Sequence[Tap], weight_bits: int, teams: int = 1,
+                  number: int = 0) -> list[Column]:
+    """Return the even (``number`` 0) or odd (1) columns of a layer, which teams take in turn.
 
     stream : of each column bias, threshold, one bit per chunk of a row, lowest bits first, in whole bytes, and for each
         bit that is set a mask and the weights of its set bits, each in whole bytes
-    columns : 1..65535; taps : the chunks of a row
+    columns : of the layer, 1..65535; taps : the chunks of a row
     weight_bits : 4 or 8; the first weight of a byte is its low nibble
 
     Sums end with the last chunk of a column and with the last chunk of each pass.
@@ -54,10 +55,10 @@ def column_stream(stream: bytes, columns: int, taps: Sequence[Tap], weight_bits:
             raise IndexError(f"column stream: needs {at} bytes or more, not {len(stream)}")
         return stream[at - size : at]
 
-    for number in range(columns):
+    for column in range(number, columns, 2):
         bias, threshold = struct.unpack("<ii", take(COLUMN_BYTES))
         bits = byte_stream(take(-(-len(taps) // 8)), 8, 1)
-        there = [place for place in range(len(taps)) if bits[place]]
+        there = [chunk for chunk in range(len(taps)) if bits[chunk]]
         chunks = []
         for place in there:
             mask = int.from_bytes(take(taps[place].bytes), "little")
@@ -65,5 +66,13 @@ def column_stream(stream: bytes, columns: int, taps: Sequence[Tap], weight_bits:
             units = byte_stream(take(-(-count * weight_bits // 8)), 8, weight_bits)[:count]
             chunks.append(Chunk(place, mask, tuple((unit ^ half) - half for unit in units),
                                 place == there[-1] or taps[place].end))
-        found.append(Column(bias, threshold, number % teams, tuple(chunks)))
+        found.append(Column(bias, threshold, column % teams, tuple(chunks)))
+    return found
+
+
+def layer_columns(streams: bytes, columns: int, taps: Sequence[Tap], weight_bits: int, teams: int = 1) -> list[Column]:
+    """Return all columns of a layer from its even stream and the odd one, equally long, behind it; the rest as `column_stream`."""
+    size, found = len(streams) // 2, [Column(0, 0, 0, ())] * columns
+    for number in range(2):
+        found[number::2] = column_stream(streams[number * size : (number + 1) * size], columns, taps, weight_bits, teams, number)
     return found

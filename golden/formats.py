@@ -119,7 +119,7 @@ LAYER = (
     Field("teams_log2", 18, 16, 3, "loom: log2 of the teams of lanes that share the columns"),
     Field("deal", 18, 20, 1, "loom: rows of a group go to lanes by their words"),
     Field("merge", 18, 21, 1, "loom: the groups of a tile make one word per pixel"),
-    Field("stream_bytes", 19, 0, 32, "loom: bytes of the column stream, a multiple of 64"),
+    Field("stream_bytes", 19, 0, 32, "loom: bytes of the even columns, and of the odd ones behind them; a multiple of 64"),
 )
 
 PASS = (

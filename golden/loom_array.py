@@ -45,7 +45,7 @@ def loom_array(layer: Fields, passes: Sequence[Fields], tile: Tile, pixels: Sequ
     layer, passes : fields of `golden.formats.LAYER` and `golden.formats.PASS`
     tile : of `golden.tile_rows.tile_rows`
     pixels : of every pass, what `golden.pixel_loader.pixel_loader` returns for the tile
-    columns : what `golden.column_stream.column_stream` returns
+    columns : what `golden.column_stream.layer_columns` returns
     bits : most bits of a word
 
     A dot is ``sum over k of weights[k] * (words[k] >> b & 1)`` over the taps and channels k of one pass.

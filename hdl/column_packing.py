@@ -11,28 +11,29 @@ from hdl.weight_tiles import column_parameters, pack_weights
 
 
 def column_stream(layer: Any, arch: Arch) -> bytes:
-    """Return all columns of a `golden.network.Layer`: for each bias, threshold, one bit per chunk, and its chunks.
+    """Return the even columns of a `golden.network.Layer`, then the odd ones: for each bias, threshold, one bit per chunk, chunks.
 
     A chunk is its mask and its weights, each in whole bytes; chunks without weights are left out and their bit is 0. Each
     pass has at least one chunk, so the last chunk of a pass is there even when it is empty, unless the layer has one pass
-    and the column another chunk. The stream ends at a multiple of 64 bytes.
+    and the column another chunk. Both streams have the size of the longer one, a multiple of 64 bytes.
     """
     single = len(layer.passes) == 1
     heads = np.stack([np.asarray(layer.bias).astype("<i4"), column_parameters(layer)], axis=1)
     cut = [_chunks(np.asarray(sweep.weight), arch.chunk_bits) for sweep in layer.passes]
-    parts = []
+    streams: list[list[bytes]] = [[], []]
     for column in range(len(heads)):
         chunks = [(chunk, number == len(sweep[column]) - 1) for sweep in cut for number, chunk in enumerate(sweep[column])]
         full = [bool(chunk.any()) for chunk, _ in chunks]
         there = np.array([some or (end and not (single and any(full)))
                           for some, (_, end) in zip(full, chunks, strict=True)], bool)
+        parts = streams[column % 2]
         parts += [heads[column].tobytes(), np.packbits(there, bitorder="little").tobytes()]
         for (chunk, _), kept in zip(chunks, there, strict=True):
             if kept:
                 parts += [np.packbits(chunk != 0, bitorder="little").tobytes(),
                           pack_weights(chunk[chunk != 0], arch.weight_bits)]
-    stream = b"".join(parts)
-    return stream.ljust(align(len(stream)), b"\0")
+    joined = [b"".join(parts) for parts in streams]
+    return b"".join(stream.ljust(align(max(map(len, joined))), b"\0") for stream in joined)
 
 
 def _chunks(weight: NDArray[np.integer], bits: int) -> list[list[NDArray[np.int64]]]:

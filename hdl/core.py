@@ -57,13 +57,13 @@ class Core(Block):
         m.submodules.array = array = LoomArray(p) if p.loom else LockstepArray(p)
         m.submodules.residual = residual = Residual(p)
         m.submodules.tail = tail = Tail(p)
-        m.submodules.read_port = read_port = ReadPort(5, p.data_bits, p.address_bits, p.outstanding)
+        m.submodules.read_port = read_port = ReadPort(6 if p.loom else 5, p.data_bits, p.address_bits, p.outstanding)
         m.submodules.store = store = Store(p.data_bits, p.address_bits, piece_bytes(p), WRITES_OUTSTANDING)
         for block in (array, residual, tail, read_port, store):
             block.also_reset = sequencer.abort
-        weights, values, masks = (self._loom if p.loom else self._lockstep)(m)
+        values, masks, *weights = (self._loom if p.loom else self._lockstep)(m)
         for n, (ar, r) in enumerate((
-                (sequencer.ar, sequencer.r), weights, values, (residual.ar, residual.r), masks)):
+                (sequencer.ar, sequencer.r), *weights, values, (residual.ar, residual.r), masks)):
             connect(m, ar, getattr(read_port, f"ar{n}"))
             connect(m, getattr(read_port, f"r{n}"), r)
         for name in ("araddr", "arlen", "arvalid", "rready"):
@@ -109,7 +109,7 @@ class Core(Block):
 
         events = {
             "cycles": sequencer.busy, "matches": array.match_count, "corrections": array.corrections,
-            "chunks": array.chunk_done, "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
+            "chunks": array.chunk_count if p.loom else array.chunk_done, "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
             "stall_rows": array.stall_rows, "stall_tail": tail.stall,
             "bytes_read": Mux(read_port.beats, p.data_bits // 8, 0),
             "bytes_written": Mux(store.beats, p.data_bits // 8, 0),
@@ -124,8 +124,8 @@ class Core(Block):
         m.d.comb += sequencer.stats[len(COUNTERS)].eq(sequencer.layer_number)
         return m
 
-    def _lockstep(self, m: Module) -> tuple[Port, Port, Port]:
-        """Add the loaders of rows and weights; return the memory ports of weights, row values and row masks."""
+    def _lockstep(self, m: Module) -> list[Port]:
+        """Add the loaders of rows and weights; return the memory ports of row values, row masks and weights."""
         p, sequencer, array = self.params, m.submodules.sequencer, m.submodules.array
         m.submodules.rows = rows = RowLoader(p)
         m.submodules.weights = weights = WeightBuffer(p)
@@ -150,14 +150,14 @@ class Core(Block):
                 getattr(array, f"{name}_window").eq(getattr(weights, f"{name}_window")),
                 getattr(weights, f"{name}_take").eq(getattr(array, f"{name}_take"))]
         m.d.comb += array.value_head.eq(weights.value_head)
-        return (weights.ar, weights.r), (rows.value_ar, rows.value_r), (rows.mask_ar, rows.mask_r)
+        return [(rows.value_ar, rows.value_r), (rows.mask_ar, rows.mask_r), (weights.ar, weights.r)]
 
-    def _loom(self, m: Module) -> tuple[Port, Port, Port]:
-        """Connect array and tail; return the memory ports of the column stream, pixel values and pixel masks."""
+    def _loom(self, m: Module) -> list[Port]:
+        """Connect array and tail; return the memory ports of pixel values, pixel masks, even columns and odd columns."""
         sequencer, array, tail = m.submodules.sequencer, m.submodules.array, m.submodules.tail
         connect(m, sequencer.descriptor, array.descriptor)
         m.d.comb += [array.base.eq(self.base), array.input_offset.eq(self.input_offset), array.taken.eq(tail.taken),
                      array.slot.eq(tail.slot), array.last_group.eq(tail.last_group)]
         m.d.comb += [getattr(tail, name).eq(getattr(array, name))
                      for name in ("clear", "put", "group", "lanes", "row", "present", "dealt")]
-        return (array.stream_ar, array.stream_r), (array.value_ar, array.value_r), (array.mask_ar, array.mask_r)
+        return [(getattr(array, f"{name}_ar"), getattr(array, f"{name}_r")) for name in ("value", "mask", "even", "odd")]

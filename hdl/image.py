@@ -207,7 +207,7 @@ class _Builder:
             own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}
             weights += sum(map(len, part.tiles))
             if plan.tiling:
-                own["stream_bytes"] = plan.weight_bytes
+                own["stream_bytes"] = plan.weight_bytes // 2
             if layer.stores_words:
                 out = self.tensors[layer.name]
                 own |= {"resume": int(part.start > 0), "out_masks": out.masks + part.start // 8,

@@ -1,9 +1,10 @@
 """Cycles of a program on the loom, from its memory image alone: no RTL is run.
 
-Reads are stepped cycle by cycle, as in `perf.lockstep`, with the column stream that they feed. The lanes are not: when a column
-chunk is put, the cycles in which each lane of its team looks it up, begins it, ends it and frees its weights follow from those
-of the chunks before. When the last chunk of a column is put, so do the cycles in which the tail takes the column; tail and
-writes have a clock of their own, since nothing of a column's way out depends on what is read behind it.
+Reads are stepped cycle by cycle, as in `perf.lockstep`, with the two column streams that they feed. The lanes are not: when a
+column chunk is put, the cycles in which each lane of its team looks it up, begins it, ends it and frees its weights follow from
+those of the chunks before, at once or, where the sums of a team wait for a column of the other stream, when that is put. When
+the last chunk of a column and all columns before are put, so do the cycles in which the tail takes the column; tail and writes
+have a clock of their own, since nothing of a column's way out depends on what is read behind it.
 
 For layers of one identity pass with a neuron, without pools, residuals or stored currents, on operands that lie in the image.
 """
@@ -24,26 +25,28 @@ from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand
 # after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk
 # WALKED beside its rows, and the table of taps TABLE beside its chunks, from the cycle after the layer's start on.
 QUEUED, LOOKED_UP, SPREAD, WALKED, TABLE = 2, 1, 5, 2, 3
-# Columns whose parameters wait for the tail.
-COLUMNS_QUEUED = 16
+# Columns of a stream whose parameters wait for the tail; part of what is read ahead that a request asks for.
+COLUMNS_QUEUED, BURSTS = 8, 4
+# A cycle that what is known so far does not tell.
+NEVER = 1 << 62
 
 
 class Columns:
-    """The column stream as it lies in memory, chunk after chunk.
+    """The even (``number`` 0) or odd columns as they lie in memory, chunk after chunk.
 
     masks, sizes, lines : per chunk the bytes of its mask and its weights, and its lines of weights; ends : whether it is the
         last one of its column; places : number of the chunk in its column
     bits : of the masks, [columns, taps, pieces, chunk bits]
     """
 
-    def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int]) -> None:
-        chunk, count, pieces = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"]
-        self.head, at = COLUMN_BYTES + (count + 7) // 8, layer["weights"]
+    def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int], number: int) -> None:
+        chunk, count, pieces, own = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"], layer["columns"] + 1 - number >> 1
+        self.head, at = COLUMN_BYTES + (count + 7) // 8, layer["weights"] + number * layer["stream_bytes"]
         self.masks, self.sizes, self.lines, self.places = (list[int]() for _ in range(4))
         self.ends = list[bool]()
         self.first = []
-        raw = np.zeros((layer["columns"], count, chunk), np.uint8)
-        for column in range(layer["columns"]):
+        raw = np.zeros((own, count, chunk), np.uint8)
+        for column in range(own):
             there = int.from_bytes(memory[at + COLUMN_BYTES : at + self.head], "little")
             at += self.head
             places = [place for place in range(count) if there >> place & 1]
@@ -60,18 +63,18 @@ class Columns:
                 self.ends.append(place == places[-1])
                 self.places.append(place)
         bits = np.unpackbits(raw, axis=2, bitorder="little")
-        self.bits = bits.reshape(layer["columns"], count // pieces, pieces, -1).astype(np.float32)
-        self.index = np.repeat(np.arange(layer["columns"]), np.diff([*self.first, len(self.places)])), np.array(self.places)
+        self.bits = bits.reshape(own, count // pieces, pieces, 8 * chunk).astype(np.float32)
+        self.index = np.repeat(np.arange(own), np.diff([*self.first, len(self.places)])), np.array(self.places, np.int64)
 
 
 class Tile:
     """Rows and pixels of a row tile.
 
     pixels : the pixels that are read, in order; spread : cycles in which they go to the rows
-    matches : int [chunks of all columns, lanes]
+    matches : of both streams, int [chunks of all columns, lanes]
     """
 
-    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand, columns: Columns,
+    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand, columns: tuple[Columns, Columns],
                  number: int) -> None:
         total, size = layer["out_height"] * layer["out_width"], layer["tile_pixels"]
         rows = np.arange(number * size, (number + 1) * size)
@@ -84,7 +87,7 @@ class Tile:
         lines = -(-(words[self.pixels] << layer["operand_log2"]) // arch.chunk_bits)
         self.spread = int(np.maximum(lines, sweep["tap_chunks"]).sum())
         held = places[self._dealt(words[places].sum(1), bool(layer["deal"]))]
-        self.matches = self._matches(held, operand, columns, 1 << layer["teams_log2"])
+        self.matches = tuple(self._matches(held, operand, each) for each in columns)
 
     @staticmethod
     def _rectangle(layer: dict[str, int], sweep: dict[str, int], rows: NDArray[np.int64]) -> list[int]:
@@ -112,7 +115,7 @@ class Tile:
         return np.array(held)
 
     @staticmethod
-    def _matches(held: NDArray[np.int64], operand: Operand, columns: Columns, teams: int) -> list[list[int]]:
+    def _matches(held: NDArray[np.int64], operand: Operand, columns: Columns) -> list[list[int]]:
         column, place = columns.index
         found = np.zeros((columns.bits.shape[1] * columns.bits.shape[2], len(columns.bits), held.shape[1]), np.int64)
         for tap in range(columns.bits.shape[1]):
@@ -197,35 +200,51 @@ class Lanes:
         self.teams = [range(team * size, (team + 1) * size) for team in range(teams)]
         self.left, self.begun, self.done, self.stored = ([-1] * arch.lanes for _ in range(4))
         self.free: list[list[int]] = [[] for _ in range(arch.lanes)]
-        self.issued: list[list[int]] = [[] for _ in range(teams)]
-        self.taken: list[list[int]] = [[] for _ in range(teams)]
-        self.ended = [0] * teams
-        self.opened = 0
+        self.issued, self.taken, self.have = ([list[int]() for _ in range(teams)] for _ in range(3))
+        self.waiting = [deque[tuple[int, list[int], int, bool]]() for _ in range(teams)]
+        self.chunks_put, self.lines_put, self.opened = [0] * teams, [0] * teams, 0
 
     @property
     def idle_at(self) -> int:
         """The cycle from which on nothing that was put is in the lanes."""
-        return max(self.stored) + 1
+        return NEVER if any(self.waiting) else max(self.stored) + 1
 
-    def room(self, team: int) -> int:
-        """Return the first cycle in which all lanes of a team take the next line and chunk."""
-        issued, first = self.issued[team], self.teams[team][0]
-        at = issued[-self.depth] + 1 if len(issued) >= self.depth else 0
-        line = len(self.free[first]) - self.window
-        if line >= 0:
-            at = max(at, max(self.free[lane][line] for lane in self.teams[team]) + 1)
-        return at
+    def room(self, team: int, ahead: int = 0) -> int:
+        """Return the first cycle in which all lanes of a team take a line and a chunk.
 
-    def line_room(self, team: int, ahead: int) -> int:
-        """Return the first cycle in which a line is taken that follows ``ahead`` lines of a chunk that is not complete."""
-        line = len(self.free[self.teams[team][0]]) + ahead - self.window
-        return max(self.free[lane][line] for lane in self.teams[team]) + 1 if line >= 0 else 0
+        ahead : lines that came of a chunk that is not complete
+        """
+        lanes = self.teams[team]
+        chunk, line = self.chunks_put[team] - self.depth, self.lines_put[team] + ahead - self.window
+        if chunk >= len(self.issued[team]) or line >= len(self.free[lanes[0]]):
+            return NEVER
+        return max(self.issued[team][chunk] + 1 if chunk >= 0 else 0,
+                   max(self.free[lane][line] for lane in lanes) + 1 if line >= 0 else 0)
 
     def put(self, now: int, team: int, matches: list[int], lines: int, *, end: bool) -> None:
         """Take a chunk of ``lines`` lines in cycle ``now``; ``matches`` are those of the lanes of a team."""
-        latest, ended, size = 0, self.ended[team], len(self.teams[team])
-        taken = self.taken[team]
-        wait = taken[ended - self.columns] + 1 if end and ended >= self.columns else 0
+        self.chunks_put[team] += 1
+        self.lines_put[team] += lines
+        self.waiting[team].append((now, matches, lines, end))
+        self._go_on(team)
+
+    def take(self, now: int, team: int) -> None:
+        """Forget the sums of the team's next column in cycle ``now``."""
+        self.taken[team].append(now)
+        self._go_on(team)
+
+    def _go_on(self, team: int) -> None:
+        """Work on what was put, as far as it is known when the sums before leave."""
+        waiting, have, taken = self.waiting[team], self.have[team], self.taken[team]
+        while waiting and not (waiting[0][3] and len(have) - self.columns >= len(taken)):
+            now, matches, lines, end = waiting.popleft()
+            wait = taken[len(have) - self.columns] + 1 if end and len(have) >= self.columns else 0
+            self._work(now, team, matches, lines, wait, end=end)
+            if end:
+                have.append(max(self.stored[lane] for lane in self.teams[team]) + 1)
+
+    def _work(self, now: int, team: int, matches: list[int], lines: int, wait: int, *, end: bool) -> None:
+        latest, size = 0, len(self.teams[team])
         for lane in self.teams[team]:
             count, free = matches[lane % size], self.free[lane]
             issue = max(now + QUEUED, self.left[lane], self.opened)
@@ -243,18 +262,13 @@ class Lanes:
                 free.extend([leave if leave > done else done] * lines)
             self.left[lane] = leave
         self.issued[team].append(latest)
-        self.ended[team] += end
-
-    def have(self, team: int) -> int:
-        """Return the first cycle in which the sums that ended last can be read in all lanes of a team."""
-        return max(self.stored[lane] for lane in self.teams[team]) + 1
 
 
 class Tail:
     """`hdl.tail.Tail` with its neurons, fiber writers and the writes, on a clock of its own.
 
     stored : bool [output pixels, columns] of the layer: which output words are not silent
-    taken, popped : per column of all tiles, when its sums are taken and when it is done with
+    popped : when the column that came last is done with
     """
 
     def __init__(self, arch: Arch, layer: dict[str, int], stored: NDArray[np.bool_], writes: "Writes") -> None:
@@ -263,7 +277,7 @@ class Tail:
         writers = 1 if layer["merge"] else layer["groups"]
         resume = {**layer, "resume": 0}
         self.fibers = [Fibers(arch, resume, stored, [[] for _ in range(layer["row_tiles"])]) for _ in range(writers)]
-        self.stored, self.popped = stored, list[int]()
+        self.stored, self.popped = stored, 0
         self.drained: list[int] = []
         self._open()
 
@@ -288,7 +302,7 @@ class Tail:
             self._step()
             while not self._step(fire=True):
                 pass
-        self.popped.append(writes.now - 1)
+        self.popped = writes.now - 1
         if last:
             while not self.neurons.idle or any(fibers.waiting for fibers in self.fibers):
                 self._step()
@@ -373,19 +387,24 @@ class Writes:
 
 
 class Stream:
-    """`hdl.column_stream.ColumnStream`: beats in, chunks to the lanes, columns to the tail."""
+    """`hdl.column_stream.ColumnStream`: beats in, chunks to the lanes.
 
-    def __init__(self, arch: Arch, layer: dict[str, int], columns: Columns, tail: Tail, now: int) -> None:
-        self.columns, self.tail, self.now, self.ready_at = columns, tail, now, now + TABLE + layer["chunks"]
+    pushed, popped : per column of all tiles, when its parameters go to their queue, and when the tail is done with it
+    ended : columns whose last chunk was put, of all tiles
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], columns: Columns, lanes: Lanes, number: int) -> None:
+        self.columns, self.lanes, self.number, self.teams = columns, lanes, number, 1 << layer["teams_log2"]
         self.unit, self.line = arch.data_bits // 8, arch.chunk_bits // 8
         window = 1 << (COLUMN_BYTES + -(-arch.max_chunks // 8) + arch.chunk_bits // 4 - 1).bit_length()
-        self.capacity, depth, self.page = window + 2 * self.unit, 2 * arch.weight_bytes // self.unit, 4096 // self.unit
-        self.beats, self.credit, self.most = Fifo(depth), depth, min(arch.burst_beats, depth, self.page)
-        self.length, self.origin = layer["stream_bytes"] // self.unit, layer["weights"] // self.unit
+        self.capacity, depth, self.page = window + 2 * self.unit, arch.weight_bytes // self.unit, 4096 // self.unit
+        self.beats, self.credit, self.most = Fifo(depth), depth, min(arch.burst_beats, depth // BURSTS, self.page)
+        self.length = layer["stream_bytes"] // self.unit
+        self.origin = layer["weights"] // self.unit + number * self.length
         self.asked, self.given, self.rounds = 0, self.length, layer["row_tiles"]
-        self.fill, self.arriving, self.state, self.teams = 0, False, "IDLE", 1 << layer["teams_log2"]
-        self.chunk = self.column = self.team = self.heads = self.bytes_left = self.ahead = self.room_at = 0
-        self.lanes, self.matches, self.valid_at, self.tile_ready = Lanes(arch, self.teams), list[list[int]](), list[int](), 0
+        self.fill, self.arriving, self.state = 0, False, "IDLE"
+        self.chunk = self.column = self.team = self.bytes_left = self.ahead = self.room_at = self.ended = 0
+        self.matches, self.pushed, self.popped = list[list[int]](), list[int](), list[int]()
 
     @property
     def burst(self) -> int:
@@ -402,35 +421,38 @@ class Stream:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing moves before the lanes have room."""
-        if self.arriving or self.burst or (self.beats.queue and not self.beats.valid) or self.state == "HEAD":
+        """Whether nothing moves before the lanes have room, but for requests."""
+        if self.arriving or (self.beats.queue and not self.beats.valid) or self.state == "HEAD":
             return False
         if self.state == "IDLE":
             return self.given == self.length or not self.beats.valid
         return self.fill >= self._needed() and not (
             self.beats.valid and self.given != self.length and self.fill + self.unit <= self.capacity)
 
-    def open(self, tile: Tile, opened: int, ready: int) -> None:
-        """Go on with a tile whose rows are complete in cycle ``opened``, and known to the tail in ``ready``."""
-        self.matches, self.lanes.opened, self.tile_ready = tile.matches, opened, ready
+    @property
+    def moves_at(self) -> int:
+        """The first cycle in which the lanes take what comes next."""
+        if self.room_at == NEVER:
+            self.room_at = self.lanes.room(self.team, self.ahead)
+        return self.room_at
 
-    def step(self, *, granted: int, beat: bool, close: bool) -> None:
-        """End a cycle; with ``close`` the next tile begins."""
-        now, begin, self.now = self.now, close, self.now + 1
+    def step(self, now: int, *, granted: int, beat: bool, close: bool, allowed: bool, ready: bool) -> None:
+        """End a cycle; with ``close`` the next tile begins, chunks go when it is ``allowed``, heads when taps are ``ready``."""
         arriving = self.unit if self.arriving else 0
         want = self.fill + arriving + self.unit <= self.capacity
-        taken = (self.beats.valid and self.given != self.length and not begin and (want or self.state == "IDLE"))
+        taken = (self.beats.valid and self.given != self.length and not close and (want or self.state == "IDLE"))
         take = 0
-        if begin:
-            self.state, self.chunk, self.column, self.team = "HEAD", 0, 0, 0
+        if close:
+            self.state = "HEAD" if self.columns.first else "IDLE"
+            self.chunk, self.column, self.team = 0, 0, self.number % self.teams
         elif self.state == "HEAD":
-            if self._head_seen(now, 0):
+            if ready and self._head_seen(now, 0):
                 take = self._head(now)
-        elif self.state != "IDLE":
-            take = self._chunk(now)
+        elif self.state != "IDLE" and allowed:
+            take = self._chunk(now, ready)
         self.fill += arriving - take
         self.arriving = taken
-        if begin:
+        if close:
             self.fill, self.arriving, self.given = 0, False, 0
         self.given += taken
         self.credit += taken - granted
@@ -441,12 +463,12 @@ class Stream:
         self.beats.step([True] if beat else [], pop=taken)
 
     def _head_seen(self, now: int, at: int) -> bool:
-        full = self.heads >= COLUMNS_QUEUED and self.tail.popped[self.heads - COLUMNS_QUEUED] >= now
-        return self.fill >= at + self.columns.head and not full and now >= self.ready_at
+        old = len(self.pushed) - COLUMNS_QUEUED
+        full = old >= 0 and (old >= len(self.popped) or self.popped[old] >= now)
+        return self.fill >= at + self.columns.head and not full
 
     def _head(self, now: int) -> int:
-        self.valid_at.append(max(now + QUEUED, self.tail.popped[-1] + 1 if self.heads else 0))
-        self.heads += 1
+        self.pushed.append(now)
         self._mask()
         return self.columns.head
 
@@ -457,15 +479,15 @@ class Stream:
     def _needed(self) -> int:
         return min(self.bytes_left, self.line) + (self.columns.masks[self.chunk] if self.state == "MASK" else 0)
 
-    def _chunk(self, now: int) -> int:
+    def _chunk(self, now: int, ready: bool) -> int:
         """Give a line, and with the last one the chunk; return the bytes that are taken."""
         columns, chunk, take = self.columns, self.chunk, self._needed()
-        if self.fill < take or now < self.room_at:
+        if self.fill < take or now < self.moves_at:
             return 0
         if self.bytes_left > self.line:
             self.bytes_left -= self.line
             self.state, self.ahead = "WEIGHTS", self.ahead + 1
-            self.room_at = max(self.room_at, self.lanes.line_room(self.team, self.ahead))
+            self.room_at = self.lanes.room(self.team, self.ahead)
             return take
         end = columns.ends[chunk]
         self.lanes.put(now, self.team, self.matches[chunk], columns.lines[chunk], end=end)
@@ -473,18 +495,97 @@ class Stream:
         if not end:
             self._mask()
             return take
-        last = self.column + 1 == len(columns.first)
-        team, number = self.team, self.heads - 1
-        taken = self.tail.column(self.valid_at[number], self.lanes.have(team), self.tile_ready, last=last)
-        self.lanes.taken[team].append(taken)
-        self.column, self.team = self.column + 1, (self.team + 1) % self.teams
-        if last:
+        self.ended, self.column, self.team = self.ended + 1, self.column + 1, (self.team + 2) % self.teams
+        if self.column == len(columns.first):
             self.state = "IDLE"
-        elif self._head_seen(now, take):
+        elif ready and self._head_seen(now, take):
             take += self._head(now)
         else:
             self.state = "HEAD"
         return take
+
+
+class Streams:
+    """Both streams of `hdl.loom_array.LoomArray` with the lanes, and the way of the columns to the tail.
+
+    now : the cycle; counted : whether the masks of the first tile are there, so that memory is asked from the next cycle on
+    """
+
+    def __init__(self, arch: Arch, layer: dict[str, int], columns: tuple[Columns, Columns], tail: Tail, now: int) -> None:
+        self.teams, self.columns = 1 << layer["teams_log2"], layer["columns"]
+        self.lanes, self.tail, self.now, self.ready_at = Lanes(arch, self.teams), tail, now, now + TABLE + layer["chunks"]
+        self.both = [Stream(arch, layer, own, self.lanes, number) for number, own in enumerate(columns)]
+        self.beats, self.turn, self.tile_ready = deque[list[int]](), 0, 0
+        self.counted = self.read = False
+        self.column = 0
+
+    @property
+    def burst(self) -> int:
+        """Beats of the request that is shown, 0 for none."""
+        return next((stream.burst for stream in self.both if stream.burst), 0) if self.read else 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no tile is read."""
+        return all(stream.idle for stream in self.both)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing moves before the lanes have room."""
+        return not self.burst and all(stream.quiet for stream in self.both)
+
+    @property
+    def moves_at(self) -> int:
+        """The first cycle in which the lanes take something, or are idle behind a tile."""
+        rooms = [stream.moves_at for stream in self.both if stream.state != "IDLE" and self._allowed(stream)]
+        return min(rooms) if rooms else self.lanes.idle_at
+
+    def _allowed(self, stream: Stream) -> bool:
+        return self.teams > 1 or self.turn == stream.number
+
+    def open(self, tile: Tile, opened: int, ready: int) -> None:
+        """Go on with a tile whose rows are complete in cycle ``opened``, and known to the tail in ``ready``."""
+        self.lanes.opened, self.tile_ready = opened, ready
+        for stream, matches in zip(self.both, tile.matches, strict=True):
+            stream.matches = matches
+
+    def step(self, *, granted: int, beat: bool, close: bool) -> None:
+        """End a cycle; with ``close`` the next tile begins."""
+        now, self.now = self.now, self.now + 1
+        asks = next((stream.number for stream in self.both if stream.burst), 0)
+        to = self.beats[0][0] if beat else -1
+        if beat:
+            self.beats[0][1] -= 1
+            if not self.beats[0][1]:
+                self.beats.popleft()
+        if granted:
+            self.beats.append([asks, granted])
+        ended = sum(stream.ended for stream in self.both)
+        for stream, allowed in [(stream, self._allowed(stream)) for stream in self.both]:
+            stream.step(now, granted=granted if stream.number == asks else 0, beat=stream.number == to, close=close,
+                        allowed=allowed, ready=now >= self.ready_at)
+        if close:
+            self.turn = 0
+        elif ended != sum(stream.ended for stream in self.both):
+            self.turn ^= 1
+            self.both[self.turn].room_at = NEVER
+            self._give()
+        self.read = self.counted
+
+    def _give(self) -> None:
+        """Let the tail take the columns whose sums are known, in their order."""
+        while True:
+            tile, column = divmod(self.column, self.columns)
+            team, stream, own = column % self.teams, self.both[column % 2], column // 2
+            number = tile * ((self.columns + self.teams - 1 - team) // self.teams) + column // self.teams
+            if number >= len(self.lanes.have[team]):
+                return
+            own += tile * len(stream.columns.first)
+            valid = max(stream.pushed[own] + QUEUED, stream.popped[-1] + 1 if own else 0)
+            taken = self.tail.column(valid, self.lanes.have[team][number], self.tile_ready, last=column + 1 == self.columns)
+            stream.popped.append(self.tail.popped)
+            self.column += 1
+            self.lanes.take(taken, team)
 
 
 class Tiles:
@@ -493,7 +594,7 @@ class Tiles:
     make : returns the tile of a number
     """
 
-    def __init__(self, layer: dict[str, int], make: Callable[[int], Tile], pixels: Pixels, stream: Stream, tail: Tail) -> None:
+    def __init__(self, layer: dict[str, int], make: Callable[[int], Tile], pixels: Pixels, stream: Streams, tail: Tail) -> None:
         self.layer, self.make, self.pixels, self.stream, self.tail = layer, make, pixels, stream, tail
         self.loads, self.streams, self.loading, self.dealt = "IDLE", "IDLE", False, False
         self.walked = self.loaded = self.streamed = self.at = self.spread_end = self.dealt_at = 0
@@ -516,7 +617,7 @@ class Tiles:
         """Return the next cycle in which something changes while nothing is read."""
         if (self.loads == "IDLE" and self.walked != self.layer["row_tiles"]) or (self.loads == "SPREAD" and not self.loading):
             return 0
-        times = [self.stream.room_at if self.stream.state != "IDLE" else self.stream.lanes.idle_at]
+        times = [self.stream.moves_at]
         if self.streams == "SPREAD":
             times.append(self.spread_end)
         if self.loads in {"WALK", "DEAL"}:
@@ -545,7 +646,7 @@ class Tiles:
         elif self.loads == "WALK" and now >= self.at:
             self.pixels.begin, self.loads = self.tiles[-1].pixels, "COUNT"
         elif self.loads == "COUNT" and self.pixels.counted and not dealt:
-            self.loads, self.at = "DEAL", now + 1 + self.tiles[-1].team * self.layer["groups"]
+            self.stream.counted, self.loads, self.at = True, "DEAL", now + 1 + self.tiles[-1].team * self.layer["groups"]
         elif self.loads == "DEAL" and now >= self.at and self.pixels.loaded:
             self.dealt, self.loading, self.loads = True, True, "SPREAD"
             self.dealt_at, self.loaded = now + 1, self.loaded + 1
@@ -568,13 +669,14 @@ class Loom(Machine):
             following: tuple[int, int] | None) -> None:
         """Run a layer from its start until array and tail are idle, and ask for the ``following`` record (address, bytes)."""
         arch = self.arch
-        operand, columns = Operand(arch, self.image, layer, sweep), Columns(arch, self.image, layer, sweep)
+        operand = Operand(arch, self.image, layer, sweep)
+        columns = (Columns(arch, self.image, layer, sweep, 0), Columns(arch, self.image, layer, sweep, 1))
         self.writes.skip(self.now - self.writes.now)
         self.cycle()
         self.asked = following
         tail = Tail(arch, layer, stored, self.writes)
         self.rows = pixels = Pixels(arch, layer, sweep, operand)
-        self.weights = stream = Stream(arch, layer, columns, tail, self.now)
+        self.weights = stream = Streams(arch, layer, columns, tail, self.now)
         tiles = Tiles(layer, partial(Tile, arch, layer, sweep, operand, columns), pixels, stream, tail)
         while not tiles.done:
             self.cycle(close=tiles.step(self.now))

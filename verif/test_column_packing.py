@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from golden.column_stream import Column, column_stream
+from golden.column_stream import Column, column_stream, layer_columns
 from golden.formats import ALIGN
 from golden.tap_table import tap_table
 from hdl.column_packing import column_stream as packed
@@ -43,7 +43,7 @@ def test_lossless(name: str, seed: int) -> None:
     for _ in range(LAYERS):
         place, count = draw_place(rng, p), rng.randint(1, 9)
         layer, taps = draw_layer(rng, p, place, count), tap_table(place.passes, place.span_log2, p.chunk_bits)
-        columns = column_stream(packed(layer, p), count, taps, p.weight_bits)
+        columns = layer_columns(packed(layer, p), count, taps, p.weight_bits)
         assert [c.bias for c in columns] == layer.bias.tolist()
         assert [c.threshold for c in columns] == layer.neuron.threshold.tolist()
         for number, column in enumerate(columns):
@@ -60,7 +60,7 @@ def test_chunks_that_are_there(name: str, seed: int) -> None:
     for _ in range(LAYERS):
         place = draw_place(rng, p, rng.randint(1, 3))
         layer, taps = draw_layer(rng, p, place, 5), tap_table(place.passes, place.span_log2, p.chunk_bits)
-        for column in column_stream(packed(layer, p), 5, taps, p.weight_bits):
+        for column in layer_columns(packed(layer, p), 5, taps, p.weight_bits):
             assert sum(chunk.last for chunk in column.chunks) == len(place.passes)
             for chunk in column.chunks:
                 assert chunk.mask or (taps[chunk.place].end and (len(place.passes) > 1 or len(column.chunks) == 1))
@@ -68,17 +68,21 @@ def test_chunks_that_are_there(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", LOOMS)
 def test_size(name: str, seed: int) -> None:
-    """A stream ends with less than 64 bytes of zeros behind its last column, at a multiple of 64 bytes."""
+    """Even and odd columns have as many bytes; zeros follow the last column, less than 64 of them in the longer stream."""
     p, rng = LOOMS[name], random.Random(seed)
     for count in (1, 2, 5, 8, 9):
         place = draw_place(rng, p)
         layer, taps = draw_layer(rng, p, place, count), tap_table(place.passes, place.span_log2, p.chunk_bits)
-        stream, head = packed(layer, p), 8 + -(-len(taps) // 8)
-        used = sum(head + sum(taps[c.place].bytes + -(-len(c.weights) * p.weight_bits // 8) for c in column.chunks)
-                   for column in column_stream(stream, count, taps, p.weight_bits))
-        assert len(stream) % ALIGN == 0 and 0 <= len(stream) - used < ALIGN and not any(stream[used:])
-        with pytest.raises(IndexError, match="column stream: needs"):
-            column_stream(stream[: used - 1], count, taps, p.weight_bits)
+        both, head, left = packed(layer, p), 8 + -(-len(taps) // 8), []
+        for number, stream in enumerate((both[: len(both) // 2], both[len(both) // 2 :])):
+            used = sum(head + sum(taps[c.place].bytes + -(-len(c.weights) * p.weight_bits // 8) for c in column.chunks)
+                       for column in column_stream(stream, count, taps, p.weight_bits, number=number))
+            assert len(stream) % ALIGN == 0 and not any(stream[used:])
+            left.append(len(stream) - used)
+            if used:
+                with pytest.raises(IndexError, match="column stream: needs"):
+                    column_stream(stream[: used - 1], count, taps, p.weight_bits, number=number)
+        assert 0 <= min(left) < ALIGN
 
 
 def test_changed_byte_is_seen(seed: int) -> None:
@@ -87,11 +91,11 @@ def test_changed_byte_is_seen(seed: int) -> None:
     place = draw_place(rng, p, 2)
     layer, taps = draw_layer(rng, p, place, 3, density=0.5), tap_table(place.passes, place.span_log2, p.chunk_bits)
     stream = packed(layer, p)
-    good = column_stream(stream, 3, taps, p.weight_bits)
-    used = len(stream.rstrip(b"\0"))
-    for at in range(used):
+    good, half = layer_columns(stream, 3, taps, p.weight_bits), len(stream) // 2
+    used = [len(part.rstrip(b"\0")) for part in (stream[:half], stream[half:])]
+    for at in (*range(used[0]), *range(half, half + used[1])):
         turned = stream[:at] + bytes([stream[at] ^ 1]) + stream[at + 1 :]
         try:
-            assert column_stream(turned, 3, taps, p.weight_bits) != good
+            assert layer_columns(turned, 3, taps, p.weight_bits) != good
         except IndexError:
             continue

@@ -1,4 +1,4 @@
-"""Column stream against its golden twin, with the packing of the image in between."""
+"""Column stream against its golden twin, with the packing of the image in between, for even columns and for odd ones."""
 
 import dataclasses
 import itertools
@@ -12,12 +12,12 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import Arch
-from golden.column_stream import Chunk, Column, column_stream
+from golden.column_stream import Chunk, Column, layer_columns
 from golden.tap_table import Tap, tap_table
 from hdl.array import column_layout
 from hdl.block import Block
 from hdl.column_packing import column_stream as packed
-from hdl.column_stream import ColumnStream
+from hdl.column_stream import BURSTS, ColumnStream
 from hdl.loom_join import column_chunk_layout
 from verif.chunks import LOOM, LOOMS, arch, signed
 from verif.columns import Place, draw_layer, draw_place
@@ -27,19 +27,25 @@ from verif.mutant import mutant
 from verif.sim import Outcome, simulate
 from verif.stream import cycle, get, reset, stalls, watch
 
+WIDE = "loom, 512 256-bit chunks"
 ARCHS = LOOMS | {
     "loom, four 16-bit chunks": replace(LOOM, chunk_bits=16, data_bits=128, rows=2, max_chunks=4),
-    "loom, 512 256-bit chunks": replace(LOOM, chunk_bits=256, data_bits=512, max_chunks=512, row_value_lines=16, fifo_depth=16,
+    WIDE: replace(LOOM, chunk_bits=256, data_bits=512, max_chunks=512, row_value_lines=16, fifo_depth=16,
                                         weight_bytes=4096, buffer_bytes=1 << 20),
 }
 MUTANTS = {
     "mask cut short": ("(tap.bytes > i)", "(tap.bytes > i + 1)"),
     "pass without an end": ("chunk.last.eq((left == 0) | tap.end)", "chunk.last.eq(left == 0)"),
-    "one team": ("self.team.eq((self.team + 1)", "self.team.eq(self.team"),
+    "one team": ("self.team.eq((self.team + 2)", "self.team.eq(self.team"),
+    "team of the other stream": ("self.team.eq(self.number & (teams - 1))", "self.team.eq(0)"),
+    "columns of the other stream": ("Mux(self.number, layer.stream_bytes, 0)", "0"),
+    "an odd column too many": ("layer.columns + ~self.number", "layer.columns + 1"),
+    "read too early": ("& self.read & ~self.layer_start", "& ~self.layer_start"),
     "room not heeded": ("(of_mask | of_weights) & self.room)", "(of_mask | of_weights))"),
     "queue overrun": ("(credit >= burst)", "(credit != 0)"),
     "page crossed": ("room.eq(Mux(to_page < most, to_page, most))", "room.eq(most)"),
-    "request falls": ("(credit >= burst) & ~self.layer_start)", "(credit >= burst) & ~self.r.valid)"),
+    "request falls": ("(credit >= burst) & self.read & ~self.layer_start)",
+                      "(credit >= burst) & self.read & ~self.r.valid)"),
     "rest of a round not taken away": ("(window.want | ended)", "window.want"),
     "slow": ("take_head.eq(step & of_head | ended & ~last_column & head_seen)", "take_head.eq(step & of_head)"),
 }
@@ -63,29 +69,43 @@ def test_column_stream(name: str) -> None:
 @pytest.mark.parametrize("wrong", MUTANTS)
 def test_mutant_is_caught(wrong: str) -> None:
     """Wrong bytes, chunks, ends, teams, bursts and rounds, room that is not heeded, and a wasted cycle are caught."""
-    p = ARCHS["loom, four 16-bit chunks"] if wrong == "slow" else LOOM
+    p = ARCHS[WIDE if wrong == "page crossed" else "loom, four 16-bit chunks" if wrong == "slow" else "loom"]
     assert bench(p, mutant(ColumnStream, *MUTANTS[wrong]), expect_failure=True).failed
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's stream, the columns that it stands for, the chunks of its rows, and its descriptor."""
+    """The even or odd columns of a layer, its streams, the chunks of its rows, its descriptor, and which columns they are."""
 
-    stream: bytes
+    streams: bytes
     columns: list[Column]
     taps: list[Tap]
     fields: dict[str, int]
     records: list[bytes]
+    number: int
+
+    @property
+    def stream(self) -> bytes:
+        """The bytes of the columns."""
+        size = len(self.streams) // 2
+        return self.streams[self.number * size :][:size]
+
+    @property
+    def ends(self) -> bool:
+        """Whether the last column of the layer is one of them."""
+        return self.fields["columns"] % 2 != self.number
 
 
 def layer_of(rng: random.Random, p: Arch, place: Place, count: int, density: float | None = None) -> Layer:
-    """Return a random layer of so many columns."""
-    stream = packed(draw_layer(rng, p, place, count, density), p)
+    """Return a layer of which so many columns are read."""
+    number = rng.randrange(2)
+    columns = 2 * count + (rng.choice((-1, 0)) if number == 0 else rng.choice((0, 1)))
+    streams = packed(draw_layer(rng, p, place, columns, density), p)
     taps, teams_log2 = tap_table(place.passes, place.span_log2, p.chunk_bits), rng.randrange(p.lanes.bit_length())
-    fields = {"passes": len(place.passes), "chunks": place.chunks, "columns": count, "span_log2": place.span_log2,
-              "teams_log2": teams_log2, "stream_bytes": len(stream), "weights": 64 * rng.randrange(32)}
-    return Layer(stream, column_stream(stream, count, taps, p.weight_bits, 1 << teams_log2), taps, fields,
-                 [pass_record(sweep) for sweep in place.passes])
+    fields = {"passes": len(place.passes), "chunks": place.chunks, "columns": columns, "span_log2": place.span_log2,
+              "teams_log2": teams_log2, "stream_bytes": len(streams) // 2, "weights": 64 * rng.randrange(32)}
+    return Layer(streams, layer_columns(streams, columns, taps, p.weight_bits, 1 << teams_log2)[number::2], taps, fields,
+                 [pass_record(sweep) for sweep in place.passes], number)
 
 
 @dataclass
@@ -153,7 +173,7 @@ class Lanes:
 async def begin(dut: Any, rng: random.Random, stall: bool) -> tuple[ReadMemory, bytearray, Lanes]:
     """Reset the block, with a memory and lanes behind it."""
     p, data = arch(), bytearray(rng.randbytes(1 << 17))
-    for name in ("descriptor__valid", "layer", "base", "layer_start", "tiles", "start", "room"):
+    for name in ("descriptor__valid", "layer", "base", "number", "layer_start", "tiles", "start", "read", "room"):
         getattr(dut, name).value = 0
     dut.column__ready.value = 0
     pauses = stalls(rng, rng.choice((0.1, 0.5))) if stall else itertools.repeat(False)
@@ -168,17 +188,24 @@ async def begin(dut: Any, rng: random.Random, stall: bool) -> tuple[ReadMemory, 
 
 
 async def start_layer(dut: Any, rng: random.Random, memory: ReadMemory, data: bytearray, layer: Layer, tiles: int) -> int:
-    """Put a layer's stream into memory and start it; return the number of the stream's first beat."""
+    """Put a layer's streams into memory and start it; return the number of the first beat that is read.
+
+    Memory is read from 20 cycles after the start on.
+    """
     base = 64 * rng.randrange(256)
     at = base + layer.fields["weights"]
-    data[at : at + len(layer.stream)] = layer.stream
-    dut.base.value, dut.tiles.value = base, tiles
+    data[at : at + len(layer.streams)] = layer.streams
+    dut.base.value, dut.tiles.value, dut.number.value, dut.read.value = base, tiles, layer.number, 0
     await describe(dut, layer.fields, layer.records)
     memory.requests.clear()
     dut.layer_start.value = 1
     await RisingEdge(dut.clk)
     dut.layer_start.value = 0
-    return at * 8 // arch().data_bits
+    for _ in range(20):
+        await RisingEdge(dut.clk)
+    assert not memory.requests
+    dut.read.value = 1
+    return (at + layer.number * len(layer.stream)) * 8 // arch().data_bits
 
 
 async def play(dut: Any, lanes: Lanes, count: int, pauses: Iterator[bool]) -> tuple[Seen, list[Any], int]:
@@ -203,7 +230,7 @@ def check(p: Arch, layer: Layer, seen: Seen, columns: list[Any]) -> None:
     """Assert that a tile was what golden says."""
     assert [(signed(int(c.bias) & 0xFFFFFFFF, 32), signed(int(c.threshold) & 0xFFFFFFFF, 32)) for c in columns] == [
         (c.bias, c.threshold) for c in layer.columns]
-    assert [int(c.tile_end) for c in columns] == [0] * (len(columns) - 1) + [1]
+    assert [int(c.tile_end) for c in columns] == [0] * (len(columns) - 1) + [int(layer.ends)]
     assert seen.chunks == expected(p, layer)
 
 
@@ -245,17 +272,17 @@ async def waits_for_the_lanes(dut: Any) -> None:
 
 @cocotb.test(timeout_time=150, timeout_unit="us")
 async def reads_ahead(dut: Any) -> None:
-    """Before the first tile, ``2 weight_bytes`` are asked for, over the ends of rounds, and no more."""
+    """Before the first tile, ``weight_bytes`` are asked for, over the ends of rounds, and no more."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     memory, data, lanes = await begin(dut, rng, False)
     layer = layer_of(rng, p, draw_place(rng, p, 1), 3, density=0.5)
     beat = p.data_bits // 8
-    rounds = 2 * p.weight_bytes // len(layer.stream) + 2
+    rounds = p.weight_bytes // len(layer.stream) + 2
     await start_layer(dut, rng, memory, data, layer, rounds)
     for _ in range(READ_AHEAD):
         await RisingEdge(dut.clk)
-    free = 2 * p.weight_bytes // beat - len(memory.beats)
-    assert 0 <= free < max(p.burst_beats, 2)
+    free = p.weight_bytes // beat - len(memory.beats)
+    assert 0 <= free < p.weight_bytes // beat // BURSTS
     assert free < len(layer.stream) // beat
     for _ in range(rounds):
         check(p, layer, *(await play(dut, lanes, 3, itertools.repeat(False)))[:2])
@@ -283,5 +310,5 @@ async def takes_the_documented_cycles(dut: Any, density: float) -> None:
         late = seen.puts[-1] - began - steps - seen.starved
         assert 0 <= late <= HEAD * (count - 1)
         head = 8 + -(-len(layer.taps) // 8)
-        if len(layer.stream) <= 2 * p.weight_bytes and p.data_bits >= max(4 * p.chunk_bits, 8 * head):
+        if len(layer.stream) <= p.weight_bytes and p.data_bits >= max(4 * p.chunk_bits, 8 * head):
             assert (seen.starved, late) == (FIRST_HEAD - 1, 0)

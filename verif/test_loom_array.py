@@ -14,7 +14,7 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import Arch
-from golden.column_stream import Column, column_stream
+from golden.column_stream import Column, layer_columns
 from golden.loom_array import Dots, loom_array, seats
 from golden.pixel_loader import pixel_loader
 from golden.tap_table import tap_table
@@ -61,7 +61,7 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 
 def test_lockstep_is_caught() -> None:
     """Lanes that wait for each other are caught, by the cycles alone."""
-    slow = mutant(LoomArray, "(room | ~of_team).all()", "(room | ~of_team).all() & lanes_idle")
+    slow = mutant(LoomArray, "(room | ~of_team[n]).all()", "(room | ~of_team[n]).all() & lanes_idle")
     outcome = simulate(slow(LOOM), __name__, parameters=dataclasses.asdict(LOOM), expect_failure=True)
     assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
@@ -102,8 +102,8 @@ def build(rng: random.Random, p: Arch, case: Case, content: bytearray, count: in
     stream = pack_columns(weights, p)
     content[BASE + STREAM : BASE + STREAM + len(stream)] = stream
     taps = tap_table(case.passes, case.layer["span_log2"], p.chunk_bits)
-    columns = column_stream(stream, count, taps, p.weight_bits, 1 << case.layer["teams_log2"])
-    fields = {**case.layer, "columns": count, "weights": STREAM, "stream_bytes": len(stream), "chunks": place.chunks}
+    columns = layer_columns(stream, count, taps, p.weight_bits, 1 << case.layer["teams_log2"])
+    fields = {**case.layer, "columns": count, "weights": STREAM, "stream_bytes": len(stream) // 2, "chunks": place.chunks}
     case = dataclasses.replace(case, layer=fields)
     built = Layer(case, columns, content, list(tile_rows(fields, case.passes[0], p.lanes)), [], [])
     for tile in built.tiles:
@@ -135,7 +135,7 @@ async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool], late: in
         dut.taken.value, dut.o__ready.value, dut.column__ready.value = int(take), int(takes), int(pops)
         dut.slot.value, dut.last_group.value = group, int(group + 1 == fields["groups"])
         await FallingEdge(dut.clk)
-        seen.matches, seen.chunks = seen.matches + int(dut.match_count.value), seen.chunks + int(dut.chunk_done.value)
+        seen.matches, seen.chunks = seen.matches + int(dut.match_count.value), seen.chunks + int(dut.chunk_count.value)
         if take:
             seen.seats.append(coming)
             seen.present.append(present)
@@ -194,7 +194,7 @@ async def begin(dut: Any, p: Arch, rng: random.Random, content: bytearray, stall
     memories = {kind: ReadMemory(
         dut, content, beat=p.data_bits // 8, address_bits=p.address_bits, burst_beats=p.burst_beats,
         pauses=stalls(rng, 0.4 if stall else 0.0), latency=lambda: rng.choice((1, 4, 20)) if stall else 1,
-        ar=f"{kind}_ar", r=f"{kind}_r") for kind in ("stream", "mask", "value")}
+        ar=f"{kind}_ar", r=f"{kind}_r") for kind in ("even", "odd", "mask", "value")}
     for memory in memories.values():
         memory.start()
     await RisingEdge(dut.clk)

@@ -78,8 +78,40 @@ def deal(layer: Fields, words: Sequence[int], lanes: int) -> list[list[int]]:
 
     A team has ``lanes >> teams_log2`` lanes, a group as many rows; all teams hold the same rows. With ``deal`` the rows of
     a group, most words first, go to the lanes with the fewest words of the groups before; of equals the lowest is first.
-    Without it row n of a group goes to lane n.
+    Then lanes exchange rows as `exchanges` says. Without ``deal`` row n of a group goes to lane n.
     """
+    held = first_deal(layer, words, lanes)
+    for group, high, low in exchanges(held, words, lanes) if layer["deal"] else ():
+        held[group][high], held[group][low] = held[group][low], held[group][high]
+    return held
+
+
+def exchanges(held: Sequence[Sequence[int]], words: Sequence[int], lanes: int) -> list[tuple[int, int, int]]:
+    """Return which (group, lane, other lane) exchange their rows after `first_deal`, one after the other.
+
+    The first lane is the one with most words; of all exchanges that leave less than that to both, the one that leaves least
+    to the fuller of the two; of equals the first of the lowest group and lane. There are at most ``lanes`` of them.
+    """
+    sizes = [[words[number] if number < len(words) else 0 for number in group] for group in held]
+    found: list[tuple[int, int, int]] = []
+    while len(found) < lanes:
+        loads = [sum(sizes) for sizes in zip(*sizes, strict=True)]
+        high, most, best = loads.index(max(loads)), max(loads), max(loads)
+        for group, size in enumerate(sizes):
+            for lane, load in enumerate(loads):
+                fuller = max(most - size[high] + size[lane], load + size[high] - size[lane])
+                if fuller < best:
+                    best, chosen = fuller, (group, high, lane)
+        if best == most:
+            break
+        group, high, lane = chosen
+        sizes[group][high], sizes[group][lane] = sizes[group][lane], sizes[group][high]
+        found.append(chosen)
+    return found
+
+
+def first_deal(layer: Fields, words: Sequence[int], lanes: int) -> list[list[int]]:
+    """Return what `deal` returns before any exchange."""
     team = lanes >> layer["teams_log2"]
     loads, held = [0] * team, []
     for group in range(layer["groups"]):

@@ -1,8 +1,5 @@
 """Rows of a tile of the loom: where they lie, how many words they have, and which lane gets which."""
 
-from collections.abc import Callable
-from functools import reduce
-
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -11,9 +8,9 @@ from golden.arch import Arch
 from hdl.block import Block
 from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
 from hdl.pass_fields import PassFields
+from hdl.row_exchange import exchange, first_of_most
 
 MAP_BITS = 11
-Entry = tuple[Value, Value]
 
 
 def at(value: Value) -> Value:
@@ -35,8 +32,10 @@ class TileRows(Block):
     Twin of `golden.tile_rows.tile_rows`. Row ``m * tile_pixels + q`` of a tile is member m of the pooling window of its
     pixel q (one member without a pool). Rows go to groups of as many rows as a team has lanes, group g to row slot g.
     With ``deal`` the rows of a group, most words first, go to the lanes with the fewest words in the groups before,
-    the lowest of equals first; otherwise in order. Every team holds the same rows. A walk takes a cycle a row after 2
-    cycles, a deal a cycle for each lane of a team and group after 1, in which ``clear`` is high.
+    the lowest of equals first; then the lane with most words exchanges a row with another one of the same group, up to
+    ``lanes`` times, while that leaves less to the fuller of both. Otherwise rows go in order. Every team holds the same rows.
+    A walk takes a cycle a row after 2 cycles, a deal a cycle for each lane of a team and group after 1, in which ``clear``
+    is high; exchanges take 4 cycles each, and 2 more find that there is none left. ``lanes`` of them end without these 2.
 
     Members
     -------
@@ -143,50 +142,67 @@ class TileRows(Block):
             m.d.sync += [y0.eq(0), x0.eq(0)]
 
     def _deal(self, m: Module, rows: list[data.View], counts: list[Signal], team: Signal) -> None:
-        p, layer = self.params, self.layer
-        group, step = Signal(range(max(2, p.rows))), Signal(range(p.lanes))
+        p, layer, lanes = self.params, self.layer, range(self.params.lanes)
+        group, step, moved = Signal(range(max(2, p.rows))), Signal(lanes), Signal(range(p.lanes + 1))
         taken, given = Signal(p.lanes), Signal(p.lanes)
-        loads = [Signal(p.index_bits + 3, name=f"load_{lane}") for lane in range(p.lanes)]
-        most, least = Signal(range(p.lanes)), Signal(range(p.lanes))
-        bits = len(counts[0])
-        here = [Signal(bits, name=f"here_{lane}") for lane in range(p.lanes)]
-        chosen, lane = Signal(range(p.lanes)), Signal(range(p.lanes))
-        inside = [Signal(name=f"inside_{n}") for n in range(p.lanes)]
-        m.d.comb += [inside[n].eq(n < team) for n in range(p.lanes)]
-        m.d.comb += [here[n].eq(Array(counts[n :: p.lanes])[group]) for n in range(p.lanes)]
-
-        def best(a: Entry, b: Entry) -> Entry:
-            return Mux(b[0] > a[0], b[0], a[0]), Mux(b[0] > a[0], b[1], a[1])
-
+        loads = [Signal(p.index_bits + 3, name=f"load_{lane}") for lane in lanes]
+        most, least, high, low, back = (Signal(lanes, name=n) for n in ("most", "least", "high", "low", "back"))
+        here = [Signal(len(counts[0]), name=f"here_{n}") for n in lanes]
+        chosen, lane, inside = Signal(lanes), Signal(lanes), [Signal(name=f"inside_{n}") for n in lanes]
+        held = [[Signal(data.StructLayout({"row": lanes, "words": len(here[0])}), name=f"held_{g}_{n}") for n in lanes]
+                for g in range(p.rows)]
+        own = [Signal(held[0][0].shape(), name=f"own_{n}") for n in lanes]
+        m.d.comb += [inside[n].eq(n < team) for n in lanes]
+        m.d.comb += [here[n].eq(Array(counts[n :: p.lanes])[group]) for n in lanes]
+        m.d.comb += [own[n].as_value().eq(Array(slots[n].as_value() for slots in held)[group]) for n in lanes]
         m.d.comb += [
-            most.eq(_tree(best, [(Mux(inside[n] & ~taken[n], Cat(here[n], Const(1, 1)), 0), Const(n, most.shape()))
-                                 for n in range(p.lanes)])[1]),
-            least.eq(_tree(best, [(Mux(inside[n] & ~given[n], Cat(~loads[n], Const(1, 1)), 0), Const(n, least.shape()))
-                                  for n in range(p.lanes)])[1]),
-            chosen.eq(Mux(layer.deal, most, step)), lane.eq(Mux(layer.deal, least, step)),
+            most.eq(first_of_most([(Mux(inside[n] & ~taken[n], Cat(here[n], Const(1, 1)), 0), Const(n, most.shape()))
+                                   for n in lanes])[1]),
+            least.eq(first_of_most([(Mux(inside[n] & ~given[n], Cat(~loads[n], Const(1, 1)), 0), Const(n, least.shape()))
+                                    for n in lanes])[1]),
             self.group.eq(group),
-            self.lanes.eq(Cat((Const(n, lane.shape()) & (team - 1)) == lane for n in range(p.lanes))),
+            self.lanes.eq(Cat((Const(n, lane.shape()) & (team - 1)) == lane for n in lanes)),
         ]
         flat = Array(row.as_value() for row in rows)
         m.d.comb += self.row.as_value().eq(flat[(group * p.lanes + chosen)[: (len(rows) - 1).bit_length()]])
-        with m.FSM(name="deal"):
+        fullest, found, place = exchange(m, held, loads, inside)
+        with m.If(self.put):
+            for n in lanes:
+                with m.If(lane == n):
+                    m.d.sync += loads[n].eq(loads[n] + Array(here)[chosen] - own[n].words)
+                    for g, slots in enumerate(held):
+                        with m.If(group == g):
+                            m.d.sync += [slots[n].row.eq(chosen), slots[n].words.eq(Array(here)[chosen])]
+        with m.FSM(name="deal") as fsm:
+            m.d.comb += self.dealing.eq(~fsm.ongoing("IDLE"))
             with m.State("IDLE"), m.If(self.deal):
                 m.d.comb += [self.clear.eq(1), self.dealing.eq(1)]
-                m.d.sync += [group.eq(0), step.eq(0), taken.eq(0), given.eq(0)] + [load.eq(0) for load in loads]
+                m.d.sync += [group.eq(0), step.eq(0), taken.eq(0), given.eq(0), moved.eq(0)] + [load.eq(0) for load in loads]
+                m.d.sync += [each.words.eq(0) for slots in held for each in slots]
                 m.next = "DEAL"
             with m.State("DEAL"):
-                m.d.comb += [self.put.eq(1), self.dealing.eq(1)]
+                m.d.comb += [self.put.eq(1), chosen.eq(Mux(layer.deal, most, step)), lane.eq(Mux(layer.deal, least, step))]
                 m.d.sync += [step.eq(step + 1), taken.bit_select(chosen, 1).eq(1), given.bit_select(lane, 1).eq(1)]
-                for n, load in enumerate(loads):
-                    with m.If(lane == n):
-                        m.d.sync += load.eq(load + Array(here)[chosen])
                 with m.If(step + 1 == team):
                     m.d.sync += [step.eq(0), taken.eq(0), given.eq(0), group.eq(group + 1)]
                     with m.If(group + 1 == layer.groups):
                         m.next = "IDLE"
-
-
-def _tree(best: Callable[[Entry, Entry], Entry], entries: list[Entry]) -> Entry:
-    while len(entries) > 1:
-        entries = [reduce(best, entries[n : n + 2]) for n in range(0, len(entries), 2)]
-    return entries[0]
+                        with m.If(layer.deal):
+                            m.next = "HIGH"
+            with m.State("HIGH"):
+                m.d.sync += high.eq(fullest)
+                m.next = "FIND"
+            with m.State("FIND"):
+                m.d.sync += [Cat(low, group).eq(place), moved.eq(moved + 1)]
+                m.next = "IDLE"
+                with m.If(found):
+                    m.next = "UP"
+            with m.State("UP"):
+                m.d.comb += [self.put.eq(1), chosen.eq(Array(each.row for each in own)[low]), lane.eq(high)]
+                m.d.sync += back.eq(Array(each.row for each in own)[high])
+                m.next = "DOWN"
+            with m.State("DOWN"):
+                m.d.comb += [self.put.eq(1), chosen.eq(back), lane.eq(low)]
+                m.next = "HIGH"
+                with m.If(moved == p.lanes):
+                    m.next = "IDLE"

@@ -11,7 +11,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import Arch
-from golden.tile_rows import Tile, deal, row_words, tile_rows
+from golden.tile_rows import Tile, deal, exchanges, first_deal, row_words, tile_rows
 from hdl.tile_rows import TileRows
 from verif.chunks import LOOM, LOOMS
 from verif.layers import arch, describe, pass_record, start
@@ -19,7 +19,7 @@ from verif.mutant import mutant
 from verif.row_tiles import draw_tiles
 from verif.sim import simulate
 
-WALK_CYCLES, DEAL_CYCLES = 2, 1
+WALK_CYCLES, DEAL_CYCLES, EXCHANGE_CYCLES, LAST_CYCLES = 2, 1, 4, 2
 INPUTS = ("descriptor__valid", "layer", "layer_start", "start", "count_valid", "count_y", "count_x", "count", "deal")
 FAR = {"stride": 1, "padding": 1, "kernel_height": 3, "kernel_width": 3}
 
@@ -34,7 +34,11 @@ def test_tile_rows(name: str) -> None:
     pytest.param("(row.center_y >= 0) & ", "", id="rows above the map"),
     pytest.param("near_x < at(fields.kernel_width)", "near_x <= at(fields.kernel_width)", id="a tap too many counted"),
     pytest.param("Cat(~loads[n]", "Cat(loads[n]", id="most words to the fullest lane"),
-    pytest.param("Mux(b[0] > a[0], b[1], a[1])", "Mux(b[0] >= a[0], b[1], a[1])", id="highest of equals first"),
+    pytest.param("first_of_most([(Mux(inside[n] & ~given[n]", "first_of_most([(Mux(~given[n]", id="lanes beyond the team"),
+    pytest.param("- own[n].words)", ")", id="words of a row that has left"),
+    pytest.param("chosen.eq(back)", "chosen.eq(Array(each.row for each in own)[high])", id="one row in two lanes"),
+    pytest.param("m.If(moved == p.lanes)", "m.If(moved == 1)", id="one exchange only"),
+    pytest.param("m.If(found):", "m.If(found & (moved == 0)):", id="no second exchange"),
     pytest.param("[count.eq(0) for count in counts]", "[]", id="words of the tile before"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
@@ -87,8 +91,11 @@ async def count(dut: Any, rng: random.Random, words: Mapping[tuple[int, int], li
                 await RisingEdge(dut.clk)
 
 
-async def dealt(dut: Any, p: Arch) -> tuple[dict[tuple[int, int], tuple[int, ...] | None], int]:
-    """Deal; return what lies in (group, lane), as (number, target, center, corner), and the cycles."""
+async def dealt(dut: Any, p: Arch, changes: int = 1) -> tuple[dict[tuple[int, int], tuple[int, ...] | None], int]:
+    """Deal; return what lies in (group, lane), as (number, target, center, corner), and the cycles.
+
+    changes : whether lanes may exchange what they were given
+    """
     layout = TileRows(p).row.shape()
     held: dict[tuple[int, int], tuple[int, ...] | None] = {}
     dut.deal.value = 1
@@ -103,7 +110,7 @@ async def dealt(dut: Any, p: Arch) -> tuple[dict[tuple[int, int], tuple[int, ...
             for lane in range(p.lanes):
                 if int(dut.lanes.value) >> lane & 1:
                     place = (int(dut.group.value), lane)
-                    assert place not in held, f"{place} is filled twice"
+                    assert place not in held or changes, f"{place} is filled twice in a layer without a deal"
                     held[place] = value
         await RisingEdge(dut.clk)
         dut.deal.value = 0
@@ -123,6 +130,15 @@ def expected(p: Arch, layer: Mapping[str, int], tile: Tile, words: list[int]
     return held
 
 
+def deal_cycles(p: Arch, layer: Mapping[str, int], words: list[int]) -> int:
+    """Return the cycles that the block documents for a deal."""
+    cycles = DEAL_CYCLES + layer["groups"] * (p.lanes >> layer["teams_log2"])
+    if not layer["deal"]:
+        return cycles
+    changes = len(exchanges(first_deal(layer, words, p.lanes), words, p.lanes))
+    return cycles + EXCHANGE_CYCLES * changes + (LAST_CYCLES if changes < p.lanes else 0)
+
+
 async def check(dut: Any, rng: random.Random, layer: Mapping[str, int], sweep: Mapping[str, int], most: int) -> None:
     """Compare the first ``most`` tiles of a layer with golden."""
     p = arch()
@@ -136,7 +152,9 @@ async def check(dut: Any, rng: random.Random, layer: Mapping[str, int], sweep: M
                       range(row.corner[1] - 1, row.corner[1] + sweep["kernel_width"] + 1)) if rng.random() < 0.7}
         await count(dut, rng, chunks)
         words = row_words(tile, sweep, {place: sum(numbers) for place, numbers in chunks.items()})
-        assert (await dealt(dut, p))[0] == expected(p, layer, tile, words), (layer, tile)
+        held, cycles = await dealt(dut, p, layer["deal"])
+        assert held == expected(p, layer, tile, words), (layer, tile)
+        assert cycles == deal_cycles(p, layer, words), (layer, tile)
 
 
 @cocotb.test(timeout_time=10, timeout_unit="ms")
@@ -181,7 +199,7 @@ async def far_rows(dut: Any, size: tuple[int, int], pool: tuple[int, int, int]) 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def documented_cycles(dut: Any) -> None:
-    """A walk takes a cycle a row after 2 cycles, a deal a cycle for each lane of a team and group after 1."""
+    """A walk takes a cycle a row after 2 cycles, a deal of equal rows a cycle for each lane of a team and group after 1."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     await start(dut, INPUTS)
     dut.rst.value = 0
@@ -192,4 +210,4 @@ async def documented_cycles(dut: Any) -> None:
         for tile in itertools.islice(tile_rows(layer, sweep, p.lanes), 2):
             assert await walk(dut, tile) == WALK_CYCLES + len(tile.rows)
             _, cycles = await dealt(dut, p)
-            assert cycles == DEAL_CYCLES + layer["groups"] * (p.lanes >> layer["teams_log2"])
+            assert cycles == deal_cycles(p, layer, [])

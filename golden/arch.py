@@ -259,7 +259,7 @@ PRESETS: dict[str, Arch] = {
                  outstanding=16, buffer_bytes=8192, steps_per_cycle=1, requantise=False),
     "loas": Arch(name="loas"),
     "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096,
-                 resume_tiles=1),
+                 resume_tiles=1, outstanding=64),
 }
 
 

@@ -71,8 +71,8 @@ def column_stream(stream: bytes, columns: int, taps: Sequence[Tap], weight_bits:
 
 
 def layer_columns(streams: bytes, columns: int, taps: Sequence[Tap], weight_bits: int, teams: int = 1) -> list[Column]:
-    """Return all columns of a layer from its even stream and the odd one, equally long, behind it; the rest as `column_stream`."""
+    """Return all columns of a layer, from its even stream and the odd one of the same size behind it; see `column_stream`."""
     size, found = len(streams) // 2, [Column(0, 0, 0, ())] * columns
-    for number in range(2):
-        found[number::2] = column_stream(streams[number * size : (number + 1) * size], columns, taps, weight_bits, teams, number)
+    for number, stream in enumerate((streams[:size], streams[size:])):
+        found[number::2] = column_stream(stream, columns, taps, weight_bits, teams, number)
     return found

@@ -11,7 +11,7 @@ from hdl.weight_tiles import column_parameters, pack_weights
 
 
 def column_stream(layer: Any, arch: Arch) -> bytes:
-    """Return the even columns of a `golden.network.Layer`, then the odd ones: for each bias, threshold, one bit per chunk, chunks.
+    """Return the even columns of a `golden.network.Layer`, then the odd ones: bias, threshold, one bit per chunk, chunks.
 
     A chunk is its mask and its weights, each in whole bytes; chunks without weights are left out and their bit is 0. Each
     pass has at least one chunk, so the last chunk of a pass is there even when it is empty, unless the layer has one pass

@@ -109,7 +109,8 @@ class Core(Block):
 
         events = {
             "cycles": sequencer.busy, "matches": array.match_count, "corrections": array.corrections,
-            "chunks": array.chunk_count if p.loom else array.chunk_done, "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
+            "chunks": array.chunk_count if p.loom else array.chunk_done,
+            "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
             "stall_rows": array.stall_rows, "stall_tail": tail.stall,
             "bytes_read": Mux(read_port.beats, p.data_bits // 8, 0),
             "bytes_written": Mux(store.beats, p.data_bits // 8, 0),

@@ -134,7 +134,7 @@ class LoomArray(Block):
         with m.If(self.layer_start):
             m.d.sync += [to_load.eq(self.tiles), to_stream.eq(self.tiles), self.dealt.eq(0), read.eq(0)]
 
-    def _streams(self, m: Module, rooms: tuple[Signal, Signal]) -> Signal:
+    def _streams(self, m: Module, rooms: list[Signal]) -> Signal:
         """Give the columns of both streams to the tail in turn; return which stream's turn it is where there are no teams."""
         even, odd, layer = m.submodules.even, m.submodules.odd, self.layer
         turn, second, allowed = Signal(), Signal(), [Signal(name=f"allowed_{n}") for n in range(2)]
@@ -147,7 +147,8 @@ class LoomArray(Block):
             self.stall_weights.eq(even.starve & allowed[0] | odd.starve & allowed[1]),
         ]
         for number, (columns, room) in enumerate(zip((even, odd), rooms, strict=True)):
-            m.d.comb += [allowed[number].eq((layer.teams_log2 != 0) | (turn == number)), columns.room.eq(room & allowed[number])]
+            m.d.comb += [allowed[number].eq((layer.teams_log2 != 0) | (turn == number)),
+                         columns.room.eq(room & allowed[number])]
         with m.If(self.column.valid & self.column.ready):
             m.d.sync += second.eq(~second & ~self.column.p.tile_end)
         with m.If(even.ended | odd.ended):
@@ -161,7 +162,8 @@ class LoomArray(Block):
         p, layer = self.params, self.layer
         pixels, spread, streams = m.submodules.pixels, m.submodules.spread, (m.submodules.even, m.submodules.odd)
         room, idle, hits, haves = (Signal(p.lanes, name=n) for n in ("room", "lane_idle", "hits", "haves"))
-        of_team, rooms = [Signal(p.lanes, name=f"of_team_{n}") for n in range(2)], (Signal(name="room_even"), Signal(name="room_odd"))
+        of_team, rooms = ([Signal(size, name=f"{name}_{n}") for n in range(2)]
+                          for name, size in (("of_team", p.lanes), ("room_of", 1)))
         turn = self._streams(m, rooms)
         team, number, read, loaded, many = (Signal(range(p.lanes)), Signal(range(MAX_PASSES)), Signal(), Signal(), Signal())
         ahead, take, last_pass = Signal(range(p.window_columns)), Signal(range(p.window_columns + 1)), Signal()
@@ -170,7 +172,8 @@ class LoomArray(Block):
         m.d.comb += [
             team_lanes.eq(Const(p.lanes) >> layer.teams_log2), many.eq(layer.groups != 1),
             team.eq(column & ((1 << layer.teams_log2) - 1)),
-            *(rooms[n].eq((room | ~of_team[n]).all()) for n in range(2)), lanes_idle.eq(idle.all()), self.match_count.eq(count_ones(m, hits)),
+            *(rooms[n].eq((room | ~of_team[n]).all()) for n in range(2)), lanes_idle.eq(idle.all()),
+            self.match_count.eq(count_ones(m, hits)),
             last_pass.eq(number + 1 == layer.passes), ahead.eq(Mux(many, number, 0)),
             read.eq(~loaded & (haves | ~wanted).all() & (layer.passes != 0)), self.o.valid.eq(loaded),
         ]
@@ -192,10 +195,12 @@ class LoomArray(Block):
                  columns.weights) for number, columns in reversed([*enumerate(streams)])), strict=True)]
             m.d.comb += [
                 *(of_team[number][n].eq(same == (columns.team * team_lanes)[:8]) for number, columns in enumerate(streams)),
-                second.eq(Mux(layer.teams_log2 == 0, turn, (team_lanes & n) != 0)), wanted[n].eq(same == (team * team_lanes)[:8]),
+                second.eq(Mux(layer.teams_log2 == 0, turn, (team_lanes & n) != 0)),
+                wanted[n].eq(same == (team * team_lanes)[:8]),
                 join.span_log2.eq(layer.span_log2), join.clear.eq(spread.start), join.open.eq(opened),
                 join.mask_en.eq(spread.mask_en[n]), join.mask_address.eq(spread.mask_at[n]), join.mask.eq(pixels.mask),
-                join.chunk_put.eq(own[0]), join.line_put.eq(own[1]), join.chunk.as_value().eq(own[2]), join.hold.eq(sums.hold), room[n].eq(join.line_room & join.chunk_room),
+                join.chunk_put.eq(own[0]), join.line_put.eq(own[1]), join.chunk.as_value().eq(own[2]),
+                join.hold.eq(sums.hold), room[n].eq(join.line_room & join.chunk_room),
                 sums.word_log2.eq(layer.operand_log2), sums.span_log2.eq(layer.span_log2),
                 sums.word_en.eq(spread.word_en[n]), sums.word_address.eq(spread.word_at[n]), sums.words.eq(pixels.line),
                 sums.line_put.eq(join.line_put), sums.line.eq(join.line), sums.weights.eq(own[3]),

@@ -66,9 +66,9 @@ class PixelLoader(Block):
         m.submodules.passes = passes = PassFields()
         connect(m, flipped(self.descriptor), passes.descriptor)
         m.submodules.mask_fetch = masks = Fetch(p.data_bits, p.address_bits, piece, user.size, p.outstanding, p.burst_beats,
-                                                length_bits)
+                                                length_bits, p.outstanding)
         m.submodules.value_fetch = values = Fetch(p.data_bits, p.address_bits, piece, 1, p.outstanding, p.burst_beats,
-                                                  length_bits)
+                                                  length_bits, p.outstanding)
         m.submodules.pixels = pixels = Ram(pixel_layout().size, p.pixel_chunks)
         m.submodules.masks = mask_store = Ram(p.row_entry_bits, p.pixel_chunks)
         m.submodules.lines = lines = Ram(p.chunk_bits, p.pixel_lines)

@@ -111,10 +111,10 @@ class Memory:
 class Fetch:
     """`hdl.bus.fetch.Fetch`: runs of bytes in, requests and pieces out."""
 
-    def __init__(self, arch: Arch, piece: int) -> None:
+    def __init__(self, arch: Arch, piece: int, queued: int = 16) -> None:
         self.beat, self.piece, self.page = arch.data_bits // 8, piece, 4096 // (arch.data_bits // 8)
         self.most = min(arch.burst_beats, arch.outstanding, self.page)
-        self.beats, self.runs, self.credit = Fifo(arch.outstanding), Fifo(16), arch.outstanding
+        self.beats, self.runs, self.credit = Fifo(arch.outstanding), Fifo(queued), arch.outstanding
         self.next_beat, self.held, self.left = 0, False, 0
         self.running = self.have = self.empty = False
         self.offset = self.after = 0

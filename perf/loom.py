@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch
 from golden.formats import COLUMN_BYTES, STATS, STATS_BYTES
+from golden.tile_rows import deal, exchanges, first_deal
 from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, described
 
 # Cycles of the pipeline. A payload shows QUEUED cycles after it came to a queue; a chunk's masks are compared LOOKED_UP cycles
@@ -40,7 +41,8 @@ class Columns:
     """
 
     def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int], number: int) -> None:
-        chunk, count, pieces, own = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"], layer["columns"] + 1 - number >> 1
+        chunk, count, pieces = arch.chunk_bits // 8, layer["chunks"], sweep["tap_chunks"]
+        own = layer["columns"] + 1 - number >> 1
         self.head, at = COLUMN_BYTES + (count + 7) // 8, layer["weights"] + number * layer["stream_bytes"]
         self.masks, self.sizes, self.lines, self.places = (list[int]() for _ in range(4))
         self.ends = list[bool]()
@@ -71,11 +73,12 @@ class Tile:
     """Rows and pixels of a row tile.
 
     pixels : the pixels that are read, in order; spread : cycles in which they go to the rows
+    dealing : cycles of the deal
     matches : of both streams, int [chunks of all columns, lanes]
     """
 
-    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand, columns: tuple[Columns, Columns],
-                 number: int) -> None:
+    def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand,
+                 columns: tuple[Columns, Columns], number: int) -> None:
         total, size = layer["out_height"] * layer["out_width"], layer["tile_pixels"]
         rows = np.arange(number * size, (number + 1) * size)
         self.team, self.groups = arch.lanes >> layer["teams_log2"], layer["groups"]
@@ -86,7 +89,10 @@ class Tile:
         words = operand.ones.sum(1)
         lines = -(-(words[self.pixels] << layer["operand_log2"]) // arch.chunk_bits)
         self.spread = int(np.maximum(lines, sweep["tap_chunks"]).sum())
-        held = places[self._dealt(words[places].sum(1), bool(layer["deal"]))]
+        counts = words[places].sum(1).tolist()
+        exchanged = len(exchanges(first_deal(layer, counts, arch.lanes), counts, arch.lanes)) if layer["deal"] else 0
+        held = places[np.array(deal(layer, counts, arch.lanes))]
+        self.dealing = self.team * self.groups + (4 * exchanged + 2 * (exchanged < arch.lanes) if layer["deal"] else 0)
         self.matches = tuple(self._matches(held, operand, each) for each in columns)
 
     @staticmethod
@@ -99,20 +105,6 @@ class Tile:
             begin = min(max(low, 0), size - 1)
             spans.append(range(begin, min(max(stop, begin), size - 1) + 1))
         return [y * sweep["width"] + x for y in spans[0] for x in spans[1]]
-
-    def _dealt(self, counts: NDArray[np.int64], deal: bool) -> NDArray[np.int64]:
-        """Return the rows [groups, lanes of a team] that the lanes hold."""
-        held, loads = [], np.zeros(self.team, np.int64)
-        for group in range(self.groups):
-            rows = np.arange(group * self.team, (group + 1) * self.team)
-            if deal:
-                rows = rows[np.argsort(-counts[rows], kind="stable")]
-                lanes, own = np.argsort(loads, kind="stable"), np.empty(self.team, np.int64)
-                own[lanes] = rows
-                rows = own
-            loads = loads + counts[rows]
-            held.append(rows)
-        return np.array(held)
 
     @staticmethod
     def _matches(held: NDArray[np.int64], operand: Operand, columns: Columns) -> list[list[int]]:
@@ -130,7 +122,7 @@ class Pixels:
 
     def __init__(self, arch: Arch, layer: dict[str, int], sweep: dict[str, int], operand: Operand) -> None:
         self.layer, self.sweep, self.ones = layer, sweep, operand.ones.tolist()
-        self.masks, self.values = Fetch(arch, arch.chunk_bits // 8), Fetch(arch, arch.chunk_bits // 8)
+        self.masks, self.values = (Fetch(arch, arch.chunk_bits // 8, arch.outstanding) for _ in range(2))
         self.state, self.over, self.left = "IDLE", False, deque[int]()
         self.masks_left = self.values_left = self.piece = self.total = 0
         self.begin: list[int] | None = None
@@ -646,7 +638,7 @@ class Tiles:
         elif self.loads == "WALK" and now >= self.at:
             self.pixels.begin, self.loads = self.tiles[-1].pixels, "COUNT"
         elif self.loads == "COUNT" and self.pixels.counted and not dealt:
-            self.stream.counted, self.loads, self.at = True, "DEAL", now + 1 + self.tiles[-1].team * self.layer["groups"]
+            self.stream.counted, self.loads, self.at = True, "DEAL", now + 1 + self.tiles[-1].dealing
         elif self.loads == "DEAL" and now >= self.at and self.pixels.loaded:
             self.dealt, self.loading, self.loads = True, True, "SPREAD"
             self.dealt_at, self.loaded = now + 1, self.loaded + 1

@@ -10,7 +10,7 @@ from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
 from perf.lockstep import check_layer
-from perf.loom import Lanes, cycles
+from perf.loom import NEVER, Lanes, cycles
 from verif.bench_loas import Case, modelled, program
 from verif.chunks import LOOM
 from verif.loas_layers import layers
@@ -124,13 +124,14 @@ def test_lanes_drift() -> None:
     assert lanes.done == [6, 4, -1, -1]
     lanes.put(1, 0, [1, 0, 0, 0], 1, end=True)
     assert lanes.done == [7, 5, 5, 5]
-    assert (lanes.have(0), lanes.idle_at) == (9, 9)
+    assert (lanes.have[0], lanes.idle_at) == ([9], 9)
     for column in range(LOOM.window_columns - 1):
         lanes.put(2 + column, 0, [0] * 4, 0, end=True)
-    lanes.taken[0].append(100)
     lanes.put(20, 0, [0] * 4, 0, end=True)
+    assert (lanes.idle_at, len(lanes.have[0])) == (NEVER, LOOM.window_columns)
+    lanes.take(100, 0)
     assert lanes.done == [24] * 4
-    assert lanes.have(0) == 102
+    assert lanes.have[0][-1] == 102
 
 
 def test_room() -> None:
@@ -141,3 +142,15 @@ def test_room() -> None:
         lanes.put(now, 0, [50, 0, 0, 0], 2, end=False)
     assert lanes.room(0) == max(lanes.issued[0][0], lanes.free[0][0]) + 1
     assert lanes.free[0][0] == lanes.free[0][1] == 53
+    assert lanes.room(0, 2) == max(lanes.free[0][2], lanes.room(0)) + 1
+
+
+def test_streams_wait_for_each_other() -> None:
+    """Where sums wait for a column of the other stream, it is not known when there is room, until that column is taken."""
+    lanes = Lanes(LOOM, 2)
+    for now in range(LOOM.window_columns + LOOM.window_chunks):
+        lanes.put(now, 0, [1, 1], 1, end=True)
+    assert lanes.room(0) == lanes.idle_at == NEVER
+    assert lanes.room(1) == 0
+    lanes.take(90, 0)
+    assert 90 < lanes.room(0) < NEVER

@@ -22,8 +22,8 @@ class Fetch(Block):
     that neighbour in memory cost one read. A run of 0 bytes gives one piece of 0 bytes and no request.
     Requests are made only when their beats fit the queue, so responses are always taken; bursts never cross 4 KB and
     have at most ``burst_beats`` beats. A request shows 1 cycle after its run is accepted, the first piece 5 cycles after
-    that at a memory latency of 1, the piece of an empty run 3. Throughput one piece a cycle inside a run, one run in two
-    cycles.
+    that at a memory latency of 1, the piece of an empty run 3. At most ``queued`` runs wait for theirs. Throughput one piece
+    a cycle inside a run, one run in two cycles.
 
     Members
     -------
@@ -43,8 +43,8 @@ class Fetch(Block):
     o: stream.Interface
 
     def __init__(self, data_bits: int, address_bits: int, piece_bytes: int, user_bits: int, depth: int,
-                 burst_beats: int, length_bits: int = 24) -> None:
-        self.params = (data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits)
+                 burst_beats: int, length_bits: int = 24, queued: int = 16) -> None:
+        self.params = (data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits, queued)
         self.beat = data_bits // 8
         self.run = data.StructLayout({"address": address_bits, "bytes": length_bits, "user": user_bits})
         self.piece = data.StructLayout({
@@ -59,11 +59,11 @@ class Fetch(Block):
 
     def build(self) -> Module:
         m = Module()
-        data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits = self.params
+        data_bits, address_bits, piece_bytes, user_bits, depth, burst_beats, length_bits, queued = self.params
         i, ar, r, o, beat = self.i, self.ar, self.r, self.o, self.beat
         log = (beat - 1).bit_length()
         m.submodules.beats = beats = Fifo(data_bits, depth)
-        m.submodules.runs = runs = Fifo(log + length_bits + user_bits + 1, 16)
+        m.submodules.runs = runs = Fifo(log + length_bits + user_bits + 1, queued)
 
         page = 4096 // beat
         page_bits, run_bits = (page - 1).bit_length(), ((2 * beat - 2 + (1 << length_bits) - 1) >> log).bit_length()

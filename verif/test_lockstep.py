@@ -10,7 +10,8 @@ from golden.network import Neuron
 from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
-from perf.lockstep import Fifo, cycles
+from perf.bus import Fifo
+from perf.lockstep import cycles
 from verif.bench_loas import Case, cases, jobs, measure, modelled, program
 from verif.loas_layers import Layer, layers
 from verif.simulate import Memory, memory_of

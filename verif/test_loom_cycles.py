@@ -9,8 +9,8 @@ from golden.arch import PRESETS, ParameterError
 from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
-from perf.lockstep import check_layer
 from perf.loom import Lanes, cycles
+from perf.machine import check_layer
 from verif.bench_loas import program
 from verif.chunks import LOOM
 from verif.loas_layers import layers

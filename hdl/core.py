@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, connect
 
-from golden.arch import Arch
+from golden.arch import WRITES_OUTSTANDING, Arch
 from golden.formats import PLACE_BITS, STATS
 from hdl.array import LockstepArray
 from hdl.block import Block
@@ -19,7 +19,6 @@ from hdl.tail import Tail
 from hdl.weight_buffer import WeightBuffer
 
 COUNTERS = STATS[:-1]
-WRITES_OUTSTANDING = 64
 
 Port = tuple[stream.Interface, stream.Interface]
 

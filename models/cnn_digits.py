@@ -46,12 +46,6 @@ class CnnDigits(nn.Module):
         return out
 
 
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.digits` as tensors."""
-    x_train, y_train, x_test, y_test = map(torch.from_numpy, digits())
-    return x_train, y_train, x_test, y_test
-
-
 def accuracy(model: CnnDigits, x: Tensor, y: Tensor) -> float:
     """Return the share of ``x`` that the float network classifies as ``y``."""
     model.eval()
@@ -65,7 +59,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
     After `PRUNE_AT` epochs the smallest weights of every layer but the first are set to zero and stay so. Images are
     moved by up to one pixel. ``progress(done, of)`` is called after each epoch.
     """
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, digits())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CnnDigits()

@@ -45,12 +45,6 @@ class Digits(Stepwise):
         return out
 
 
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.digits` as tensors."""
-    x_train, y_train, x_test, y_test = map(torch.from_numpy, digits())
-    return x_train, y_train, x_test, y_test
-
-
 def accuracy(model: Digits, x: Tensor, y: Tensor) -> float:
     """Return the share of ``x`` that the float network classifies as ``y``."""
     model.eval()
@@ -66,7 +60,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
     `DENSITY`; what is returned is a running mean of the weights from there on. The training part alone is used.
     ``progress(done, of)`` is called after each epoch.
     """
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, digits())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         teacher = _teacher(x, y)

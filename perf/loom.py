@@ -1,6 +1,6 @@
 """Cycles of a program on the loom, from its memory image alone: no RTL is run.
 
-Reads are stepped cycle by cycle, as in `perf.lockstep`, with the two column streams that they feed. The lanes are not: when a
+Reads are stepped cycle by cycle, as in `perf.machine`, with the two column streams that they feed. The lanes are not: when a
 column chunk is put, the cycles in which each lane of its team looks it up, begins it, ends it and frees its weights follow from
 those of the chunks before, at once or, where the sums of a team wait for a column of the other stream, when that is put. When
 the last chunk of a column and all columns before are put, so do the cycles in which the tail takes the column; tail and writes
@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from golden.arch import Arch
 from golden.formats import COLUMN_BYTES, STATS, STATS_BYTES
 from golden.tile_rows import deal, exchanges, first_deal
-from perf.lockstep import Fetch, Fibers, Fifo, Machine, Memory, Neurons, Operand, Store, described
+from perf.bus import Fetch, Fifo, Memory, Store
+from perf.fibers import Fibers, Neurons
+from perf.machine import Machine, described
+from perf.operand import Operand
 
 # Cycles of the pipeline. A payload shows QUEUED cycles after it came to a queue; a chunk's masks are compared LOOKED_UP cycles
 # after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk

@@ -39,7 +39,8 @@ MEMORY = Memory(bandwidth=64)
 STALLS = ("fifo", "weights", "rows", "tail")
 WHOLE = ("encoder_cycles", "head_cycles", "network_cycles", "network_mismatches")
 SUMMED = ("matches", "rtl_cycles", "model_cycles", "mismatches", "stalls", "baselines", "bytes_offchip", "bytes_onchip",
-          "energy_pj", "energy", "published")
+          "energy_pj", "energy")
+COUNTED = ("nnz", "ops", "cyc", "dramKB", "sramKB")
 
 
 @dataclass(frozen=True)
@@ -237,13 +238,15 @@ def report(table: list[Report], of: Sequence[Job], arch: Arch, memory: Memory, s
 
 
 def total(table: Sequence[Report]) -> Report:
-    """Return the sums of all layers under the keys of one."""
+    """Return the sums of all layers under the keys of one; of the published figures, those that are counts."""
     def summed(values: list[Any]) -> Any:
         if isinstance(values[0], Mapping):
             return {name: summed([value[name] for value in values]) for name in values[0]}
         return None if None in values else sum(values)
 
-    return {"name": "total", "M": None, "N": None, "K": None,
+    published = {name: sum(layer["published"][name] for layer in table) for name in table[0]["published"]
+                 if name.startswith(COUNTED)}
+    return {"name": "total", "M": None, "N": None, "K": None, "published": published,
             **{name: summed([layer[name] for layer in table]) for name in SUMMED}}
 
 

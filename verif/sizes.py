@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from golden.arch import CHUNK_BITS, DATA_BITS, LANES, LEAKS, WEIGHT_BITS, Arch, ParameterError
+from golden.arch import CHUNK_BITS, DATA_BITS, DATAFLOWS, LANES, LEAKS, WEIGHT_BITS, Arch, ParameterError
 from golden.network import Network
 from hdl.image import build_image
 from verif.system import System
@@ -18,20 +18,22 @@ Pairs = tuple[tuple[str, str], ...]
 
 FACTORS: dict[str, tuple[Any, ...]] = {
     "chunk_bits": CHUNK_BITS, "lanes": LANES, "weight_bits": WEIGHT_BITS, "leak": LEAKS, "t_max": tuple(range(1, 17)),
-    "data_bits": DATA_BITS}
+    "data_bits": DATA_BITS, "dataflow": DATAFLOWS}
 EVERY_PAIR: Pairs = tuple(itertools.combinations(FACTORS, 2))
 DRAWS = 6
 ROW_BITS = 3072
+LOOM_ROWS, LOOM_ROW_BITS, LOOM_LINES = 4, 16384, 512
 
 
 def legal(sizes: Mapping[str, Any]) -> bool:
-    """Return whether the sizes go together: a beat holds at least a chunk."""
-    return bool(sizes["data_bits"] >= sizes["chunk_bits"])
+    """Return whether the sizes go together: a beat holds at least a chunk, and a loom has four lanes."""
+    return bool(sizes["data_bits"] >= sizes["chunk_bits"] and (sizes["dataflow"] == "lockstep" or sizes["lanes"] >= 4))
 
 
 def cost(sizes: Mapping[str, Any]) -> tuple[int, int]:
     """Return what makes a build slow: bits of all lanes, and the width of the bus."""
-    return sizes["lanes"] * (sizes["chunk_bits"] + 16 * sizes["t_max"]), sizes["data_bits"]
+    rows = 1 if sizes["dataflow"] == "lockstep" else LOOM_ROWS
+    return rows * sizes["lanes"] * (sizes["chunk_bits"] + 16 * sizes["t_max"]), sizes["data_bits"]
 
 
 def covered(sizes: Mapping[str, Any], pairs: Pairs) -> set[tuple[Any, ...]]:
@@ -59,14 +61,17 @@ def covering(pairs: Pairs, factors: Mapping[str, tuple[Any, ...]] = FACTORS) -> 
 def builds(chosen: list[Sizes]) -> Iterator[Arch]:
     """Yield a small `Arch` of each of the sizes; ``steps_per_cycle`` takes turns."""
     for number, sizes in enumerate(chosen, 1):
-        yield Arch(name=f"size{number}", max_chunks=64, row_value_lines=ROW_BITS // sizes["chunk_bits"],
+        loom = sizes["dataflow"] == "loom"
+        own = {"rows": LOOM_ROWS, "pixel_chunks": 128, "pixel_lines": LOOM_ROW_BITS // sizes["chunk_bits"]} if loom else {}
+        yield Arch(name=f"size{number}", max_chunks=64,
+                   row_value_lines=min(LOOM_LINES, (LOOM_ROW_BITS if loom else ROW_BITS) // sizes["chunk_bits"]),
                    weight_bytes=768, pool_channels=24, outstanding=16, burst_beats=32, buffer_bytes=1 << 24,
-                   fifo_depth=max(8, sizes["chunk_bits"] // 16), steps_per_cycle=(1, 2, 4)[number % 3], **sizes)
+                   fifo_depth=max(8, sizes["chunk_bits"] // 16), steps_per_cycle=(1, 2, 4)[number % 3], **own, **sizes)
 
 
 def title(arch: Arch) -> str:
     """Return the sizes of a build in a word."""
-    return f"{arch.chunk_bits}x{arch.lanes}-w{arch.weight_bits}-t{arch.t_max}-d{arch.data_bits}-{arch.leak}"
+    return f"{arch.chunk_bits}x{arch.lanes}-w{arch.weight_bits}-t{arch.t_max}-d{arch.data_bits}-{arch.leak}-{arch.dataflow}"
 
 
 def smallest(arch: Arch, seed: int, steps: int) -> tuple[Network, Tensor]:

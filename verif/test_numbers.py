@@ -84,6 +84,12 @@ def test_claims_hold(stored: dict[str, Any]) -> None:
         (block,) = report["blocks"]
         assert (block["failed"], block["passed"]) == (0, block["tests"])
     assert reports(stored, "synth")["spikeloom synth --preset tiny --target ecp5 --flat"]["flat"]["fits"]
+    loas = {command.split()[3]: report for command, report in reports(stored, "loas").items() if "--preset loom" in command}
+    assert loas["alexnet"]["totals"]["rtl_cycles"] <= 38_000 and loas["vgg16"]["totals"]["rtl_cycles"] <= 390_000
+    assert loas["resnet19"]["totals"]["rtl_cycles"] <= 1.20 * loas["resnet19"]["bound_cycles"]
+    for report in reports(stored, "loas").values():
+        totals = report["totals"]
+        assert totals["mismatches"] == report["network_mismatches"] == 0 and totals["model_cycles"] == totals["rtl_cycles"]
     assert all(report["ratio"] >= 0.5 for report in reports(stored, "bench").values())
     assert all(report["build_seconds"] < 180 and report["found_seconds"] < 2
                for report in reports(stored, "build").values())
@@ -141,10 +147,31 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown parts and stored commands that nothing runs are refused in one line."""
     assert main(["--only", "list,fly", "--file", str(tmp_path / "x")]) == 1
     assert capsys.readouterr().err == (
-        "spikeloom: --only: unknown part, not 'fly'; legal: list,simulate,verify,bench,build,synth\n")
+        "spikeloom: --only: unknown part, not 'fly'; legal: list,simulate,verify,loas,bench,build,synth\n")
     assert not (tmp_path / "x").exists()
     with pytest.raises(ParameterError, match="unknown command, not 'spikeloom fly'"):
         render({"list": {"rows": [{"command": "spikeloom fly"}]}})
+
+
+def test_spikes_are_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder of spikes stands in for DIR in what runs, not in what is stored; without one the part stays as it is."""
+    seen: list[list[str]] = []
+    file, page = tmp_path / "numbers.json", tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+
+    def answer(words: list[str], environ: dict[str, str]) -> dict[str, Any]:
+        seen.append(words)
+        return {"cells": 1}
+
+    row = Row("a", f"spikeloom bench loas --data {numbers.DATA}", ("cells",), lambda report: f"{report['cells']} cells")
+    monkeypatch.setattr(numbers, "_json", answer)
+    monkeypatch.setattr(numbers, "parts", lambda images=0, networks=0: {"loas": [row]})
+    assert main(["--file", str(file), "--readme", str(page)]) == 0
+    assert "loas stays as it is; try: python -m verif.numbers --only loas --data DIR" in capsys.readouterr().out
+    assert not seen and not file.exists()
+    assert main(["--file", str(file), "--readme", str(page), "--data", str(tmp_path)]) == 0
+    assert [words[1:] for words in seen] == [["-m", "spikeloom", "bench", "loas", "--data", str(tmp_path), "--json", "-"]]
+    assert "| 1 cells | `spikeloom bench loas --data DIR` |" in page.read_text() and str(tmp_path) not in file.read_text()
 
 
 def test_build_is_measured_cold_and_warm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,8 +58,8 @@ def markdown() -> str:
         "A build with dataflow `loom` reads a column stream in place of weight tiles. For each column: bias, threshold, "
         "one bit per chunk of its row (pass, ky, kx, chunk of the tap; bit 0 first, in whole bytes), and for each chunk "
         "whose bit is set its mask and its non-zero weights, each in whole bytes. A chunk without weights is left out, but "
-        "each pass of several has its last chunk, and each column one chunk at least. The stream ends at a multiple of "
-        f"{ALIGN} bytes.", "",
+        "each pass of several has its last chunk, and each column one chunk at least. Even columns lie before odd ones; either "
+        f"part has the size of the longer one, a multiple of {ALIGN} bytes.", "",
         "## Fibers", "",
         "A tensor of words has a region of masks and a region of value slots, both with one entry per pixel, `[y][x]`. Bit c "
         "of a mask says that channel c is not silent; masks take whole bytes. A slot holds the words that are not silent, "

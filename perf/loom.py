@@ -11,6 +11,7 @@ For layers of one identity pass with a neuron, without pools, residuals or store
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,7 +32,7 @@ from perf.operand import Operand
 QUEUED, LOOKED_UP, SPREAD, WALKED, TABLE = 2, 1, 5, 2, 3
 # Columns of a stream whose parameters wait for the tail; part of what is read ahead that a request asks for.
 COLUMNS_QUEUED, BURSTS = 8, 4
-# A cycle that what is known so far does not tell.
+# No cycle that comes: what is known so far does not tell.
 NEVER = 1 << 62
 
 
@@ -183,6 +184,15 @@ class Pixels:
         masks.step(mask_run, granted=grants[1], beat=beats[1], take=taken)
 
 
+@dataclass
+class Before:
+    """What is known of a team before a chunk: chunks looked up, columns, and of every lane its free lines and cycles."""
+
+    issued: int
+    have: int
+    lanes: list[tuple[int, int, int, int, int]]
+
+
 class Lanes:
     """`hdl.loom_join.LoomJoin` and `hdl.loom_sums.LoomSums` of all lanes, chunk after chunk.
 
@@ -196,13 +206,14 @@ class Lanes:
         self.left, self.begun, self.done, self.stored = ([-1] * arch.lanes for _ in range(4))
         self.free: list[list[int]] = [[] for _ in range(arch.lanes)]
         self.issued, self.taken, self.have = ([list[int]() for _ in range(teams)] for _ in range(3))
-        self.waiting = [deque[tuple[int, list[int], int, bool]]() for _ in range(teams)]
+        self.puts: list[list[tuple[int, list[int], int, bool]]] = [[] for _ in range(teams)]
+        self.before: list[Before | None] = [None] * teams
         self.chunks_put, self.lines_put, self.opened = [0] * teams, [0] * teams, 0
 
     @property
     def idle_at(self) -> int:
         """The cycle from which on nothing that was put is in the lanes."""
-        return NEVER if any(self.waiting) else max(self.stored) + 1
+        return max(self.stored) + 1
 
     def room(self, team: int, ahead: int = 0) -> int:
         """Return the first cycle in which all lanes of a team take a line and a chunk.
@@ -211,8 +222,6 @@ class Lanes:
         """
         lanes = self.teams[team]
         chunk, line = self.chunks_put[team] - self.depth, self.lines_put[team] + ahead - self.window
-        if chunk >= len(self.issued[team]) or line >= len(self.free[lanes[0]]):
-            return NEVER
         return max(self.issued[team][chunk] + 1 if chunk >= 0 else 0,
                    max(self.free[lane][line] for lane in lanes) + 1 if line >= 0 else 0)
 
@@ -220,23 +229,38 @@ class Lanes:
         """Take a chunk of ``lines`` lines in cycle ``now``; ``matches`` are those of the lanes of a team."""
         self.chunks_put[team] += 1
         self.lines_put[team] += lines
-        self.waiting[team].append((now, matches, lines, end))
-        self._go_on(team)
+        self._put(team, (now, matches, lines, end))
 
     def take(self, now: int, team: int) -> None:
-        """Forget the sums of the team's next column in cycle ``now``."""
+        """Forget the sums of the team's next column in cycle ``now``, and work again on what waited to know that."""
         self.taken[team].append(now)
-        self._go_on(team)
+        before, again = self.before[team], self.puts[team]
+        if before is None:
+            return
+        self.before[team], self.puts[team] = None, []
+        del self.issued[team][before.issued :], self.have[team][before.have :]
+        for lane, (free, *state) in zip(self.teams[team], before.lanes, strict=True):
+            del self.free[lane][free:]
+            self.left[lane], self.begun[lane], self.done[lane], self.stored[lane] = state
+        for each in again:
+            self._put(team, each)
 
-    def _go_on(self, team: int) -> None:
-        """Work on what was put, as far as it is known when the sums before leave."""
-        waiting, have, taken = self.waiting[team], self.have[team], self.taken[team]
-        while waiting and not (waiting[0][3] and len(have) - self.columns >= len(taken)):
-            now, matches, lines, end = waiting.popleft()
-            wait = taken[len(have) - self.columns] + 1 if end and len(have) >= self.columns else 0
-            self._work(now, team, matches, lines, wait, end=end)
-            if end:
-                have.append(max(self.stored[lane] for lane in self.teams[team]) + 1)
+    def _put(self, team: int, each: tuple[int, list[int], int, bool]) -> None:
+        """Work on a chunk; from the first one on that ends sums which wait for unknown cycles, all are kept to do it again."""
+        now, matches, lines, end = each
+        have, taken, lanes = self.have[team], self.taken[team], self.teams[team]
+        wait, column = 0, len(have) - self.columns
+        if end and column >= 0:
+            wait = taken[column] + 1 if column < len(taken) else NEVER
+        if wait == NEVER and self.before[team] is None:
+            self.before[team] = Before(len(self.issued[team]), len(have), [
+                (len(self.free[lane]), self.left[lane], self.begun[lane], self.done[lane], self.stored[lane])
+                for lane in lanes])
+        if self.before[team] is not None:
+            self.puts[team].append(each)
+        self._work(now, team, matches, lines, wait, end=end)
+        if end:
+            have.append(max(self.stored[lane] for lane in lanes) + 1)
 
     def _work(self, now: int, team: int, matches: list[int], lines: int, wait: int, *, end: bool) -> None:
         latest, size = 0, len(self.teams[team])
@@ -427,7 +451,7 @@ class Stream:
     @property
     def moves_at(self) -> int:
         """The first cycle in which the lanes take what comes next."""
-        if self.room_at == NEVER:
+        if self.room_at >= NEVER:
             self.room_at = self.lanes.room(self.team, self.ahead)
         return self.room_at
 
@@ -573,7 +597,7 @@ class Streams:
             tile, column = divmod(self.column, self.columns)
             team, stream, own = column % self.teams, self.both[column % 2], column // 2
             number = tile * ((self.columns + self.teams - 1 - team) // self.teams) + column // self.teams
-            if number >= len(self.lanes.have[team]):
+            if number >= len(self.lanes.have[team]) or self.lanes.have[team][number] >= NEVER:
                 return
             own += tile * len(stream.columns.first)
             valid = max(stream.pushed[own] + QUEUED, stream.popped[-1] + 1 if own else 0)

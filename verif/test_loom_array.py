@@ -51,6 +51,8 @@ def test_loom_array(name: str) -> None:
     pytest.param("ahead.eq(Mux(many, number, 0))", "ahead.eq(0)", id="first pass for all"),
     pytest.param("team.eq(column &", "team.eq(0 &", id="first team for all columns"),
     pytest.param("Mux(column + 1 == layer.columns, 0, column + 1)", "column + 1", id="teams run on over the end of a tile"),
+    pytest.param("(layer.teams_log2 != 0) | (turn == number)", "1", id="two streams to the same lanes"),
+    pytest.param("~second & ~self.column.p.tile_end", "~second", id="a tile begins with an odd column"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """Rows, passes and teams that are mixed up are caught."""
@@ -59,9 +61,13 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert outcome.failed
 
 
-def test_lockstep_is_caught() -> None:
-    """Lanes that wait for each other are caught, by the cycles alone."""
-    slow = mutant(LoomArray, "(room | ~of_team[n]).all()", "(room | ~of_team[n]).all() & lanes_idle")
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("(room | ~of_team[n]).all()", "(room | ~of_team[n]).all() & lanes_idle", id="lanes"),
+    pytest.param("(layer.teams_log2 != 0) | (turn == number)", "turn == number", id="streams"),
+])
+def test_lockstep_is_caught(old: str, new: str) -> None:
+    """Lanes, and streams, that wait for each other are caught, by the cycles alone."""
+    slow = mutant(LoomArray, old, new)
     outcome = simulate(slow(LOOM), __name__, parameters=dataclasses.asdict(LOOM), expect_failure=True)
     assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
@@ -80,13 +86,14 @@ class Layer:
 
 @dataclass
 class Seen:
-    """What the tail saw: rows of every tile, dots [tile][...] with the lanes of all teams, columns, and cycles."""
+    """What the tail saw: rows of every tile, dots [tile][...] with the lanes of all teams, columns, cycles of dots, chunks."""
 
     seats: list[dict[tuple[int, int], tuple[int, ...] | None]] = field(default_factory=list)
     present: list[int] = field(default_factory=list)
     dots: list[list[tuple[int, int, int, list[list[int]]]]] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
+    puts: list[int] = field(default_factory=list)
     matches: int = 0
     chunks: int = 0
 
@@ -136,6 +143,7 @@ async def play(dut: Any, p: Arch, layer: Layer, pauses: Iterator[bool], late: in
         dut.slot.value, dut.last_group.value = group, int(group + 1 == fields["groups"])
         await FallingEdge(dut.clk)
         seen.matches, seen.chunks = seen.matches + int(dut.match_count.value), seen.chunks + int(dut.chunk_count.value)
+        seen.puts += [cycle()] * bool(dut.chunk_done.value)
         if take:
             seen.seats.append(coming)
             seen.present.append(present)
@@ -221,15 +229,16 @@ async def matches_golden(dut: Any, stall: bool) -> None:
         check(p, layer, await play(dut, p, layer, stalls(rng, 0.5 if stall else 0.0), late))
 
 
-def wide_case(p: Arch, tiles: int) -> Case:
-    """Return a layer of one tap of two chunks, one row in each lane, words of one bit."""
-    size, count = 2 * p.chunk_bits // 8, tiles * p.lanes
+def wide_case(p: Arch, tiles: int, teams_log2: int = 0) -> Case:
+    """Return a layer of one tap of two chunks, one row in each lane of a team, words of one bit."""
+    size, tile = 2 * p.chunk_bits // 8, p.lanes >> teams_log2
+    count = tiles * tile
     sweep = {"masks": 64, "mask_stride": size, "values": 0x800, "slot_stride": size, "height": 1, "width": count,
              "kernel_height": 1, "kernel_width": 1, "stride": 1, "identity": 1, "tap_chunks": 2,
              "last_bytes": p.chunk_bits // 8, "chunk_base": 0, "line_base": 0, "tap_lines": 2, "input": 0, "padding": 0}
     layer = {"passes": 1, "steps": 1, "operand_log2": 0, "word_log2": 0, "height": 1, "width": count, "out_height": 1,
              "out_width": count, "pool_kernel": 1, "pool_stride": 1, "pool_padding": 0, "or_pool": 0, "min_spikes": 1,
-             "tile_pixels": p.lanes, "groups": 1, "span_log2": 0, "teams_log2": 0, "deal": 0, "row_tiles": tiles}
+             "tile_pixels": tile, "groups": 1, "span_log2": 0, "teams_log2": teams_log2, "deal": 0, "row_tiles": tiles}
     return Case(layer, [sweep], [2 * p.chunk_bits], 0)
 
 
@@ -262,3 +271,19 @@ async def documented_cycles(dut: Any, drift: bool) -> None:
     assert steps == {2 * p.chunk_bits}
     turn = SPREAD_CYCLES + 2 * p.lanes + TURN_CYCLES
     assert {second[0] - first[-1] - 2 * p.chunk_bits for first, second in itertools.pairwise(of_tiles)} == {turn}
+
+
+@cocotb.test(timeout_time=100, timeout_unit="us")
+@cocotb.parametrize(teams_log2=[0, 1, 2])
+async def streams_documented_cycles(dut: Any, teams_log2: int) -> None:
+    """Dense columns that meet silent rows take a cycle a line; teams take an even and an odd one in the same cycles."""
+    p, rng, columns = arch(), random.Random(cocotb.RANDOM_SEED), 12
+    content, case = bytearray(MEMORY_BYTES), wide_case(p, 1, teams_log2)
+    await begin(dut, p, rng, content, False)
+    layer = build(rng, p, case, content, columns, 1.0)
+    await describe(dut, layer.case.layer, [pass_record(sweep) for sweep in case.passes])
+    seen = await play(dut, p, layer, stalls(rng, 0.0))
+    check(p, layer, seen)
+    side_by_side = 2 if teams_log2 else 1
+    assert len(seen.puts) == 2 * columns // side_by_side
+    assert {later - at for at, later in itertools.pairwise(seen.puts)} == {p.weight_bits}

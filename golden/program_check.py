@@ -1,9 +1,10 @@
-"""Program check: which error a header or a layer descriptor is, by the codes of `golden.formats.ERRORS`."""
+"""Program check: which error a header or a descriptor is, by the codes of `golden.formats.ERRORS`."""
 
 from golden.arch import LANES, Arch
 from golden.formats import ALIGN, FEATURES, FORMAT_MAJOR, HEADER_BYTES, MAX_PASSES, MAX_PROGRAM_BYTES, PROGRAM_MAGIC
 
 Fields = dict[str, int]
+POSITIVE = ("height", "width", "kernel_height", "kernel_width", "stride", "tap_chunks")
 
 
 def head_code(header: Fields) -> int:
@@ -56,3 +57,8 @@ def layer_code(layer: Fields, arch: Arch) -> int:
     aligned = layer["weights"] % ALIGN == 0 and not (arch.loom and layer["stream_bytes"] % ALIGN)
     idle = layer["passes"] == 0 and layer["chunks"] > 0
     return 0 if legal and not idle and aligned else 8
+
+
+def pass_code(sweep: Fields) -> int:
+    """Return 8 for a pass without pixels, taps or chunks, or whose taps do not move, else 0."""
+    return 0 if all(sweep[name] > 0 for name in POSITIVE) else 8

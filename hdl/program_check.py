@@ -14,14 +14,17 @@ from golden.formats import (
     HEADER_BYTES,
     MAX_PASSES,
     MAX_PROGRAM_BYTES,
+    PASS,
     PROGRAM_MAGIC,
 )
 from hdl.block import Block
 from hdl.descriptor import LAYER_LAYOUT, layout
 
+PASS_POSITIVE = ("height", "width", "kernel_height", "kernel_width", "stride", "tap_chunks")
+
 
 class ProgramCheck(Block):
-    """Say which error a header or a layer descriptor is.
+    """Say which error a header or a descriptor is.
 
     Twin of `golden.program_check`. Combinational. Codes are those of `golden.formats.ERRORS`, 0: none.
 
@@ -29,9 +32,11 @@ class ProgramCheck(Block):
     -------
     header : In, header fields; crc : In(32), CRC32 of what follows its first 16 bytes
     layer : In, layer fields
+    word : In(5), data : In(32), one word of a pass descriptor
     head_code : Out(8), from magic, length and version: what stands before the CRC can be computed
     body_code : Out(8), from CRC, limits and features
     layer_code : Out(8), from the fields that could keep a layer from ending
+    pass_code : Out(8), from those of the word of a pass
     """
 
     clocked = False
@@ -40,7 +45,8 @@ class ProgramCheck(Block):
         self.params = p
         super().__init__({
             "header": In(layout(HEADER)), "crc": In(32), "layer": In(LAYER_LAYOUT),
-            "head_code": Out(8), "body_code": Out(8), "layer_code": Out(8),
+            "word": In(5), "data": In(32),
+            "head_code": Out(8), "body_code": Out(8), "layer_code": Out(8), "pass_code": Out(8),
         })
 
     def build(self) -> Module:
@@ -78,6 +84,9 @@ class ProgramCheck(Block):
             m.d.comb += self.body_code.eq(5)
         with m.If(~legal):
             m.d.comb += self.layer_code.eq(8)
+        for field in (field for field in PASS if field.name in PASS_POSITIVE):
+            with m.If((self.word == field.word) & (self.data[field.lsb : field.lsb + field.width] == 0)):
+                m.d.comb += self.pass_code.eq(8)
         return m
 
     def _loom_legal(self) -> Value:

@@ -71,7 +71,8 @@ class Sequencer(Block):
             origin.eq(self.base + self.program_offset),
             fetch.i.valid.eq(asking), fetch.i.p.address.eq(position), fetch.i.p.bytes.eq(request),
             crc.word.eq(piece.p.data),
-            check.header.eq(header), check.crc.eq(crc.crc), check.layer.eq(self.layer), expired.eq(idle_cycles.all()),
+            check.header.eq(header), check.crc.eq(crc.crc), check.layer.eq(self.layer),
+            check.word.eq(record_word), check.data.eq(piece.p.data), expired.eq(idle_cycles.all()),
             self.descriptor.word.eq(record_word), self.descriptor.record.eq(record),
             self.descriptor.data.eq(piece.p.data),
         ]
@@ -136,6 +137,7 @@ class Sequencer(Block):
                         with m.If(record == self.layer.passes):
                             m.next = "BEGIN"
                         stop_if(check.layer_code != 0, check.layer_code)
+                    stop_if((record != 0) & (check.pass_code != 0), check.pass_code)
                 watch()
             with m.State("BEGIN"):
                 m.d.comb += self.layer_start.eq(1)

@@ -31,7 +31,10 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     if name not in trained:
         what = "must have been trained on data of its own" if name in shipped() else "unknown name"
         raise ParameterError(f"workload: {what}, not {name!r}; legal: {', '.join(trained)}; try: spikeloom list")
+    import torch
+
     from golden.capture import capture
+    from models.datasets import SPLITS
 
     path = out or Path("build") / f"{name}.safetensors"
     try:
@@ -41,7 +44,7 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     check_file("--out", path)
     module = importlib.import_module(f"models.{name.replace('-', '_')}")
     model = module.train(seed, progress)
-    shown, _, x, y = module.split()
+    shown, _, x, y = map(torch.from_numpy, SPLITS[shipped()[name].data]())
     captured = capture(model, shown, path)
     weights = [tensor for key, tensor in captured.tensors.items() if key.endswith(".weight") and tensor.ndim > 1]
     zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.size for w in weights)

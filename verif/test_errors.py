@@ -21,7 +21,7 @@ import pytest
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
 
-from golden.arch import PRESETS
+from golden.arch import PRESETS, Arch
 from golden.formats import (
     ALIGN,
     ERRORS,
@@ -38,11 +38,13 @@ from golden.formats import (
     seal,
     unpack,
 )
+from golden.program_check import POSITIVE
 from golden.run import logits, run
 from hdl.bus.register_map import OFFSETS
 from hdl.image import Image, build_image
 from verif import sim
 from verif.axi import AxiLite
+from verif.chunks import LOOM
 from verif.sim import parameters_of_bench
 from verif.system import SMALLEST_MEMORY, System
 from verif.system_bench import PERIOD_NS, start_once
@@ -79,14 +81,19 @@ class Case:
 
 
 GOOD = Case("good", 0)
-IMPATIENT = replace(ARCH, patience_log2=16)
+BUILDS = pytest.mark.parametrize("arch", [ARCH, LOOM], ids=lambda arch: arch.name)
+
+
+def impatient(arch: Arch) -> System:
+    """Return the system of a build that waits for progress as short as one can."""
+    return System(replace(arch, patience_log2=16))
 
 
 @cache
-def image() -> tuple[Image, bytes, tuple[int, ...]]:
-    """Return digits' image for `ARCH`, its memory with the first input, and the golden logits."""
-    workload = load_workload("digits", ARCH)
-    built = build_image(workload.network, ARCH)
+def image(arch: Arch = ARCH) -> tuple[Image, bytes, tuple[int, ...]]:
+    """Return digits' image for a build, its memory with the first input, and the golden logits."""
+    workload = load_workload("digits", arch)
+    built = build_image(workload.network, arch)
     words = workload.words(0)
     block = built.input_block(words)
     memory = bytearray(built.size)
@@ -95,9 +102,9 @@ def image() -> tuple[Image, bytes, tuple[int, ...]]:
     return built, bytes(memory), tuple(logits(run(workload.network, words)).tolist())
 
 
-def program() -> bytes:
+def program(arch: Arch = ARCH) -> bytes:
     """Return the good program, header and descriptors."""
-    built, memory, _ = image()
+    built, memory, _ = image(arch)
     return memory[: built.program_bytes]
 
 
@@ -132,7 +139,8 @@ async def run_cases(dut: Any) -> None:
 def start(cases: Sequence[Case], system: System | None = None, latency: int = LATENCY,
           violations: int = 0) -> list[dict[str, Any]]:
     """Run the cases and return, for each that was started, status, error, cycles and memory."""
-    built, memory, _ = image()
+    system = system or System(ARCH)
+    built, memory, _ = image(system.arch)
     contents, rows = bytearray(memory.ljust(SPACE, b"\0")), []
     for case in cases:
         row = asdict(case) | {"stats_offset": built.stats if case.stats_offset is None else case.stats_offset}
@@ -141,8 +149,8 @@ def start(cases: Sequence[Case], system: System | None = None, latency: int = LA
             row["program_offset"] = len(contents)
             contents += case.program
         rows.append({name: value for name, value in row.items() if name != "program"})
-    beat = ARCH.data_bits // 8
-    binary = (system or System(ARCH)).program(memory_bytes(contents))
+    beat = system.arch.data_bits // 8
+    binary = system.program(memory_bytes(contents))
     with tempfile.TemporaryDirectory(prefix="spikeloom-errors-") as name:
         folder = Path(name)
         (folder / "image.bin").write_bytes(bytes(contents) + bytes(-len(contents) % beat))
@@ -168,16 +176,17 @@ def memory_bytes(contents: bytes | bytearray) -> int:
     return size
 
 
-def results(dump: bytes) -> bytes:
+def results(dump: bytes, arch: Arch = ARCH) -> bytes:
     """Return what the network leaves in memory: masks of all layers and the read-out."""
-    built, _, _ = image()
+    built, _, _ = image(arch)
     parts = [dump[t.masks : t.masks + t.pixels * t.mask_stride] for t in built.tensors.values()]
     return b"".join([*parts, *(dump[c.base : c.base + c.size] for c in built.currents.values())])
 
 
 def check(cases: Sequence[Case], system: System | None = None) -> None:
     """Run every case with a good run before and after it; each must end as it says, every good run alike."""
-    built, _, golden = image()
+    arch = system.arch if system else ARCH
+    built, _, golden = image(arch)
     order = [GOOD] + [entry for case in cases for entry in (case, GOOD)]
     runs = start(order, system)
     region = built.currents["fc"]
@@ -191,7 +200,7 @@ def check(cases: Sequence[Case], system: System | None = None) -> None:
         assert entry["cycles"] <= case.bound, f"{case.name}: {entry['cycles']} cycles, not at most {case.bound}"
         assert case.layer is None or entry["error"] >> 16 == case.layer, f"{case.name}: layer {entry['error'] >> 16}"
         if case.code == 0:
-            assert results(entry["dump"]) == results(runs[0]["dump"]), f"{case.name}: other results"
+            assert results(entry["dump"], arch) == results(runs[0]["dump"], arch), f"{case.name}: other results"
     assert len(runs) == len(order)
 
 
@@ -209,18 +218,18 @@ def sealed(**fields: int) -> bytes:
     return header[:12] + struct.pack("<I", zlib.crc32(rest)) + rest
 
 
-def descriptor(number: int, sweep: int = 0, **fields: int) -> bytes:
+def descriptor(number: int, sweep: int = 0, arch: Arch = ARCH, **fields: int) -> bytes:
     """Return the program with other fields in layer ``number``, or in one of its passes (1..), and a valid CRC32."""
-    body, at = bytearray(program()[HEADER_BYTES:]), 0
+    body, at = bytearray(program(arch)[HEADER_BYTES:]), 0
     for _ in range(number):
         at += RECORD_BYTES * (1 + unpack(LAYER, bytes(body[at : at + RECORD_BYTES]))["passes"])
     at += RECORD_BYTES * sweep
     table = PASS if sweep else LAYER
     known = unpack(table, bytes(body[at : at + RECORD_BYTES]))
-    merged = pack(table, RECORD_BYTES, known | fields)
-    body[at : at + 4 * PLANE_WORD] = merged[: 4 * PLANE_WORD]
-    kept = {name: value for name, value in unpack(HEADER, program()[:HEADER_BYTES]).items() if name not in ("length", "crc")}
-    return seal(bytes(body), kept)
+    merged, size = pack(table, RECORD_BYTES, known | fields), 4 * PLANE_WORD if sweep else RECORD_BYTES
+    body[at : at + size] = merged[:size]
+    header = unpack(HEADER, program(arch)[:HEADER_BYTES])
+    return seal(bytes(body), {name: value for name, value in header.items() if name not in ("length", "crc")})
 
 
 def reading(length: int) -> int:
@@ -284,9 +293,10 @@ def test_limits_and_features() -> None:
           + [Case(f"exactly {exact}", 0, sealed(**exact))])
 
 
-def test_read_errors() -> None:
+@BUILDS
+def test_read_errors(arch: Arch) -> None:
     """An error response to a read stops the layer that reads, wherever it strikes."""
-    built, _, _ = image()
+    built, _, _ = image(arch)
     at: dict[str, tuple[int, int | None]] = {
         "header": (0, 0), "descriptors": (HEADER_BYTES + RECORD_BYTES, 0),
         "first input": (built.inputs, 0), "last input": (built.inputs + built.input_bytes - 1, 0)}
@@ -300,12 +310,13 @@ def test_read_errors() -> None:
     outside = memory_bytes(bytes(SPACE))
     check([*cases, Case("everything", 6, layer=0, bound=BOUND, read_error=(0, outside)),
            Case("program outside", 6, layer=0, bound=BOUND, program_offset=outside),
-           Case("input outside", 6, layer=0, input_offset=outside)])
+           Case("input outside", 6, layer=0, input_offset=outside)], System(arch))
 
 
-def test_write_errors() -> None:
+@BUILDS
+def test_write_errors(arch: Arch) -> None:
     """An error response to a write stops the layer that writes."""
-    built, _, _ = image()
+    built, _, _ = image(arch)
     first, second, region = built.tensors["lif1"], built.tensors["lif2"], built.currents["fc"]
     at = {"masks of lif1": (first.masks, 0), "masks of lif2": (second.masks, 1), "read-out": (region.base, 2),
           "last mask of lif1": (first.masks + first.pixels * first.mask_stride - 1, 0),
@@ -313,20 +324,24 @@ def test_write_errors() -> None:
           "record of layer 0": (built.stats, None), "record of the last layer": (built.stats + 2 * 64, None)}
     cases = [Case(name, 7, layer=layer, write_error=(offset, offset + 1)) for name, (offset, layer) in at.items()]
     check([*cases, Case("everything", 7, layer=0, write_error=(0, SPACE)),
-           Case("records outside", 7, stats_offset=align(memory_bytes(bytes(SPACE))))])
+           Case("records outside", 7, stats_offset=align(memory_bytes(bytes(SPACE))))], System(arch))
 
 
-def test_illegal_fields() -> None:
-    """A layer with a field outside its range stops before it starts, under a valid CRC32."""
+@BUILDS
+def test_illegal_fields(arch: Arch) -> None:
+    """A layer or a pass with a field outside its range stops before it starts, under a valid CRC32."""
     nothing = ("steps", "height", "width", "out_height", "out_width", "columns", "pool_kernel", "pool_stride",
                "column_tiles", "row_tiles", "chunks")
-    layer0 = unpack(LAYER, program()[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES])
-    beyond = {"steps": ARCH.t_max + 1, "passes": 33, "chunks": ARCH.max_chunks + 1, "reset": 3, "leak_shift": 3}
+    layer0 = unpack(LAYER, program(arch)[HEADER_BYTES : HEADER_BYTES + RECORD_BYTES])
+    beyond = {"steps": arch.t_max + 1, "passes": 33, "chunks": arch.max_chunks + 1, "reset": 3, "leak_shift": 3}
     cases = [{name: 0} for name in nothing] + [{name: value} for name, value in beyond.items()]
     cases += [{"passes": 0}, {"weights": layer0["weights"] + 8}, {"passes": 255},
-              {"resume": 1, "row_tiles": ARCH.resume_tiles + 1}, {"or_pool": 1, "columns": ARCH.pool_channels + 1}]
-    check([Case(str(fields), 8, descriptor(0, **fields), layer=0, bound=reading(2 * len(program())))
-           for fields in cases if ARCH.t_max < 31 or "steps" not in fields])
+              {"resume": 1, "row_tiles": arch.resume_tiles + 1}, {"or_pool": 1, "columns": arch.pool_channels + 1}]
+    cases += [{"groups": 0}, {"tile_pixels": 0}, {"stream_bytes": 0}] if arch.loom else []
+    of_pass = [{name: 0} for name in POSITIVE] + [{"height": 0, "width": 0}]
+    bound = reading(2 * len(program(arch)))
+    check([Case(f"{sweep}: {fields}", 8, descriptor(0, sweep, arch, **fields), layer=0, bound=bound)
+           for sweep, wrong in enumerate((cases, of_pass)) for fields in wrong], System(arch))
 
 
 def test_contradictions() -> None:
@@ -341,45 +356,48 @@ def test_contradictions() -> None:
         content = descriptor(0, weights=at + size).ljust(size, b"\0") + pack(TILE, 64, good | wrong) + bytes(640)
         order += [Case(f"tile {wrong}", code, content, layer=0), GOOD]
         at += align(len(content))
-    for case, entry in zip(order, start(order, System(IMPATIENT)), strict=True):
+    for case, entry in zip(order, start(order, impatient(ARCH)), strict=True):
         assert not entry["timeout"], f"{case.name}: no irq after {LIMIT} cycles"
         assert (entry["status"], entry["error"]) == (FAILED if case.code else DONE, case.code), case.name
 
 
-def test_any_descriptor_ends(seed: int) -> None:
+@BUILDS
+def test_any_descriptor_ends(arch: Arch, seed: int) -> None:
     """Random fields under a valid CRC32 end: with other results, or with a code; the next run is good.
 
     Fields that say how long a layer works are left alone: a layer of 2^40 steps is legal.
     """
-    draw, order, kept = random.Random(seed), [], (0, image()[0].outputs)
+    draw, order, kept = random.Random(seed), [], (0, image(arch)[0].outputs)
     long = {"row_tiles", "column_tiles", "columns", "pool_kernel", "kernel_height", "kernel_width", "tap_chunks"}
     in_layer, in_pass = ([field for field in table if field.name not in long] for table in (LAYER, PASS))
     for number in range(12):
         fields = {field.name: draw.choice((0, 1, draw.getrandbits(field.width)))
                   for field in draw.sample(in_layer, draw.randint(1, 3))}
-        order += [Case(f"{number}: {fields}", -1, descriptor(draw.randrange(3), **fields),
+        order += [Case(f"{number}: {fields}", -1, descriptor(draw.randrange(3), arch=arch, **fields),
                        write_error=kept), GOOD]
         fields = {field.name: draw.choice((0, 1, draw.getrandbits(field.width)))
                   for field in draw.sample(in_pass, draw.randint(1, 2))}
-        order += [Case(f"{number}, pass: {fields}", -1, descriptor(draw.randrange(3), 1, **fields),
+        order += [Case(f"{number}, pass: {fields}", -1, descriptor(draw.randrange(3), 1, arch, **fields),
                        write_error=kept), GOOD]
-    runs = start(order, System(IMPATIENT))
-    good = results(runs[1]["dump"])
+    runs = start(order, impatient(arch))
+    good = results(runs[1]["dump"], arch)
     for case, entry in zip(order, runs, strict=False):
         assert not entry["timeout"], f"{case.name}: no irq after {LIMIT} cycles"
         assert entry["error"] & 0xFF in ({0} if case is GOOD else {0, 6, 7, 8, 9}), case.name
-        assert case is not GOOD or results(entry["dump"]) == good, f"the run after {case.name}"
+        assert case is not GOOD or results(entry["dump"], arch) == good, f"the run after {case.name}"
     assert len(runs) == len(order)
 
 
-def test_a_silent_memory() -> None:
+@BUILDS
+def test_a_silent_memory(arch: Arch) -> None:
     """A memory that never answers ends in code 9, twice the patience after the start, while busy.
 
     Here alone irq rises while a read is open, which the monitor reports.
     """
-    (entry,) = start([GOOD], System(IMPATIENT), latency=1 << 30, violations=1)
+    system = impatient(arch)
+    (entry,) = start([GOOD], system, latency=1 << 30, violations=1)
     assert (entry["timeout"], entry["status"], entry["error"]) == (False, FAILED | BUSY, 9)
-    assert entry["cycles"] <= 2 * (1 << IMPATIENT.patience_log2) + 20
+    assert entry["cycles"] <= 2 * (1 << system.arch.patience_log2) + 20
 
 
 def test_checks_can_fail() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import struct
 from typing import Any
 
 import cocotb
@@ -9,8 +10,8 @@ import pytest
 from cocotb.triggers import Timer
 
 from golden.arch import PRESETS, Arch
-from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PROGRAM_MAGIC, Field
-from golden.program_check import body_code, head_code, layer_code
+from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PASS, PROGRAM_MAGIC, RECORD_BYTES, Field, pack
+from golden.program_check import body_code, head_code, layer_code, pass_code
 from hdl.program_check import ProgramCheck
 from verif.chunks import LOOM, LOOMS
 from verif.layers import arch, layer_word
@@ -36,6 +37,8 @@ def test_program_check(name: str) -> None:
     pytest.param(REQUANTISER, "_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
     pytest.param(REQUANTISER, "header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers",
                  id="magic cut short"),
+    pytest.param(TINY, "(self.word == field.word)", "(self.word == 4)", "passes", id="other words of a pass not checked"),
+    pytest.param(TINY, "field.lsb : field.lsb + field.width", "0:32", "passes", id="words of a pass, not fields"),
     pytest.param(LOOM, "(layer.groups << layer.span_log2) <= p.rows", "layer.groups <= p.rows", "layers",
                  id="more groups than slots"),
     pytest.param(LOOM, "layer.groups != 0,", "", "layers", id="no group"),
@@ -113,7 +116,7 @@ async def headers(dut: Any) -> None:
     for _ in range(3000):
         fields = spoilt(rng, HEADER, good_header(rng, p))
         crc = fields["crc"] ^ rng.choice((0, 0, 0, 1 << rng.randrange(32)))
-        dut.header.value, dut.crc.value, dut.layer.value = header_word(fields), crc, 0
+        dut.header.value, dut.crc.value, dut.layer.value, dut.word.value, dut.data.value = header_word(fields), crc, 0, 0, 0
         await Timer(1, "ns")
         codes = (int(dut.head_code.value), int(dut.body_code.value))
         assert codes == (head_code(fields), body_code(fields, crc, p)), fields
@@ -125,11 +128,28 @@ async def headers(dut: Any) -> None:
 async def layers(dut: Any) -> None:
     """Codes of layers at, beyond and far from every limit equal golden's."""
     p, rng, seen = arch(), random.Random(cocotb.RANDOM_SEED), set()
-    dut.header.value, dut.crc.value = 0, 0
+    dut.header.value, dut.crc.value, dut.word.value, dut.data.value = 0, 0, 0, 0
     for _ in range(3000):
         fields = spoilt(rng, LAYER, good_layer(rng, p))
         dut.layer.value = layer_word(fields)
         await Timer(1, "ns")
         assert int(dut.layer_code.value) == layer_code(fields, p), fields
         seen.add(int(dut.layer_code.value))
+    assert seen == {0, 8}
+
+
+@cocotb.test(timeout_time=10, timeout_unit="ms")
+async def passes(dut: Any) -> None:
+    """The codes of the words of a pass, together, are golden's; a word without a checked field has none."""
+    rng, seen = random.Random(cocotb.RANDOM_SEED), set()
+    dut.header.value, dut.crc.value, dut.layer.value = 0, 0, 0
+    for _ in range(300):
+        fields = spoilt(rng, PASS, {field.name: rng.randint(1, (1 << field.width) - 1) for field in PASS})
+        codes = []
+        for word, (value,) in enumerate(struct.iter_unpack("<I", pack(PASS, RECORD_BYTES, fields))):
+            dut.word.value, dut.data.value = word, value
+            await Timer(1, "ns")
+            codes.append(int(dut.pass_code.value))
+        assert max(codes) == pass_code(fields), fields
+        seen.add(max(codes))
     assert seen == {0, 8}

@@ -12,14 +12,14 @@ import pytest
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles
 
-from golden.arch import PRESETS
+from golden.arch import PRESETS, Arch
 from hdl.bus.register_map import OFFSETS
 from verif import sim
 from verif.axi import AxiLite
 from verif.sim import parameters_of_bench
 from verif.system import System
 from verif.system_bench import IRQ_ENABLE, PERIOD_NS, START, start_once
-from verif.test_errors import DONE, GOOD, LIMIT, image, memory_bytes, results, start
+from verif.test_errors import BUILDS, DONE, GOOD, LIMIT, image, memory_bytes, results, start
 
 ARCH = PRESETS["tiny"]
 LATENCY = 40
@@ -65,8 +65,8 @@ async def run_cuts(dut: Any) -> None:
 
 def cut(cuts: list[tuple[int, int]], system: System) -> tuple[list[dict[str, Any]], int]:
     """Return the runs after each (cycles until reset, cycles of reset), with their memory, and the protocol violations."""
-    built, memory, _ = image()
-    beat = ARCH.data_bits // 8
+    built, memory, _ = image(system.arch)
+    beat = system.arch.data_bits // 8
     contents = memory + bytes(-len(memory) % beat)
     with tempfile.TemporaryDirectory(prefix="spikeloom-reset-") as name:
         folder = Path(name)
@@ -80,24 +80,25 @@ def cut(cuts: list[tuple[int, int]], system: System) -> tuple[list[dict[str, Any
         table = json.loads((folder / "result.json").read_text())
         for index, entry in enumerate(table["runs"]):
             file = folder / f"dump_{index}.bin"
-            entry["memory"] = results(file.read_bytes()) if file.exists() else b""
+            entry["memory"] = results(file.read_bytes(), system.arch) if file.exists() else b""
     return table["runs"], table["violations"]
 
 
-def wrong(runs: list[dict[str, Any]], violations: int, cuts: list[tuple[int, int]]) -> list[str]:
+def wrong(runs: list[dict[str, Any]], violations: int, cuts: list[tuple[int, int]], arch: Arch = ARCH) -> list[str]:
     """Return what differs from a run that was never cut."""
-    (reference,) = start([GOOD])
-    wanted = {"status": DONE, "error": 0, "timeout": False, "idle": 0, "memory": results(reference["dump"])}
+    (reference,) = start([GOOD], System(arch))
+    wanted = {"status": DONE, "error": 0, "timeout": False, "idle": 0, "memory": results(reference["dump"], arch)}
     found = [f"{at}: {name}" for run, at in zip(runs, cuts, strict=False) for name, value in wanted.items()
              if run[name] != value]
     return found + ["not every run ended"] * (len(runs) < len(cuts)) + ["protocol"] * bool(violations)
 
 
-def test_reset_in_the_middle(seed: int) -> None:
+@BUILDS
+def test_reset_in_the_middle(arch: Arch, seed: int) -> None:
     """Status is idle after the reset, and the run behind it leaves what a first run leaves, without a violation."""
     rng = random.Random(seed)
     cuts = [(cycles, rng.choice(LOW)) for cycles in (*EARLY, *(rng.randrange(LONGEST) for _ in range(LATE)))]
-    assert wrong(*cut(cuts, System(ARCH)), cuts) == []
+    assert wrong(*cut(cuts, System(arch)), cuts, arch) == []
 
 
 @pytest.mark.parametrize("what", FORGETFUL)

@@ -8,10 +8,12 @@ from amaranth.lib import data
 Entry = tuple[Value, Value]
 
 
-def first_of_most(entries: list[Entry]) -> Entry:
+def first_of_most(m: Module, entries: list[Entry]) -> Entry:
     """Return the first of the (value, name) entries with the largest value."""
     def best(a: Entry, b: Entry) -> Entry:
-        return Mux(b[0] > a[0], b[0], a[0]), Mux(b[0] > a[0], b[1], a[1])
+        value, name, later = Signal(a[0].shape()), Signal(a[1].shape()), Signal()
+        m.d.comb += [later.eq(b[0] > a[0]), value.eq(Mux(later, b[0], a[0])), name.eq(Mux(later, b[1], a[1]))]
+        return value, name
 
     while len(entries) > 1:
         entries = [reduce(best, entries[n : n + 2]) for n in range(0, len(entries), 2)]
@@ -29,7 +31,7 @@ def exchange(m: Module, held: list[list[data.View]], loads: list[Signal], inside
     """
     lanes, bits = range(len(loads)), len(loads[0])
     places = range(len(loads) * len(held))
-    load, fullest = first_of_most([(Mux(inside[n], loads[n], 0), Const(n, lanes)) for n in lanes])
+    load, fullest = first_of_most(m, [(Mux(inside[n], loads[n], 0), Const(n, lanes)) for n in lanes])
     top, entries = Signal(bits), []
     m.d.sync += top.eq(load)
     for g, slots in enumerate(held):
@@ -40,5 +42,5 @@ def exchange(m: Module, held: list[list[data.View]], loads: list[Signal], inside
             m.d.comb += [less.eq(top - words + slots[n].words), more.eq(loads[n] + words - slots[n].words),
                          most.eq(Mux(less > more, less, more))]
             entries.append((Mux(inside[n] & (most < top), Cat(~most, Const(1, 1)), 0), Const(g * len(loads) + n, places)))
-    key, place = first_of_most(entries)
+    key, place = first_of_most(m, entries)
     return fullest, key != 0, place

@@ -156,10 +156,10 @@ class TileRows(Block):
         m.d.comb += [here[n].eq(Array(counts[n :: p.lanes])[group]) for n in lanes]
         m.d.comb += [own[n].as_value().eq(Array(slots[n].as_value() for slots in held)[group]) for n in lanes]
         m.d.comb += [
-            most.eq(first_of_most([(Mux(inside[n] & ~taken[n], Cat(here[n], Const(1, 1)), 0), Const(n, most.shape()))
-                                   for n in lanes])[1]),
-            least.eq(first_of_most([(Mux(inside[n] & ~given[n], Cat(~loads[n], Const(1, 1)), 0), Const(n, least.shape()))
-                                    for n in lanes])[1]),
+            most.eq(first_of_most(m, [(Mux(inside[n] & ~taken[n], Cat(here[n], Const(1, 1)), 0), Const(n, most.shape()))
+                                      for n in lanes])[1]),
+            least.eq(first_of_most(m, [(Mux(inside[n] & ~given[n], Cat(~loads[n], Const(1, 1)), 0), Const(n, least.shape()))
+                                       for n in lanes])[1]),
             self.group.eq(group),
             self.lanes.eq(Cat((Const(n, lane.shape()) & (team - 1)) == lane for n in lanes)),
         ]

@@ -40,19 +40,24 @@ def pixel_loader(layer: Fields, passes: Sequence[Fields], low: Place, high: Plac
     A pass reads the rectangle from the first tap of ``low`` to the last tap of ``high``, as far as its map goes; of one
     that misses the map, the nearest pixels.
     """
-    return [_rectangle(layer, sweep, low, high, memory, base + (input_offset if sweep["input"] else 0), chunk_bits)
+    return [_pixels(layer, sweep, low, high, memory, base + (input_offset if sweep["input"] else 0), chunk_bits)
             for sweep in passes]
 
 
-def _rectangle(layer: Fields, sweep: Fields, low: Place, high: Place, memory: bytes, origin: int,
-               chunk_bits: int) -> list[Pixel]:
+def rectangle(sweep: Fields, low: Place, high: Place) -> list[Place]:
+    """Return the places of the pixels that a pass reads, row-major."""
     bounds = []
     for first, last, size, kernel in zip(low, high, (sweep["height"], sweep["width"]),
                                          (sweep["kernel_height"], sweep["kernel_width"]), strict=True):
         begin = first * sweep["stride"] - sweep["padding"]
         end = last * sweep["stride"] - sweep["padding"] + kernel - 1
         bounds.append(range(min(max(begin, 0), size - 1), min(max(end, 0), size - 1) + 1))
-    places = [(y, x) for y in bounds[0] for x in bounds[1]]
+    return [(y, x) for y in bounds[0] for x in bounds[1]]
+
+
+def _pixels(layer: Fields, sweep: Fields, low: Place, high: Place, memory: bytes, origin: int,
+            chunk_bits: int) -> list[Pixel]:
+    places = rectangle(sweep, low, high)
     return [_pixel(layer, sweep, place, memory, origin, chunk_bits, place == places[-1]) for place in places]
 
 

@@ -8,15 +8,15 @@ from perf.energy import COSTS
 from perf.plots import bars
 
 Report = dict[str, Any]
-CAPTION = ("{network} on {preset}: {lanes} lanes, bound {bound_cycles:,} cycles, utilisation {utilisation:.1%}, "
-           "{bytes_offchip:,} bytes off chip, {bytes_onchip:,} on chip")
+CAPTION = ("{network} on {preset}, {spikes} spikes: {lanes} lanes, bound {bound_cycles:,} cycles, "
+           "utilisation {utilisation:.1%}, {bytes_offchip:,} bytes off chip, {bytes_onchip:,} on chip")
 DESIGNS = {"loas_paper": "LoAS, paper's count", "loas_lockstep": "LoAS, lockstep", "sparten": "SparTen-SNN",
            "gospa": "GoSPA-SNN", "gamma": "Gamma-SNN"}
 LOGGED = {"loas_paper": "cyc_loas_ft", "sparten": "cyc_sparten", "gospa": "cyc_gospa", "gamma": "cyc_gamma"}
 TRAFFIC = {"loas_ft": "LoAS-FT", "sparten": "SparTen-SNN", "gospa": "GoSPA-SNN", "gamma": "Gamma-SNN"}
 HEAD = ["layer", "M", "N", "K", "matches", "RTL cycles", "model", *DESIGNS.values(), "mismatches"]
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:1240px;margin:2em auto;padding:0 1em;color:#1d2329}
-table{border-collapse:collapse;font-size:13px;margin:1em 0;display:block;overflow-x:auto}
+table{border-collapse:collapse;font-size:12px;margin:1em 0;display:block;overflow-x:auto}
 th,td{padding:3px 9px;border-bottom:1px solid #d8dde3;text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}td.text{text-align:left;white-space:normal}tr:last-child td{font-weight:600}
 table.plain tr:last-child td{font-weight:400}table.plain td,table.plain th{text-align:left}
@@ -69,9 +69,9 @@ def _network(report: Report) -> list[str]:
         bars("Lane utilisation and share of silent words", names, {
             "utilisation": [layer["matches"] / (lanes * own) for layer, own in zip(layers, rtl, strict=True)],
             "silent ratio": [layer["silent_ratio"] for layer in layers]}),
-        bars("Cycles lost, by cause", names, stalls),
+        bars("Cycles in which something waits, by cause; causes may coincide, and with other work", names, stalls),
         "<h3>Baselines with uneven columns</h3>", _skewed(report),
-        "<h3>Traffic in KB, beside the authors' logs</h3>", _traffic(report),
+        "<h3>Traffic in KB of 1,024 bytes, beside the authors' logs</h3>", _traffic(report),
         "<h3>Energy in nJ</h3>", _html(["", *totals["energy"], "total"], [
             [layer["name"], *(f"{value / 1000:,.1f}" for value in (*layer["energy"].values(), layer["energy_pj"]))]
             for layer in (*layers, totals)]),
@@ -83,7 +83,7 @@ def _whole(report: Report) -> str:
     told = ", ".join(f"{name} {cycles:,} cycles" for name, cycles in whole if cycles is not None)
     memory = report["memory"]
     limit = f"{memory['bandwidth']} bytes a cycle" if memory["bandwidth"] else "a beat every cycle"
-    return (f"<p>Memory: {limit}, {memory['latency']} cycles of latency.</p>"
+    return (f"<p>Configuration {report['configuration']}. Memory: {limit}, {memory['latency']} cycles of latency.</p>"
             + (f"<p>The whole network on one image, in one program: {told}.</p>" if told else ""))
 
 

@@ -33,7 +33,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 def check_file(option: str, path: Path, legal: str = "FILE") -> None:
     """Raise `ParameterError` unless a file can be written, or written anew, at ``path``."""
     target = path.resolve()
-    good = not target.exists() or (target.is_file() and os.access(target, os.W_OK))
+    good = str(path) != "-" and (not target.exists() or (target.is_file() and os.access(target, os.W_OK)))
     try:
         with tempfile.TemporaryFile(dir=target.parent):
             pass

@@ -16,18 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
+from golden.formats import HEADER_BYTES, LAYER, PASS, RECORD_BYTES, unpack
 from golden.limits import check
 from golden.network import Input, Network, Neuron, Pass, spike_planes
 from golden.network import Layer as Program
+from golden.pixel_loader import rectangle
 from golden.run import convolve, run
 from golden.synthetic import skewed as skewed_weights
+from golden.tile_rows import tile_rows
 from hdl.image import Image, build_image
 from models.published import NETWORKS
 from perf import energy, lockstep, loom
 from perf.baselines import BASELINES, matches
 from verif.loas_layers import STEPS, Layer, im2col, layers, seeded_words, sizes, weights
 from verif.numbers import machine, versions
-from verif.simulate import Memory, Simulated, memory_of, run_words
+from verif.simulate import Memory, memory_of, run_words
 from verif.system import System, SystemFailure
 from verif.workload import load_workload, read_arrays
 
@@ -35,6 +38,8 @@ Words = NDArray[np.int64]
 Report = dict[str, Any]
 FIRING = 0.2
 SKEW = 0.7
+# Cycles of a whole network by those of its published layers, for the predicted time alone: 1.2 to 2.7 on preset loom.
+WHOLE_SHARE = 2
 MEMORY = Memory(bandwidth=64)
 STALLS = ("fifo", "weights", "rows", "tail")
 WHOLE = ("encoder_cycles", "head_cycles", "network_cycles", "network_mismatches")
@@ -48,11 +53,13 @@ class Case:
     """A layer with its operands.
 
     words : int64 [C, H, W] input spikes; weight : int8 [K, N]
+    spikes : ``"given"`` by a data folder or ``"drawn"``
     """
 
     layer: Layer
     words: Words
     weight: NDArray[np.int8]
+    spikes: str = "drawn"
 
     @property
     def rows(self) -> Words:
@@ -80,7 +87,7 @@ def cases(of: Sequence[Layer], data: Path | None = None) -> list[Case]:
     Raises `ParameterError` for a file without the arrays or with other ones.
     """
     words = _read(of, data) if data is not None else None
-    return [Case(layer, seeded_words(layer) if words is None else words[layer.name], weight)
+    return [Case(layer, seeded_words(layer), weight) if words is None else Case(layer, words[layer.name], weight, "given")
             for layer, weight in zip(of, weights(of), strict=True)]
 
 
@@ -167,7 +174,7 @@ def measure(job: Job, system: System, memory: Memory, inject: str | None = None)
     real = matches(rows, case.weight)
     if counters["matches"] != real:
         raise SystemFailure(f"{job.network.name}: matches: {counters['matches']} counted by the RTL, not {real}")
-    events = _events(job, done, system.arch)
+    events = energy.events(counters, work(job, done.image, system.arch), system.arch)
     spent = energy.energy(events)
     return {
         "name": layer.name, "M": layer.rows, "N": layer.columns, "K": layer.inner, "matches": real,
@@ -182,15 +189,18 @@ def measure(job: Job, system: System, memory: Memory, inject: str | None = None)
     }
 
 
-def _events(job: Job, done: Simulated, arch: Arch) -> energy.Events:
-    counters, layer = done.result.runs[0].counters, job.case.layer
-    plan = done.image.plans[0]
-    return energy.Events(
-        cycles=counters["cycles"], matches=counters["matches"], corrections=counters["corrections"],
-        chunks=counters["chunks"], neurons=layer.rows * layer.columns, bytes_read=counters["bytes_read"],
-        bytes_written=counters["bytes_written"], chunk_bytes=arch.chunk_bits // 8, lanes=arch.lanes,
-        row_chunks=arch.lanes * plan.row_tiles * plan.chunks * len(plan.parts), weights=layer.weights * plan.row_tiles,
-        word_bits=STEPS)
+def work(job: Job, image: Image, arch: Arch) -> energy.Work:
+    """Return what a layer holds, as its energy is counted from it."""
+    case, layer, plan = job.case, job.case.layer, image.plans[0]
+    rows, tiling = case.rows, plan.tiling
+    spikes = sum(matches(rows >> step & 1, case.weight) for step in range(STEPS))
+    fields, sweep = (unpack(table, image.data[HEADER_BYTES + n * RECORD_BYTES :][:RECORD_BYTES])
+                     for n, table in enumerate((LAYER, PASS)))
+    pixels = sum(len(rectangle(sweep, tile.low, tile.high)) for tile in tile_rows(fields, sweep, arch.lanes)) if tiling else 0
+    return energy.Work(
+        neurons=layer.rows * layer.columns, rows=layer.rows, row_chunks=plan.chunks * len(plan.parts),
+        row_words=int(np.count_nonzero(rows)), weights=layer.weights, row_tiles=plan.row_tiles, spikes=spikes,
+        pixel_chunks=pixels * sweep["tap_chunks"], teams=1 << tiling.teams_log2 if tiling else 1, word_bits=STEPS)
 
 
 def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, memory: Memory = MEMORY, skew: float = SKEW,
@@ -199,7 +209,7 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
     """Return the report of each network, one after the other, as `report` makes it.
 
     skew : of the weights whose baselines are reported beside, see `golden.synthetic.skewed`
-    whole : run the whole networks too, on one image; their cycles are not in the prediction
+    whole : run the whole networks too, on one image; their cycles are predicted by `WHOLE_SHARE`
     say : told what is predicted, and the predicted time once the shortest layer has been run to know the speed
     progress : called with the predicted cycles that are done, and all of them
     """
@@ -207,6 +217,7 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
     planned = {network: jobs(cases(layers(network), data), arch, memory) for network in networks}
     every = [job for network in planned.values() for job in network]
     system, done, expected = System(arch), 0, sum(job.model_cycles for job in every)
+    all_cycles = expected * (1 + WHOLE_SHARE * whole)
     system.program()
     measured: dict[str, Report] = {}
     for job in (min(every, key=lambda job: job.model_cycles), *every):
@@ -217,18 +228,24 @@ def bench_loas(networks: Sequence[str], arch: Arch, data: Path | None = None, me
                 rate = result["simulated_cycles_per_second"]
                 seconds = len(every) * (time.monotonic() - begin) + (expected - len(every) * result["rtl_cycles"]) / rate
                 say(f"predicted: {expected:,} cycles in {len(every)} layers, about {max(1, round(seconds))} s"
-                    + (", then the whole networks" if whole else ""))
+                    + (f", and about {max(1, round(WHOLE_SHARE * expected / rate))} s for the whole networks" if whole else ""))
             done += job.model_cycles
-            progress(done, expected)
-    return [report([measured[job.network.name] for job in own], own, arch, memory, skew)
-            | (whole_network(network, system, memory) if whole else dict.fromkeys(WHOLE)) for network, own in planned.items()]
+            progress(done, all_cycles)
+    reports = []
+    for network, own in planned.items():
+        complete = whole_network(network, system, memory) if whole else dict.fromkeys(WHOLE)
+        reports.append(report([measured[job.network.name] for job in own], own, arch, memory, skew) | complete)
+        done += WHOLE_SHARE * whole * sum(job.model_cycles for job in own)
+        progress(done, all_cycles)
+    return reports
 
 
 def report(table: list[Report], of: Sequence[Job], arch: Arch, memory: Memory, skew: float) -> Report:
     """Return the report of the layers of one network; its keys are a contract of the command line."""
     totals = total(table)
     return {
-        "network": of[0].case.layer.network, "preset": arch.name, "lanes": arch.lanes, "T": STEPS,
+        "network": of[0].case.layer.network, "preset": arch.name, "configuration": arch.hash, "lanes": arch.lanes, "T": STEPS,
+        "spikes": of[0].case.spikes,
         "memory": {"latency": memory.latency, "bandwidth": memory.bandwidth}, "layers": table, "totals": totals,
         "bound_cycles": -(-totals["matches"] // arch.lanes),
         "utilisation": totals["matches"] / (arch.lanes * totals["rtl_cycles"]),

@@ -5,6 +5,7 @@ The layers have an eighth of their channels, so that they fit preset tiny, whose
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ import numpy as np
 import pytest
 
 import verif.bench_loas
-from golden.arch import PRESETS, ParameterError
+from golden.arch import PRESETS, Arch, ParameterError
+from golden.formats import HEADER_BYTES, LAYER, PASS, RECORD_BYTES
+from golden.formats import unpack as unpack_record
+from golden.pixel_loader import pixel_loader
 from golden.run import convolve, unpack
 from golden.synthetic import skewed
+from golden.tile_rows import tile_rows
+from hdl.image import build_image
 from models.datasets import seeded
 from models.published import NETWORKS
 from models.workloads import find
@@ -23,9 +29,10 @@ from perf import energy
 from perf.baselines import BASELINES, matches
 from perf.plots import bars
 from spikeloom.cli import run as command_line
-from verif.bench_loas import Case, Report, cases, jobs, measure, program, report, whole_network
+from verif.bench_loas import Case, Report, cases, jobs, measure, program, report, whole_network, work
+from verif.chunks import LOOM
 from verif.loas_layers import STEPS, Layer, im2col, layers, seeded_words, sizes, weights
-from verif.simulate import Memory, parse_memory
+from verif.simulate import Memory, memory_of, parse_memory
 from verif.synthetic_workload import synthetic_network
 from verif.system import System
 from verif.workload import Workload
@@ -134,24 +141,51 @@ def test_skewed_weights() -> None:
     assert BASELINES["sparten"](case.rows, uneven, STEPS) > 1.5 * BASELINES["sparten"](case.rows, case.weight, STEPS)
 
 
+WORK = energy.Work(neurons=5, rows=3, row_chunks=4, row_words=10, weights=7, row_tiles=2, spikes=9, pixel_chunks=11, teams=2,
+                   word_bits=4)
+COUNTERS = {"cycles": 10, "matches": 6, "corrections": 2, "chunks": 8, "bytes_read": 64, "bytes_written": 32}
+
+
 def test_energy() -> None:
-    """Every event has a cost, in pJ and with a source; an event more costs its price."""
-    events = energy.Events(cycles=10, matches=3, corrections=2, chunks=4, neurons=5, row_chunks=6, weights=7, bytes_read=64,
-                           bytes_written=32, chunk_bytes=4, lanes=2, word_bits=4)
-    spent = energy.energy(events)
-    assert spent.keys() == energy.COSTS.keys() and all(cost.source and cost.picojoules > 0 for cost in energy.COSTS.values())
-    assert (events.bytes_offchip, events.onchip_read) == (96, 4 * 4 * 3 + 7 + 2)
-    assert spent["dram"] == 96 * energy.COSTS["dram"].picojoules
-    assert spent["lane_leakage"] == 20 * energy.COSTS["lane_leakage"].picojoules
+    """Every event has a cost, in pJ and with a source, and is counted as the dataflow has it."""
+    assert all(cost.source and cost.picojoules > 0 for cost in energy.COSTS.values())
+    seen = energy.events(COUNTERS, WORK, ARCH)
+    assert (ARCH.lanes, ARCH.chunk_bits, LOOM.lanes, LOOM.chunk_bits, LOOM.rows) == (4, 32, 4, 32, 4)
+    assert (seen.bytes_offchip, seen.onchip_written, seen.onchip_read) == (96, 64, 8 * 4 * 5 + 2 * 7 + 3)
+    assert (seen.accumulator_bits, seen.prefixes) == (6 * 12 + 2 * 40, 3 * 4)
+    spent = energy.energy(seen)
+    assert spent.keys() == energy.COSTS.keys() and spent["dram"] == 96 * energy.COSTS["dram"].picojoules
+    assert spent["lane_leakage"] == 40 * energy.COSTS["lane_leakage"].picojoules
+    loom = energy.events(COUNTERS, WORK, LOOM)
+    assert loom.onchip_written == 64 + 2 * (3 * 4 * 4 + 5) + 2 * (8 * 4 + 2 * 7)
+    assert loom.onchip_read == 64 + 2 * 8 * 4 * 5 + 6 + 3
+    assert (loom.accumulator_bits, loom.prefixes) == (9 * LOOM.acc_bits, 11)
+
+
+@pytest.mark.parametrize("arch", [ARCH, LOOM], ids=lambda arch: arch.name)
+def test_work(arch: Arch) -> None:
+    """What the energy is counted from is what golden sees: spikes of every match, pixels of every tile."""
+    case = cases([layers("alexnet")[1].reduced(DIVISOR)])[0]
+    (job,) = jobs([case], arch, MEMORY)
+    image, (sweep,) = build_image(job.network, arch), job.network.layers[0].passes
+    found = work(job, image, arch)
+    ones = replace(sweep, weight=(sweep.weight != 0).astype(np.int8))
+    assert found.spikes == convolve(case.words, ones, STEPS)[0].sum() > 0
+    assert found.row_words == np.count_nonzero(case.rows) and found.neurons == case.layer.rows * case.layer.columns
+    assert found.rows * found.row_chunks == case.layer.rows * image.plans[0].chunks
+    if arch.loom:
+        memory, _ = memory_of(image, [image.input_block({"input.0": case.words})])
+        fields, record = (unpack_record(table, memory[at : at + RECORD_BYTES])
+                          for table, at in ((LAYER, HEADER_BYTES), (PASS, HEADER_BYTES + RECORD_BYTES)))
+        pixels = [pixel_loader(fields, [record], tile.low, tile.high, memory, base=0, input_offset=image.inputs,
+                               chunk_bits=arch.chunk_bits)[0] for tile in tile_rows(fields, record, arch.lanes)]
+        assert found.pixel_chunks == sum(len(pixel.chunks) for tile in pixels for pixel in tile)
 
 
 def test_constants_have_one_unit() -> None:
     """The authors' 5.8 pJ per operation is the sum of what a match, its laggy sum and all accumulators take in a cycle."""
-    dynamic = 2.3214 * 2.5
-    laggy = energy.COSTS["prefix"].picojoules / 8
-    accumulators = 0.1264 * 2.5
-    match = energy.COSTS["match"].picojoules - accumulators * 12 / 52
-    assert round(laggy + accumulators + match, 1) == round(dynamic, 1) == 5.8
+    laggy, accumulators = energy.COSTS["prefix"].picojoules / 8, 52 * energy.COSTS["accumulator"].picojoules
+    assert np.isclose(laggy + accumulators + energy.COSTS["match"].picojoules, 2.3214 * 2.5, rtol=1e-12)
 
 
 def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,9 +197,10 @@ def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.
     assert command_line([*words, str(tmp_path / "all.json")]) == 0
     printed = capsys.readouterr().out
     assert re.match(r"predicting cycles, layer by layer: alexnet, vgg16, resnet19\n"
-                    r"predicted: [\d,]+ cycles in 3 layers, about \d+ s, then the whole networks\n", printed)
+                    r"predicted: [\d,]+ cycles in 3 layers, about \d+ s, and about \d+ s for the whole networks\n", printed)
     reports = json.loads((tmp_path / "all.json").read_text())["networks"]
     assert [entry["network"] for entry in reports] == [*NETWORKS]
+    assert {(entry["spikes"], entry["configuration"]) for entry in reports} == {("drawn", ARCH.hash)}
     for entry in reports:
         assert entry.keys() >= KEYS and entry["totals"].keys() >= LAYER_KEYS
         (layer,) = entry["layers"]
@@ -175,6 +210,7 @@ def test_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.
         assert f"{layer['rtl_cycles']:,}" in printed and entry.items() >= whole.items()
     assert printed.count("whole network: 12,345 cycles, encoder 11, head 22, mismatches 0\n") == 3
     page = (tmp_path / "page.html").read_text()
+    assert page.count(f"Configuration {ARCH.hash}") == page.count("on tiny, drawn spikes:") == 3
     assert page.count("<svg") == 12 and "src=" not in page and "href=" not in page and "http" not in page
     assert command_line(["bench", "loas", "alexnet", "--preset", "tiny", "--layers-only", "--quiet", "--json", "-"]) == 0
     entry = json.loads(capsys.readouterr().out)
@@ -238,6 +274,8 @@ def test_bad_arrays(other: dict[str, Any], message: str, tmp_path: Path, capsys:
 def test_bad_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder without the file, a file that is none, a network and a memory that do not exist, layers that do not fit."""
     (tmp_path / "vgg16.npz").write_bytes(b"PK\x03\x04")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "vgg16.npz").write_text("no numbers at all")
     legal = "legal: a .npz file with conv1 to conv{}; try: numpy.savez"
     for words, text in (
             (["alexnet", "--data", str(tmp_path)], f"data: {tmp_path / 'alexnet.npz'}: cannot be read ([Errno 2] No such "
@@ -246,6 +284,9 @@ def test_bad_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
              f"{legal.format(12)}"),
             (["resnet19", "--data", str(tmp_path / "no")], f"data: {tmp_path / 'no' / 'resnet19.npz'}: cannot be read ([Errno "
              f"2] No such file or directory: '{tmp_path / 'no' / 'resnet19.npz'}'); {legal.format(19)}"),
+            (["vgg16", "--data", str(tmp_path / "text")], f"data: {tmp_path / 'text' / 'vgg16.npz'}: cannot be read (This file "
+             f"contains pickled (object) data); {legal.format(12)}"),
+            (["alexnet", "--html", "-"], "--html: a file in a writable folder, not '-'; legal: FILE"),
             (["lenet"], "network: unknown name, not 'lenet'; legal: alexnet, vgg16, resnet19; try: spikeloom bench loas "
              "alexnet"),
             (["alexnet", "--memory", "fast"], "memory: must be ideal or BYTES[:LATENCY], not 'fast'; legal: ideal, or up to "
@@ -262,6 +303,7 @@ def test_data_is_used(tmp_path: Path) -> None:
     for network in ("alexnet", "resnet19"):
         np.savez(tmp_path / f"{network}.npz", **arrays(network, conv1=np.full(layers(network)[0].shape, 3, np.uint8)))
         found = cases(layers(network), tmp_path)
+        assert {case.spikes for case in found} == {"given"}
         assert (found[0].words == 3).all() and not found[1].words.any()
         assert all(np.array_equal(case.weight, weight) for case, weight in zip(found, weights(layers(network)), strict=True))
     (tmp_path / "resnet19.npz").unlink()

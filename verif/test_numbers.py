@@ -15,6 +15,10 @@ from verif.numbers import BEGIN, DEMO, END, FILE, README, Row, main, measure, pa
 from verif.test_readme import blocks, session
 
 AGAIN = "try: make numbers"
+# What an independent count of the baselines gives, with the same spikes and weights of the same seed.
+COUNTED = {
+    "alexnet": {"loas_paper": 43_663, "gamma": 153_271, "sparten": 268_394, "gospa": 200_386},
+    "vgg16": {"loas_paper": 475_051, "gamma": 1_656_335, "sparten": 1_742_567, "gospa": 1_519_731}}
 
 
 @pytest.fixture
@@ -93,6 +97,15 @@ def test_claims_hold(stored: dict[str, Any]) -> None:
     assert all(report["ratio"] >= 0.5 for report in reports(stored, "bench").values())
     assert all(report["build_seconds"] < 180 and report["found_seconds"] < 2
                for report in reports(stored, "build").values())
+
+
+@pytest.mark.parametrize("network", COUNTED)
+def test_baselines_are_those_of_another_count(stored: dict[str, Any], network: str) -> None:
+    """With the given spikes every baseline is within 2 % of an independent count."""
+    for command, report in reports(stored, "loas").items():
+        if network in command:
+            found = report["totals"]["baselines"]
+            assert all(abs(found[name] - value) <= 0.02 * value for name, value in COUNTED[network].items()), command
 
 
 def test_one_part_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
 from golden.formats import LAYER, PASS, PLANE, SCALE
-from golden.network import Layer, Network, Neuron, Pass, Requantise, map_arrays
+from golden.network import Digit, Layer, Network, Neuron, Pass, Requantise, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -47,7 +47,9 @@ def check(network: Network, arch: Arch) -> None:
             floor, ceiling = membrane_bounds(layer.neuron, low, high)
             _check_width(layer, "membranes", floor, ceiling, bits=arch.membrane_bits, arch=arch)
         if layer.requantise is not None:
-            _check_requantise(layer, layer.requantise, arch)
+            _check_requantise(layer, layer.requantise, network.steps, arch)
+        if layer.digit is not None:
+            _check_digit(layer, layer.digit, network.steps, arch)
         if layer.or_pool is not None and len(layer.bias) > arch.pool_channels:
             _refuse(layer, "pooled channels", len(layer.bias), f"at most {arch.pool_channels}", arch)
 
@@ -117,13 +119,16 @@ def _check_neuron(layer: Layer, p: Neuron, arch: Arch) -> None:
                                  f"leak {arch.leak}, not {getattr(p, name)!r}; try: --leak nearest")
 
 
-def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
+def _check_requantise(layer: Layer, p: Requantise, steps: int, arch: Arch) -> None:
     """Refuse a requantiser that the build does not have."""
     if not arch.requantise:
         raise ParameterError(f"{_where(layer)}: requantiser: preset {arch.name} has none; legal: layers with neurons; "
                              "try: --preset loas, or requantise = true in a preset file")
     if layer.neuron is not None or layer.min_spikes != 1:
         raise ParameterError(f"{_where(layer)}: requantiser: stands in place of the neuron and its mask, not beside them")
+    if not 0 <= p.step < steps or (p.step and not arch.digit):
+        raise ParameterError(f"{_where(layer)}: requantiser: step must be {f'in 0..{steps - 1}' if arch.digit else '0'} on "
+                             f"preset {arch.name}, not {p.step}; try: digit = true in a preset file")
     if not 1 <= p.bits <= arch.t_max:
         _refuse(layer, "bits of a requantised word", p.bits, f"1 to {arch.t_max}", arch)
     top = {field.name: (1 << field.width) - 1 for field in SCALE}
@@ -132,6 +137,21 @@ def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
         raise ParameterError(f"{_where(layer)}: requantiser: multipliers {int(p.multiplier.min())}..{int(p.multiplier.max())} "
                              f"with shifts {int(p.shift.min())}..{int(p.shift.max())} do not fit; legal: shifts "
                              f"1..{top['shift']}, multipliers 0..{top['multiplier']} below 2^shift")
+
+
+def _check_digit(layer: Layer, p: Digit, steps: int, arch: Arch) -> None:
+    """Refuse digits that the build does not have."""
+    if not arch.digit:
+        raise ParameterError(f"{_where(layer)}: digits: preset {arch.name} makes no words of currents; legal: layers with "
+                             "neurons; try: digit = true in a preset file")
+    if layer.neuron is not None or layer.requantise is not None or layer.min_spikes != 1:
+        raise ParameterError(f"{_where(layer)}: digits: stand in place of neuron, mask and requantiser, not beside them")
+    top = next((1 << field.width) - 1 for field in LAYER if field.name == "digit_low")
+    if not (0 <= p.low <= top and (p.step is None or 0 <= p.step < steps)):
+        raise ParameterError(f"{_where(layer)}: digits: bit {p.low} of step {p.step} does not exist; legal: bits 0..{top}, "
+                             f"steps 0..{steps - 1} or None")
+    if not 1 <= p.bits * len(p.taken(steps)) <= arch.t_max:
+        _refuse(layer, "bits of a word of digits", p.bits * len(p.taken(steps)), f"1 to {arch.t_max}", arch)
 
 
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:

@@ -141,7 +141,8 @@ class _Builder:
                         for layer, plan in zip(network.layers, plans, strict=True))
 
         used = {"leak_1m2k": any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers),
-                "requantise": any(n.requantise for n in network.layers)}
+                "requantise": any(n.requantise for n in network.layers),
+                "digit": any(n.digit or (n.requantise and n.requantise.step) for n in network.layers)}
         features = sum(needed << FEATURES[feature] for feature, needed in used.items())
         most = {name: max(plan.needs[name] for plan in plans) for name in plans[0].needs}
         program = seal(body, {"layers": records, "chunk_bits": arch.chunk_bits, "t_max": self._widest(),
@@ -189,7 +190,11 @@ class _Builder:
                        "reset": RESETS[neuron.reset], "leak_shift": neuron.leak_shift}
         if layer.requantise:
             fields |= {"neuron": 1, "requantise": 1, "signed_words": int(layer.requantise.signed),
-                       "word_bits": layer.requantise.bits}
+                       "word_bits": layer.requantise.bits, "word_step": layer.requantise.step}
+        if layer.digit:
+            fields |= {"neuron": 1, "digit": 1, "digit_low": layer.digit.low, "digit_bits": layer.digit.bits,
+                       "digit_clip": int(layer.digit.clip), "digit_one": int(layer.digit.step is not None),
+                       "word_step": layer.digit.step or 0}
         if layer.residual:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,

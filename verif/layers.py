@@ -16,7 +16,7 @@ from verif.stream import start_clock, word
 
 ARCHS = {
     "tiny": TINY,
-    "tiny, 16 steps": replace(WIDE, requantise=True),
+    "tiny, 16 steps": replace(WIDE, requantise=True, digit=True),
     "one lane, short chunks": replace(TINY, lanes=1, chunk_bits=16, t_max=4, row_value_lines=160,
                                       requantise=True),
     "eight lanes, wide bus": replace(TINY, lanes=8, chunk_bits=64, data_bits=128, t_max=4, max_chunks=16,

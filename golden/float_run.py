@@ -100,8 +100,16 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
             values[node.name] = operands[0].flatten(2)
         else:
             flat = _float_layer(captured, node, operands[0].flatten(0, 1))
-            values[node.name] = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
+            shaped = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
+            values[node.name] = _at_steps(shaped, node.args["steps"]) if "steps" in node.args else shaped
     raise AssertionError("a captured network ends in its output")
+
+
+def _at_steps(x: Tensor, steps: list[int]) -> Tensor:
+    """Return ``x`` [T, ...] with 0 at all steps but ``steps``."""
+    kept = torch.zeros_like(x)
+    kept[steps] = x[steps]
+    return kept
 
 
 def measured(captured: Captured, example: Tensor) -> Captured:

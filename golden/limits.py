@@ -1,5 +1,7 @@
 """The limits of a build: what an integer network needs, proven for all inputs by interval arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,13 +32,10 @@ def check(network: Network, arch: Arch) -> None:
         _check_row(layer, network, arch)
         for p in layer.passes:
             _check_width(layer, "dots", *_dot_bounds(p), bits=arch.acc_bits, arch=arch)
-        low, high = _sum_bounds(layer, network.steps)
-        low, high = low + layer.bias, high + layer.bias
+        low, high = current_bounds(replace(layer, residual=None), network.steps, {})
         _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
-        if layer.residual is not None:
-            low, high = low + currents[layer.residual][0], high + currents[layer.residual][1]
-            _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
-        currents[layer.name] = (low, high)
+        low, high = currents[layer.name] = current_bounds(layer, network.steps, currents)
+        _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
         if layer.readout:
             _check_width(layer, "read-out", low.clip(max=0).sum(0), high.clip(min=0).sum(0),
                          bits=arch.membrane_bits, arch=arch)
@@ -64,7 +63,7 @@ def _refuse(layer: Layer, what: str, need: int, legal: str, arch: Arch) -> None:
 
 
 def _check_width(layer: Layer, what: str, low: Bound, high: Bound, *, bits: int, arch: Arch) -> None:
-    need = max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
+    need = width_of(low, high)
     if need > bits:
         _refuse(layer, f"{what} in bits", need, f"at most {bits}", arch)
 
@@ -190,6 +189,20 @@ def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
                 low[t] += ends[0] << plane.shift
                 high[t] += ends[1] << plane.shift
     return low, high
+
+
+def current_bounds(layer: Layer, steps: int, before: dict[str, tuple[Bound, Bound]]) -> tuple[Bound, Bound]:
+    """Return int64 [T, N] lowest and highest currents of a layer; ``before`` holds those of the layers whose it adds."""
+    low, high = _sum_bounds(layer, steps)
+    low, high = low + layer.bias, high + layer.bias
+    if layer.residual is not None:
+        low, high = low + before[layer.residual][0], high + before[layer.residual][1]
+    return low, high
+
+
+def width_of(low: Bound, high: Bound) -> int:
+    """Return the bits of the signed numbers from ``low`` to ``high``."""
+    return max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
 
 
 def membrane_bounds(p: Neuron, low: Bound, high: Bound) -> tuple[Bound, Bound]:

@@ -332,7 +332,8 @@ def _scale_text(scale: Requantise | None) -> str:
 def build_of(arch: Arch, seed: int) -> Arch:
     """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
 
-    That one has the other leak, requantisers, digits, and at least the words, sums, currents, membranes and addresses of `WIDEST`.
+    That one has the other leak, requantisers, digits, and at least the words, sums, currents, membranes and addresses of
+    `WIDEST`.
     """
     if seed % OTHER_LEAK != OTHER_LEAK - 1:
         return arch

@@ -25,6 +25,7 @@ from golden.formats import (
     SCALE,
     STATS,
     STATS_BYTES,
+    TAPS,
     TILE,
     Field,
 )
@@ -45,7 +46,7 @@ def markdown() -> str:
         "### Header", "", *_table(HEADER), "",
         "Features: " + ", ".join(f"bit {bit} {name}" for name, bit in FEATURES.items()) + ".", "",
         "### Layer descriptor", "", *_table(LAYER), "",
-        f"### Pass descriptor, at most {MAX_PASSES} of a layer", "", *_table(PASS), "",
+        f"### Pass descriptor, at most {MAX_PASSES} of a layer", "", *_table(PASS + TAPS), "",
         f"Word {PLANE_WORD} and the following ones say what each bit of an operand word means:", "",
         *_table(PLANE, words=False), "",
         "## Weight tile", "",

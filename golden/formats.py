@@ -69,7 +69,7 @@ HEADER = (
     Field("features", 8, 0, 32, "features needed, one bit each"),
 )
 
-FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3, "requantise": 4, "digit": 5}
+FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3, "requantise": 4, "digit": 5, "skip_taps": 6}
 
 LAYER = (
     Field("passes", 0, 0, 8, "passes; 0: the sums are 0"),
@@ -148,6 +148,11 @@ PASS = (
     Field("chunk_base", 8, 16, 8, "loom: first chunk of the pass in a row slot"),
     Field("line_base", 8, 24, 8, "loom: first line of words of the pass in a row slot"),
     Field("tap_lines", 9, 0, 8, "loom: lines of words of one tap"),
+)
+# Of a pass too, but read by the walker of a build with `skip_taps` alone.
+TAPS = (
+    Field("skipped", 10, 0, 32, "tap n, row-major, is 0 in all columns: neither loaded nor in masks; bits behind the last tap "
+                                "are 1 unless all are 0"),
 )
 PLANE_WORD = 16
 PLANE = (

@@ -28,7 +28,7 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
     if not all(cut) or any(much > limit for much, limit in need):
         return 4
     there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise),
-                                 ("digit", arch.digit)) if has}
+                                 ("digit", arch.digit), ("skip_taps", arch.skip_taps)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 

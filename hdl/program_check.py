@@ -46,7 +46,8 @@ class ProgramCheck(Block):
     def build(self) -> Module:
         m, p, header, layer = Module(), self.params, self.header, self.layer
         fits, length, legal = Signal(), Signal(), Signal()
-        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "digit": p.digit}
+        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "digit": p.digit,
+                 "skip_taps": p.skip_taps}
         supported = sum(has << FEATURES[name] for name, has in there.items())
         limits = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
                   "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max,

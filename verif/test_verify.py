@@ -142,6 +142,8 @@ def test_what_is_drawn() -> None:
         assert any(getattr(layer, kind) is not None for layer in layers), kind
     scales = [layer.requantise for layer in layers if layer.requantise]
     assert {scale.signed for scale in scales} == {False, True} and {1, 8, 16} <= {scale.bits for scale in scales}
+    assert any(build_of(ARCH, seed).skip_taps and 0 < (sweep.weight != 0).any(0).any(0).sum() < sweep.weight[0, 0].numel()
+               for seed, network in enumerate(drawn()) for layer in network.layers for sweep in layer.passes)
     digits = [layer.digit for layer in layers if layer.digit]
     assert {digit.clip for digit in digits} == {False, True} and {digit.step is None for digit in digits} == {False, True}
     assert any(layer.digit and not layer.passes for layer in layers) and any(scale.step for scale in scales)

@@ -106,8 +106,9 @@ class Maker:
     six: their weights exceed every buffer of ``tiny``), kernels 1 to 5, strides 1 to 3, padding 0 to 2,
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
-    one step or to all; where it has digits, words of the currents' bits, and requantisers of any step. The neurons of a
-    network go through `neuron_variants` from a place that the seed gives: seeds in a row meet all of them.
+    one step or to all; where it has digits, words of the currents' bits, and requantisers of any step; where it skips
+    taps, kernels with taps that are 0 in all columns. The neurons of a network go through `neuron_variants` from a place
+    that the seed gives: seeds in a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -144,6 +145,8 @@ class Maker:
         keep = torch.rand(shape, generator=self.generator) < density
         if self.random.random() < 0.3:
             keep[self.random.randrange(shape[0])] = False
+        if self.arch.skip_taps and self.random.random() < 0.5:
+            keep &= torch.rand(shape[2:], generator=self.generator) < self.random.choice((0.2, 0.6))
         return torch.where(keep, weight, 0).to(torch.int8)
 
     def _neuron(self, currents: Tensor) -> Neuron:
@@ -332,15 +335,15 @@ def _scale_text(scale: Requantise | None) -> str:
 def build_of(arch: Arch, seed: int) -> Arch:
     """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
 
-    That one has the other leak, requantisers, digits, and at least the words, sums, currents, membranes and addresses of
-    `WIDEST`.
+    That one has the other leak, requantisers, digits, with dataflow lockstep skipped taps, and at least the words, sums,
+    currents, membranes and addresses of `WIDEST`.
     """
     if seed % OTHER_LEAK != OTHER_LEAK - 1:
         return arch
     widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
     pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
-    return replace(arch, **widths, requantise=True, digit=True, leak=next(leak for leak in LEAKS if leak != arch.leak),
-                   buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
+    return replace(arch, **widths, requantise=True, digit=True, skip_taps=not arch.loom,
+                   leak=next(leak for leak in LEAKS if leak != arch.leak), buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
 
 
 def random_network(arch: Arch, seed: int) -> tuple[Network, Tensor]:

@@ -85,7 +85,8 @@ def trace(model: nn.Module, example: Tensor) -> Captured:
                 f"capture: torch.fx cannot trace {type(model).__name__}.forward ({reason}); legal: module calls, "
                 f"loops of fixed length and {SUPPORTED}; try: move data-dependent code out of forward") from error
         folder = _Folder(model, example.shape)
-        captured = measured(folder.fold(graph), example)
+        captured = folder.fold(graph)
+        captured = measured(captured, example, folder.protocol.steps)
         try:
             check(captured)
         except ValueError as error:

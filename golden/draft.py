@@ -23,6 +23,7 @@ class Term:
     identity : spikes that are added, or their average
     steps : the timesteps that it adds to; None: all
     currents : it reads the stored currents of ``source`` instead of its spikes
+    number : what the currents are requantised to in every step; None: digits of them are read
     shift : set by quantisation; the weights are integers times ``2^shift`` units
     bits : set by quantisation; (lowest, count) of the bits of the currents that it reads
     """
@@ -34,6 +35,7 @@ class Term:
     identity: bool = False
     steps: tuple[int, ...] | None = None
     currents: bool = False
+    number: "Rectifier | None" = None
     shift: int = 0
     bits: tuple[int, int] = (0, 0)
 
@@ -68,10 +70,11 @@ class Words:
 
 @dataclass(frozen=True)
 class Rectifier:
-    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``."""
+    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``, or numbers of both signs."""
 
     step: float
     bits: int
+    signed: bool = False
 
 
 @dataclass(eq=False)
@@ -161,7 +164,9 @@ class _Builder:
         if min(shape) < 1:
             raise ParameterError(f"{node.path}: Conv2d: the kernel is larger than the map {height}x{width}")
         steps = tuple(node.args["steps"]) if "steps" in node.args else None
-        terms = [Term(source, weight, stride, padding, steps=steps, currents=words.currents) for source in words.sources]
+        number = self._number(node) if words.currents else None
+        terms = [Term(source, weight, stride, padding, steps=steps, currents=words.currents, number=number)
+                 for source in words.sources]
         return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
 
     def _numbers(self, node: Node, value: Linear) -> Words:
@@ -169,6 +174,13 @@ class _Builder:
         if value.residual is None or value.terms or value.bias.any():
             value = self._store(node.inputs[0], value)
         return Words((value.residual,), value.shape, currents=True)
+
+    def _number(self, node: Node) -> Rectifier | None:
+        """Return the signed numbers that the convolution in front of ``node`` is requantised to, if nothing else reads it."""
+        before = next(other for other in self.captured.nodes if other.name == node.inputs[0])
+        if "peak" not in before.args or not self.arch.requantise or self.arch.t_max < ACTIVATION_BITS:
+            return None
+        return Rectifier((before.args["peak"] or 1) / ((1 << ACTIVATION_BITS - 1) - 1), ACTIVATION_BITS, signed=True)
 
     def _linear(self, node: Node, value: Linear | Words) -> Linear:
         if isinstance(value, Linear) and value.flat and value.residual is None and value.shape[1:] == (1, 1):

@@ -16,7 +16,8 @@ Identity kernels (spikes that are added) have no shift and as many digits as the
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
 less than one unit instead of half a unit.
 
-A convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, in as many layers of digits as
+A convolution of another convolution alone reads 8 bits of each step, requantised to the largest output on the example. Any
+other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, in as many layers of digits as
 their words need; what the lower ones are on average is in the bias, where no padding makes it depend on the place.
 """
 
@@ -28,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
-from golden.draft import Draft, Term
+from golden.draft import Draft, Rectifier, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import Bound, check, current_bounds, width_of
@@ -53,6 +54,10 @@ OPERAND_BITS = 12
 MULTIPLIER_BITS, MOST_SHIFT = 16, 31
 
 
+# What the currents of a draft, by name, are requantised to for the convolutions that read them.
+Numbers = dict[str, set[Rectifier]]
+
+
 def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch) -> Network:
     """Return the integer network of drafted layers; sets the ``scale`` of each draft and the ``shift`` of each term.
 
@@ -66,14 +71,19 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
+    numbers: Numbers = {}
+    for draft in drafts:
+        for term in draft.value.terms:
+            if term.source is not None and term.number is not None:
+                numbers.setdefault(term.source.name, set()).add(term.number)
     layers: dict[str, tuple[Layer, ...]] = {}
     bounds: dict[str, tuple[Bound, Bound]] = {}
     for group in groups.values():
         for term in _terms(group):
-            if term.currents and term.source is not None:
+            if term.currents and term.source is not None and term.number is None:
                 width = width_of(*bounds[term.source.name])
                 term.bits = (max(width - OPERAND_BITS, 0), min(width, OPERAND_BITS))
-        for parts in _layers(group, spec, steps, arch):
+        for parts in _layers(group, numbers, spec, steps, arch):
             layers[parts[-1].name] = parts
             for part in parts:
                 bounds[part.name] = current_bounds(part, steps, bounds)
@@ -91,6 +101,8 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
 def _effective(term: Term, spec: Input) -> FloatArray:
     if term.source is None:
         return term.weight * spec.scale
+    if term.number is not None:
+        return term.weight * term.number.step
     if term.currents:
         return term.weight * (term.source.scale * 2.0 ** term.bits[0])[:, None, None]
     return term.weight if term.source.rectifier is None else term.weight * term.source.rectifier.step
@@ -106,7 +118,7 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
+def _layers(group: list[Draft], numbers: Numbers, spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
     """Return the layers of each draft of a residual stream, in the finest unit that the build holds, else in the coarsest.
 
     In the coarsest, a draft whose rows are too long for the build is several layers.
@@ -114,7 +126,7 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tup
     layers: list[tuple[Layer, ...]] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
-        finer = _finer(group)
+        finer = _finer(group, numbers)
         for draft in group:
             draft.scale = draft.scale / 2.0 ** finer
         for term, shift in zip(_terms(group), shifts, strict=True):
@@ -136,16 +148,19 @@ def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> t
 
 
 def _parts(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
-    """Return the layer of a draft, behind one that adds up its convolutions of currents where their words have other bits."""
-    own, of_currents = (_passes(draft, [term for term in draft.value.terms if term.currents == currents], spec, steps, arch)
-                        for currents in (False, True))
-    widths = {word_bits(spec.plane_bits if p.source.startswith("input.") else len(p.planes)) for p in (*own, *of_currents)}
-    layer = _layer(draft, own if len(widths) > 1 else (*own, *of_currents), arch)
-    if len(widths) == 1 or not of_currents:
-        return (layer,)
-    before = Layer(name=f"{draft.name}.operand", passes=of_currents, bias=np.zeros_like(layer.bias), residual=layer.residual,
-                   store_currents=True, origin=layer.origin)
-    return before, replace(layer, residual=before.name)
+    """Return the layer of a draft, behind one for each further width of words that its convolutions read."""
+    widths: dict[int, list[Pass]] = {}
+    for term in sorted(draft.value.terms, key=lambda term: not term.currents):
+        for p in _passes(draft, [term], spec, steps, arch):
+            width = word_bits(spec.plane_bits if p.source.startswith("input.") else len(p.planes))
+            widths.setdefault(width, []).append(p)
+    *before, own = widths.values() or [[]]
+    layer, parts = _layer(draft, tuple(own), arch), list[Layer]()
+    for passes in before:
+        parts.append(Layer(name=f"{draft.name}.operand{len(parts) or ''}", passes=tuple(passes), bias=np.zeros_like(layer.bias),
+                           residual=layer.residual, store_currents=True, origin=layer.origin))
+        layer = replace(layer, residual=parts[-1].name)
+    return (*parts, layer)
 
 
 def _digits_of(term: Term, steps: int, arch: Arch) -> list[tuple[str, Digit]]:
@@ -157,19 +172,26 @@ def _digits_of(term: Term, steps: int, arch: Arch) -> list[tuple[str, Digit]]:
 
 
 def _digit_layers(draft: Draft, layers: dict[str, tuple[Layer, ...]], steps: int, arch: Arch) -> Iterator[Layer]:
-    """Yield the layers that make words of the currents that a draft reads, unless ``layers`` has them before it."""
+    """Yield the layers that make words of the currents that a draft reads, unless ``layers`` has them already."""
     there = {part.name for parts in layers.values() for part in parts}
     for term in draft.value.terms:
-        if term.currents and term.source is not None:
-            for name, digit in _digits_of(term, steps, arch):
-                if name not in there:
-                    yield Layer(name=name, passes=(), bias=np.zeros(term.source.value.shape[0], np.int64), digit=digit,
-                                residual=term.source.name, origin=draft.value.origin)
+        if not term.currents or term.source is None:
+            continue
+        source = Layer(name="", passes=(), bias=np.zeros(term.source.value.shape[0], np.int64), residual=term.source.name,
+                       origin=draft.value.origin)
+        if term.number is not None:
+            scale = _factor(term.source, term.number)
+            made = [replace(source, name=f"{term.source.name}.step{t}", requantise=replace(scale, step=t))
+                    for t in range(steps)]
+        else:
+            made = [replace(source, name=name, digit=digit) for name, digit in _digits_of(term, steps, arch)]
+        yield from (layer for layer in made if layer.name not in there)
 
 
-def _finer(group: list[Draft]) -> int:
+def _finer(group: list[Draft], numbers: Numbers) -> int:
     """Return the bits by which the unit must be finer for every requantiser's factor to be below 1."""
     ratios = [float(draft.scale.max()) / draft.rectifier.step for draft in group if draft.rectifier is not None]
+    ratios += [float(draft.scale.max()) / number.step for draft in group for number in numbers.get(draft.name, ())]
     return max(math.frexp(max(ratios, default=0.0))[1], 0)
 
 
@@ -260,6 +282,8 @@ def _operands(term: Term, spec: Input, steps: int, arch: Arch) -> list[tuple[str
     """Return (tensor, planes) of what a term reads."""
     if term.source is None:
         return input_planes(spec, steps)
+    if term.number is not None:
+        return [(f"{term.source.name}.step{t}", number_planes(term.number.bits, True, (t,))) for t in range(steps)]
     if term.currents:
         digits = _digits_of(term, steps, arch)
         return [(name, digit_planes(digit, steps, digit.low - term.bits[0], name == digits[-1][0])) for name, digit in digits]
@@ -269,18 +293,20 @@ def _operands(term: Term, spec: Input, steps: int, arch: Arch) -> list[tuple[str
 
 def _requantise(draft: Draft) -> Requantise | None:
     """Return the requantiser of a rectifier: the factor from the layer's units to its steps, in 16 bits."""
-    if draft.rectifier is None:
-        return None
-    ratio = draft.scale / draft.rectifier.step
+    return None if draft.rectifier is None else _factor(draft, draft.rectifier)
+
+
+def _factor(draft: Draft, wanted: Rectifier) -> Requantise:
+    ratio = draft.scale / wanted.step
     shift = np.minimum(MULTIPLIER_BITS - np.frexp(ratio)[1], MOST_SHIFT).astype(np.int64)
     multiplier = np.minimum(_round(ratio * 2.0 ** shift), (1 << MULTIPLIER_BITS) - 1)
-    return Requantise(multiplier=multiplier, shift=shift, bits=draft.rectifier.bits)
+    return Requantise(multiplier=multiplier, shift=shift, bits=wanted.bits, signed=wanted.signed)
 
 
 def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
     value, found = draft.value, draft.dynamics
     lost = [np.tensordot(term.weight.sum((2, 3)), term.source.scale * ((1 << term.bits[0]) - 1) / 2, 1)
-            for term in value.terms if term.currents and term.source is not None and not term.padding]
+            for term in value.terms if term.currents and term.source is not None and term.number is None and not term.padding]
     step = None
     if found is not None:
         step = Neuron(threshold=np.maximum(_round(_threshold(found, arch) / draft.scale), 1),

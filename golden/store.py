@@ -56,8 +56,8 @@ ARGS: dict[str, dict[str, _Legal]] = {
 
 # Arguments that an operation may have: a convolution of some steps names them, and T.
 OPTIONAL: dict[str, dict[str, _Legal]] = {
-    "conv": {"of": _SIZE, "steps": ("a list of steps", lambda value: isinstance(value, list)
-                                    and all(type(v) is int and v >= 0 for v in value))},
+    "conv": {"peak": ARGS["relu"]["peak"], "of": _SIZE, "steps": (
+        "a list of steps", lambda value: isinstance(value, list) and all(type(v) is int and v >= 0 for v in value))},
 }
 
 

@@ -40,7 +40,8 @@ MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = ("dense", "ptt", "htt")
 LOAS = replace(PRESETS["loas"], name="loas-digit", digit=True)
 # Two small builds that hold the shipped networks.
-LOCKSTEP = replace(WIDE, name="lockstep", digit=True, skip_taps=True, max_chunks=128, row_value_lines=512, buffer_bytes=1 << 16)
+LOCKSTEP = replace(WIDE, name="lockstep", digit=True, skip_taps=True, max_chunks=128, row_value_lines=512,
+                   requantise=True, weight_bytes=4096, buffer_bytes=1 << 16)
 BUILDS = {"lockstep": LOCKSTEP, "every tap": replace(LOCKSTEP, skip_taps=False), "loom": WEAVE}
 SHOWN, POINTS = 60, 0.02
 

@@ -17,8 +17,9 @@ neurons without input must not fire: one that the largest weight exceeds more th
 less than one unit instead of half a unit.
 
 A convolution of another convolution alone reads 8 bits of each step, requantised to the largest output on the example. Any
-other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, in as many layers of digits as
-their words need; what the lower ones are on average is in the bias, where no padding makes it depend on the place.
+other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, or as many of them as the
+build's currents hold, at least `FEWEST_BITS`, in as many layers of digits as their words need; what the lower ones are on
+average is in the bias, where no padding makes it depend on the place.
 """
 
 import math
@@ -50,7 +51,7 @@ from golden.network import (
 from golden.split_layer import split_layer
 
 COARSEST = 4
-OPERAND_BITS = 12
+OPERAND_BITS, FEWEST_BITS = 12, 6
 MULTIPLIER_BITS, MOST_SHIFT = 16, 31
 
 
@@ -79,14 +80,8 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
     layers: dict[str, tuple[Layer, ...]] = {}
     bounds: dict[str, tuple[Bound, Bound]] = {}
     for group in groups.values():
-        for term in _terms(group):
-            if term.currents and term.source is not None and term.number is None:
-                width = width_of(*bounds[term.source.name])
-                term.bits = (max(width - OPERAND_BITS, 0), min(width, OPERAND_BITS))
-        for parts in _layers(group, numbers, spec, steps, arch):
-            layers[parts[-1].name] = parts
-            for part in parts:
-                bounds[part.name] = current_bounds(part, steps, bounds)
+        made, bounds = _narrowest(group, numbers, bounds, spec, steps, arch)
+        layers |= {parts[-1].name: parts for parts in made}
     for draft in drafts:
         layers[draft.name] = (*_digit_layers(draft, layers, steps, arch), *layers[draft.name])
     kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
@@ -139,6 +134,23 @@ def _layers(group: list[Draft], numbers: Numbers, spec: Input, steps: int, arch:
         return layers
     return [tuple(piece for part in parts for piece in _split(draft, part, spec, steps, arch))
             for draft, parts in zip(group, layers, strict=True)]
+
+
+def _narrowest(group: list[Draft], numbers: Numbers, before: dict[str, tuple[Bound, Bound]], spec: Input, steps: int,
+               arch: Arch) -> tuple[list[tuple[Layer, ...]], dict[str, tuple[Bound, Bound]]]:
+    """Return `_layers` with as many bits of the currents that they read as the build's currents hold, and all bounds so far."""
+    read = [term for term in _terms(group) if term.currents and term.number is None]
+    for bits in range(OPERAND_BITS, FEWEST_BITS - 1, -1):
+        for term in read:
+            assert term.source is not None
+            width = width_of(*before[term.source.name])
+            term.bits = (max(width - bits, 0), min(width, bits))
+        layers, bounds = _layers(group, numbers, spec, steps, arch), dict(before)
+        for part in (part for parts in layers for part in parts):
+            bounds[part.name] = current_bounds(part, steps, bounds)
+        if not read or all(width_of(*bounds[part.name]) <= arch.stream_bits for parts in layers for part in parts):
+            break
+    return layers, bounds
 
 
 def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:

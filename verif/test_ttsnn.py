@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.capture import load, trace
 from golden.float_run import float_run
+from golden.limits import check
 from golden.lower import lower, quantise_input
 from golden.network import Network, Neuron, input_words
 from golden.neuron import neuron
@@ -138,7 +139,12 @@ def seeded(kind: str) -> TtSnn:
 @cache
 def shipped(kind: str, arch: Arch) -> Network:
     """Return a shipped network, lowered."""
-    return lower(load(MODELS / f"ttsnn-{kind}-digits.safetensors"), STEPS, arch, name=kind, input_bits=6, input_scale=0.0625)
+    return lower(load(file_of(kind)), STEPS, arch, name=kind, input_bits=6, input_scale=0.0625)
+
+
+def file_of(kind: str) -> Path:
+    """Return the captured file of a kind, merged, or with `` pipeline`` behind it of its cores as layers."""
+    return MODELS / f"ttsnn-{kind.replace(' ', '-')}{'' if kind.endswith('pipeline') else '-digits'}.safetensors"
 
 
 def quantised(network: Network, count: int) -> Tensor:
@@ -146,7 +152,7 @@ def quantised(network: Network, count: int) -> Tensor:
     return torch.as_tensor(quantise_input(split()[2][:count].numpy(), network.input))
 
 
-@pytest.mark.parametrize("kind", SHIPPED)
+@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "ptt pipeline"])
 def test_lowered_networks_are_libraries_networks(kind: str) -> None:
     """Spikes that SpikingJelly makes of the integer network's currents are golden's, through digits and maxima."""
     network = shipped(kind, LOAS)
@@ -163,18 +169,18 @@ def test_lowered_networks_are_libraries_networks(kind: str) -> None:
         assert readout is not None and torch.equal(logits[number].long(), readout.flatten())
 
 
-@pytest.mark.parametrize("kind", SHIPPED)
+@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "stt pipeline", "ptt pipeline"])
 def test_shipped_networks_are_accurate(kind: str) -> None:
     """Integers are within two points of the dense network on the first images, and so are floats on all of them."""
     network, (_, _, x, y) = shipped(kind, LOAS), split()
-    captured = load(MODELS / f"ttsnn-{kind}-digits.safetensors")
+    captured = load(file_of(kind))
     real = float((float_run(captured, x.numpy(), STEPS).logits.argmax(1) == y).float().mean())
     assert real >= 0.997 - POINTS
     right = [predict(run(network, input_words(image, network.input, STEPS))) == int(label)
              for image, label in zip(quantised(network, SHOWN), y, strict=False)]
     assert sum(right) / SHOWN >= 1 - POINTS
     assert sum(captured.tensors[name].size for name in captured.tensors) <= 250_000
-    assert (MODELS / f"ttsnn-{kind}-digits.safetensors").stat().st_size < 1_000_000
+    assert (file_of(kind)).stat().st_size < 1_000_000
 
 
 def test_digits_are_the_highest_bits_of_the_stream() -> None:
@@ -190,6 +196,29 @@ def test_digits_are_the_highest_bits_of_the_stream() -> None:
     wanted = nn.functional.conv2d(stream.double(), weight, stride=2).long()
     shift = operand.passes[0].planes[0].shift
     assert torch.equal(found.layers[operand.name].sums, wanted << shift)
+
+
+def test_narrow_currents_take_fewer_bits_of_the_stream() -> None:
+    """Where 12 bits of the stream do not fit the build's currents, fewer are read, the highest ones."""
+    for bits, layers in ((24, 3), (19, 2)):
+        arch = replace(LOAS, acc_bits=18, stream_bits=bits)
+        network = shipped("dense", arch)
+        assert len([layer for layer in network.layers if layer.digit and layer.residual == "blocks_2_lif1"]) == layers
+        check(network, arch)
+    with pytest.raises(ParameterError, match=r"^lif\.operand \(blocks\.2\.conv2\): currents in bits: needs 20; legal: at most 18"):
+        shipped("dense", replace(LOAS, acc_bits=18, stream_bits=18))
+
+
+def test_cores_of_a_pipeline_are_requantised_at_every_step() -> None:
+    """Each core but the last writes 8-bit numbers of every step, which the next one reads in a pass each."""
+    network = shipped("ptt pipeline", LOAS)
+    numbers = [layer for layer in network.layers if layer.requantise]
+    assert [layer.requantise.step for layer in numbers if layer.requantise] == [0, 1, 2, 3] * 12
+    assert all(layer.requantise and layer.requantise.signed and layer.requantise.bits == 8 for layer in numbers)
+    middle = network.layer("blocks_0_conv1_1_currents")
+    assert [sweep.source for sweep in middle.passes] == [f"blocks_0_conv1_0_currents.step{t}" for t in range(STEPS)]
+    assert [{plane.steps for plane in sweep.planes} for sweep in middle.passes] == [{(t,)} for t in range(STEPS)]
+    assert not middle.passes[0].weight[:, :, ::2, ::2].any() and middle.passes[0].weight[:, :, 1].any()
 
 
 def test_kernels_by_step_are_captured() -> None:
@@ -218,12 +247,13 @@ def test_kernels_by_step_are_captured() -> None:
 
 def test_a_build_without_digits_refuses_the_shortcut() -> None:
     """Without digits a convolution of currents is refused in one line, as it was."""
-    captured = load(MODELS / "ttsnn-dense-digits.safetensors")
+    captured = load(file_of("dense"))
     with pytest.raises(ParameterError, match=r"^blocks\.1\.shortcut\.0: Conv2d: reads multi-bit currents of blocks\.0"):
         lower(captured, STEPS, PRESETS["loas"], name="dense", input_bits=6, input_scale=0.0625)
 
 
-@pytest.mark.parametrize(("kind", "build"), [("dense", "lockstep"), ("ptt", "lockstep"), ("htt", "lockstep"), ("htt", "loom")])
+@pytest.mark.parametrize(("kind", "build"), [("dense", "lockstep"), ("ptt", "lockstep"), ("htt", "lockstep"), ("htt", "loom"),
+                                             ("ptt pipeline", "lockstep")])
 def test_shipped_networks_on_the_rtl(kind: str, build: str) -> None:
     """Every spike, digit, current and read-out is golden's."""
     network = shipped(kind, BUILDS[build])

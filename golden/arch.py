@@ -19,6 +19,8 @@ DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
 DATAFLOWS = ("lockstep", "loom")
 LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
+# Units that most builds lack; a build without them is what it was before they existed.
+UNITS = ("digit", "skip_taps")
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
 # Chunks and lines of a row slot, whose numbers are descriptor fields of 8 bits.
@@ -96,6 +98,8 @@ class Arch:
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
     requantise : layers without time too: a requantiser beside the neurons
+    skip_taps : dataflow lockstep: taps that are 0 in all columns are neither loaded nor scanned
+    digit : words made of bits of the currents; a requantiser takes any step
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     dataflow : ``"lockstep"`` (one row per lane, all lanes at the same chunk) or ``"loom"``, which alone reads what follows
     rows : row slots of a lane, which share ``max_chunks`` and ``row_value_lines`` evenly
@@ -134,6 +138,8 @@ class Arch:
     window_chunks: int = 16
     window_lines: int = 32
     window_columns: int = 4
+    digit: bool = False
+    skip_taps: bool = False
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
@@ -172,6 +178,8 @@ class Arch:
         _require(self.dataflow in DATAFLOWS, "dataflow", self.dataflow, f"one of {', '.join(DATAFLOWS)}")
         _require(self.rows in ((1, 2, 4) if self.loom else (1,)), "rows", self.rows,
                  "one of 1, 2, 4" if self.loom else "1 with dataflow lockstep")
+        _require(not (self.loom and self.skip_taps), "skip_taps", self.skip_taps,
+                 "false with dataflow loom, whose column stream has no chunks without weights")
         if self.loom:
             _require(self.lanes >= 4, "lanes", self.lanes, "at least 4 with dataflow loom")
             for name in ("max_chunks", "row_value_lines", "window_chunks", "window_lines", "window_columns"):
@@ -247,11 +255,12 @@ class Arch:
 
     @property
     def hash(self) -> str:
-        """First 8 hex digits of the SHA-256 of every parameter but the name and those that the dataflow does not read."""
+        """First 8 hex digits of the SHA-256 of every parameter but the name, what the dataflow does not read, absent units."""
         fields = dataclasses.asdict(self)
         del fields["name"]
         if not self.loom:
             fields = {name: value for name, value in fields.items() if name not in LOOM_FIELDS}
+        fields = {name: value for name, value in fields.items() if value or name not in UNITS}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from golden.arch import ParameterError
 from golden.float_run import Protocol, compare, measured
-from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, kind_of, neuron_args, unsupported
+from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, describe_steps, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
 
@@ -85,7 +85,8 @@ def trace(model: nn.Module, example: Tensor) -> Captured:
                 f"capture: torch.fx cannot trace {type(model).__name__}.forward ({reason}); legal: module calls, "
                 f"loops of fixed length and {SUPPORTED}; try: move data-dependent code out of forward") from error
         folder = _Folder(model, example.shape)
-        captured = measured(folder.fold(graph), example)
+        captured = folder.fold(graph)
+        captured = measured(captured, example, folder.protocol.steps)
         try:
             check(captured)
         except ValueError as error:
@@ -225,10 +226,21 @@ class _Folder:
         try:
             if kind in NEURONS:
                 return self._neuron(path, module, data)
+            if kind == "StepConv2d":
+                return self._step_conv(path, module, data)
             op, arguments, tensors = describe(path, module)
         except (AttributeError, TypeError) as error:
             raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
         return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
+
+    def _step_conv(self, path: str, module: nn.Module, data: _Value) -> _Value:
+        """Return the sum of the kernels, each of which is 0 at the steps of the others."""
+        parts = [self._emit(op, f"{path}.{number}", [data], path, args=arguments, tensors=tensors)
+                 for number, (op, arguments, tensors) in enumerate(describe_steps(path, module))]
+        total = parts[0]
+        for part in parts[1:]:
+            total = self._emit("add", path, [total, part], path)
+        return total
 
     def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
         arguments = neuron_args(path, module)

@@ -21,7 +21,11 @@ class Term:
     """One float convolution of a source: spikes of a layer, or the input (None).
 
     identity : spikes that are added, or their average
+    steps : the timesteps that it adds to; None: all
+    currents : it reads the stored currents of ``source`` instead of its spikes
+    number : what the currents are requantised to in every step; None: digits of them are read
     shift : set by quantisation; the weights are integers times ``2^shift`` units
+    bits : set by quantisation; (lowest, count) of the bits of the currents that it reads
     """
 
     source: "Draft | None"
@@ -29,7 +33,11 @@ class Term:
     stride: int = 1
     padding: int = 0
     identity: bool = False
+    steps: tuple[int, ...] | None = None
+    currents: bool = False
+    number: "Rectifier | None" = None
     shift: int = 0
+    bits: tuple[int, int] = (0, 0)
 
 
 @dataclass(eq=False)
@@ -50,20 +58,23 @@ class Words:
 
     shape : ``(C, H, W)`` of the spikes, before the average
     pool : window of a pending average
+    currents : not the spikes but the stored currents of a layer, as a convolution reads them
     """
 
     sources: tuple["Draft | None", ...]
     shape: tuple[int, int, int]
     pool: int = 1
     flat: bool = False
+    currents: bool = False
 
 
 @dataclass(frozen=True)
 class Rectifier:
-    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``."""
+    """A ReLU whose values are integers ``0..2^bits - 1`` times ``step``, or numbers of both signs."""
 
     step: float
     bits: int
+    signed: bool = False
 
 
 @dataclass(eq=False)
@@ -139,7 +150,7 @@ class _Builder:
         return _stored(draft, value)
 
     def _conv(self, node: Node, value: Linear | Words) -> Linear:
-        words = self._words(node, value)
+        words = self._numbers(node, value) if isinstance(value, Linear) and self.arch.digit else self._words(node, value)
         weight = dense_kernel(self._need(node, "weight"), node.args["dilation"], node.args["groups"], words.shape[0], node)
         stride, padding = node.args["stride"], node.args["padding"]
         if words.pool > 1:
@@ -152,8 +163,24 @@ class _Builder:
                                     for size, k in ((height, weight.shape[2]), (width, weight.shape[3]))))
         if min(shape) < 1:
             raise ParameterError(f"{node.path}: Conv2d: the kernel is larger than the map {height}x{width}")
-        terms = [Term(source, weight, stride, padding) for source in words.sources]
+        steps = tuple(node.args["steps"]) if "steps" in node.args else None
+        number = self._number(node) if words.currents else None
+        terms = [Term(source, weight, stride, padding, steps=steps, currents=words.currents, number=number)
+                 for source in words.sources]
         return Linear(terms, self._bias(node, shape[0]), (shape[0], shape[1], shape[2]), origin=node.path)
+
+    def _numbers(self, node: Node, value: Linear) -> Words:
+        """Return currents as what a convolution reads, which stores them."""
+        if value.residual is None or value.terms or value.bias.any():
+            value = self._store(node.inputs[0], value)
+        return Words((value.residual,), value.shape, currents=True)
+
+    def _number(self, node: Node) -> Rectifier | None:
+        """Return the signed numbers that the convolution in front of ``node`` is requantised to, if nothing else reads it."""
+        before = next(other for other in self.captured.nodes if other.name == node.inputs[0])
+        if "peak" not in before.args or not self.arch.requantise or self.arch.t_max < ACTIVATION_BITS:
+            return None
+        return Rectifier((before.args["peak"] or 1) / ((1 << ACTIVATION_BITS - 1) - 1), ACTIVATION_BITS, signed=True)
 
     def _linear(self, node: Node, value: Linear | Words) -> Linear:
         if isinstance(value, Linear) and value.flat and value.residual is None and value.shape[1:] == (1, 1):
@@ -293,7 +320,8 @@ class _Builder:
         name = f"{node.inputs[0]}_count" if isinstance(value, Words) else node.inputs[0]
         self._draft(name, self._currents(value), readout=True)
         for draft in self.drafts:
-            draft.store = any(other.value.residual is draft for other in self.drafts)
+            draft.store = any(other.value.residual is draft or any(
+                term.currents and term.source is draft for term in other.value.terms) for other in self.drafts)
 
     def _words(self, node: Node, value: Linear | Words) -> Words:
         if isinstance(value, Linear):

@@ -27,7 +27,7 @@ class FloatTrace:
     logits : float32 [B, classes], summed over the steps
     spikes : bool [T, B, ...] per neuron node name
     margins : membrane before the reset minus threshold, as spikes; only of a run with given spikes
-    peaks : largest output per ReLU node name
+    peaks : largest output per ReLU node name, largest magnitude per convolution
     """
 
     logits: Tensor
@@ -100,21 +100,38 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
             values[node.name] = operands[0].flatten(2)
         else:
             flat = _float_layer(captured, node, operands[0].flatten(0, 1))
-            values[node.name] = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
+            shaped = flat.reshape(*operands[0].shape[:2], *flat.shape[1:])
+            if node.op == "conv":
+                peaks[node.name] = float(shaped.abs().max())
+            values[node.name] = _at_steps(shaped, node.args["steps"]) if "steps" in node.args else shaped
     raise AssertionError("a captured network ends in its output")
 
 
-def measured(captured: Captured, example: Tensor) -> Captured:
-    """Return ``captured`` with the largest output of each ReLU on ``example``; T is 1 where none is known.
+def _at_steps(x: Tensor, steps: list[int]) -> Tensor:
+    """Return ``x`` [T, ...] with 0 at all steps but ``steps``."""
+    kept = torch.zeros_like(x)
+    kept[steps] = x[steps]
+    return kept
 
-    example : [N, C, H, W] or [T, N, C, H, W]
+
+def measured(captured: Captured, example: Tensor, steps: int) -> Captured:
+    """Return ``captured`` with the largest output of each ReLU and inner convolution on ``example``.
+
+    An inner convolution is one that only convolutions read. T is 1 where there are ReLUs and none is known.
+
+    example : [N, C, H, W], shown for ``steps`` steps where there is no ReLU, or [T, N, C, H, W]
     """
-    if all(node.op != "relu" for node in captured.nodes):
+    rectified = any(node.op == "relu" for node in captured.nodes)
+    inner = {node.name for node in captured.nodes if node.op == "conv" and {
+        other.op for other in captured.nodes if node.name in other.inputs} == {"conv"}}
+    if not rectified and not inner:
         return captured
+    frames = example if example.dim() == 5 else example.expand(1 if rectified else captured.steps or steps, *example.shape)
     with torch.no_grad():
-        peaks = _run(captured, (example if example.dim() == 5 else example[None]).to("cpu", torch.float32)).peaks
-    nodes = [replace(node, args={"peak": peaks[node.name]}) if node.op == "relu" else node for node in captured.nodes]
-    return replace(captured, nodes=tuple(nodes), steps=captured.steps or 1)
+        peaks = _run(captured, frames.to("cpu", torch.float32)).peaks
+    nodes = [replace(node, args={**node.args, "peak": peaks[node.name]}) if node.op == "relu" or node.name in inner else node
+             for node in captured.nodes]
+    return replace(captured, nodes=tuple(nodes), steps=captured.steps or (1 if rectified else None))
 
 
 def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from golden.formats import (
     SCALE,
     STATS,
     STATS_BYTES,
+    TAPS,
     TILE,
     Field,
 )
@@ -45,7 +46,7 @@ def markdown() -> str:
         "### Header", "", *_table(HEADER), "",
         "Features: " + ", ".join(f"bit {bit} {name}" for name, bit in FEATURES.items()) + ".", "",
         "### Layer descriptor", "", *_table(LAYER), "",
-        f"### Pass descriptor, at most {MAX_PASSES} of a layer", "", *_table(PASS), "",
+        f"### Pass descriptor, at most {MAX_PASSES} of a layer", "", *_table(PASS + TAPS), "",
         f"Word {PLANE_WORD} and the following ones say what each bit of an operand word means:", "",
         *_table(PLANE, words=False), "",
         "## Weight tile", "",
@@ -64,7 +65,7 @@ def markdown() -> str:
         "A tensor of words has a region of masks and a region of value slots, both with one entry per pixel, `[y][x]`. Bit c "
         "of a mask says that channel c is not silent; masks take whole bytes. A slot holds the words that are not silent, "
         "packed from bit 0 in the order of their channels, each as wide as the stored word (1, 2, 4, 8 or 16 bits; bit t is "
-        "timestep t, or bit b of a requantised word). A slot has room for all channels; only the bytes that are used are read "
+        "timestep t, or bit b of a number). A slot has room for all channels; only the bytes that are used are read "
         "and written.", "",
         *_example(), "",
         "## Currents", "",

@@ -69,7 +69,7 @@ HEADER = (
     Field("features", 8, 0, 32, "features needed, one bit each"),
 )
 
-FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3, "requantise": 4}
+FEATURES = {"leak_1m2k": 0, "attention": 1, "token_sum": 2, "ttfs": 3, "requantise": 4, "digit": 5, "skip_taps": 6}
 
 LAYER = (
     Field("passes", 0, 0, 8, "passes; 0: the sums are 0"),
@@ -91,6 +91,9 @@ LAYER = (
     Field("requantise", 1, 16, 1, "with `neuron`: a requantiser in place of the neuron"),
     Field("signed_words", 1, 17, 1, "requantise to signed words instead of clipping at 0"),
     Field("word_bits", 1, 18, 5, "bits of a requantised word"),
+    Field("digit", 1, 23, 1, "with `neuron`: bits of the currents in place of the neuron"),
+    Field("digit_clip", 1, 24, 1, "clip a current's bits to the highest number that they hold, and at 0"),
+    Field("digit_one", 1, 25, 1, "of step `word_step` alone instead of all steps"),
     Field("height", 2, 0, 16, "map before OR-pool"),
     Field("width", 2, 16, 16, "map before OR-pool"),
     Field("out_height", 3, 0, 16, "map after OR-pool"),
@@ -120,6 +123,9 @@ LAYER = (
     Field("deal", 18, 20, 1, "loom: rows of a group go to lanes by their words"),
     Field("merge", 18, 21, 1, "loom: the groups of a tile make one word per pixel"),
     Field("stream_bytes", 19, 0, 32, "loom: bytes of the even columns, and of the odd ones behind them; a multiple of 64"),
+    Field("digit_low", 26, 0, 5, "lowest bit that is taken of a current"),
+    Field("digit_bits", 26, 8, 5, "bits that are taken of each current"),
+    Field("word_step", 26, 16, 4, "step whose current becomes a word (feature digit)"),
 )
 
 PASS = (
@@ -142,6 +148,11 @@ PASS = (
     Field("chunk_base", 8, 16, 8, "loom: first chunk of the pass in a row slot"),
     Field("line_base", 8, 24, 8, "loom: first line of words of the pass in a row slot"),
     Field("tap_lines", 9, 0, 8, "loom: lines of words of one tap"),
+)
+# Of a pass too, but read by the walker of a build with `skip_taps` alone.
+TAPS = (
+    Field("skipped", 10, 0, 32, "tap n, row-major, is 0 in all columns: neither loaded nor in masks; bits behind the last tap "
+                                "are 1 unless all are 0"),
 )
 PLANE_WORD = 16
 PLANE = (

@@ -10,6 +10,8 @@ from golden.arch import ParameterError
 
 LAYERS = {
     "Conv2d": "square stride and padding, zero padding mode; dilation and groups are expanded into zeros",
+    "StepConv2d": "`spikeloom`'s own (`models/ttsnn.py`): Conv2d modules `convs`, of which step t takes "
+                  "`convs[kernel_of_step[t]]`; T must be the length of `kernel_of_step`",
     "Linear": "after Flatten or Linear; becomes a convolution whose kernel is the map; two without a neuron between them are "
               "multiplied before quantisation",
     "BatchNorm2d": "evaluation mode with running statistics, after a convolution or on spikes; folded into weights",
@@ -161,6 +163,18 @@ def neuron_args(path: str, module: Any) -> dict[str, Any]:
 
 DESCRIBE = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
             "AdaptiveAvgPool2d": _adaptive_avgpool, "Flatten": _flatten, "ReLU": _relu}
+
+
+def describe_steps(path: str, module: Any) -> list[Description]:
+    """Return a convolution for each kernel of a `StepConv2d`, with ``steps`` that it is for ``of`` how many."""
+    chosen, out = [int(kernel) for kernel in module.kernel_of_step], []
+    if not chosen or {*chosen} != {*range(len(module.convs))}:
+        raise unsupported(path, module, f"kernel_of_step must name each of its {len(module.convs)} kernels, not {chosen}")
+    for number, conv in enumerate(module.convs):
+        op, args, tensors = _conv(f"{path}.convs.{number}", conv)
+        steps = [t for t, kernel in enumerate(chosen) if kernel == number]
+        out.append((op, {**args, "steps": steps, "of": len(chosen)}, tensors))
+    return out
 
 
 def describe(path: str, module: nn.Module) -> Description:

@@ -1,11 +1,13 @@
 """The limits of a build: what an integer network needs, proven for all inputs by interval arithmetic."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
 from golden.formats import LAYER, PASS, PLANE, SCALE
-from golden.network import Layer, Network, Neuron, Pass, Requantise, map_arrays
+from golden.network import Digit, Layer, Network, Neuron, Pass, Requantise, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -30,13 +32,10 @@ def check(network: Network, arch: Arch) -> None:
         _check_row(layer, network, arch)
         for p in layer.passes:
             _check_width(layer, "dots", *_dot_bounds(p), bits=arch.acc_bits, arch=arch)
-        low, high = _sum_bounds(layer, network.steps)
-        low, high = low + layer.bias, high + layer.bias
+        low, high = current_bounds(replace(layer, residual=None), network.steps, {})
         _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
-        if layer.residual is not None:
-            low, high = low + currents[layer.residual][0], high + currents[layer.residual][1]
-            _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
-        currents[layer.name] = (low, high)
+        low, high = currents[layer.name] = current_bounds(layer, network.steps, currents)
+        _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
         if layer.readout:
             _check_width(layer, "read-out", low.clip(max=0).sum(0), high.clip(min=0).sum(0),
                          bits=arch.membrane_bits, arch=arch)
@@ -47,7 +46,9 @@ def check(network: Network, arch: Arch) -> None:
             floor, ceiling = membrane_bounds(layer.neuron, low, high)
             _check_width(layer, "membranes", floor, ceiling, bits=arch.membrane_bits, arch=arch)
         if layer.requantise is not None:
-            _check_requantise(layer, layer.requantise, arch)
+            _check_requantise(layer, layer.requantise, network.steps, arch)
+        if layer.digit is not None:
+            _check_digit(layer, layer.digit, network.steps, arch)
         if layer.or_pool is not None and len(layer.bias) > arch.pool_channels:
             _refuse(layer, "pooled channels", len(layer.bias), f"at most {arch.pool_channels}", arch)
 
@@ -62,7 +63,7 @@ def _refuse(layer: Layer, what: str, need: int, legal: str, arch: Arch) -> None:
 
 
 def _check_width(layer: Layer, what: str, low: Bound, high: Bound, *, bits: int, arch: Arch) -> None:
-    need = max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
+    need = width_of(low, high)
     if need > bits:
         _refuse(layer, f"{what} in bits", need, f"at most {bits}", arch)
 
@@ -117,13 +118,16 @@ def _check_neuron(layer: Layer, p: Neuron, arch: Arch) -> None:
                                  f"leak {arch.leak}, not {getattr(p, name)!r}; try: --leak nearest")
 
 
-def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
+def _check_requantise(layer: Layer, p: Requantise, steps: int, arch: Arch) -> None:
     """Refuse a requantiser that the build does not have."""
     if not arch.requantise:
         raise ParameterError(f"{_where(layer)}: requantiser: preset {arch.name} has none; legal: layers with neurons; "
                              "try: --preset loas, or requantise = true in a preset file")
     if layer.neuron is not None or layer.min_spikes != 1:
         raise ParameterError(f"{_where(layer)}: requantiser: stands in place of the neuron and its mask, not beside them")
+    if not 0 <= p.step < steps or (p.step and not arch.digit):
+        raise ParameterError(f"{_where(layer)}: requantiser: step must be {f'in 0..{steps - 1}' if arch.digit else '0'} on "
+                             f"preset {arch.name}, not {p.step}; try: digit = true in a preset file")
     if not 1 <= p.bits <= arch.t_max:
         _refuse(layer, "bits of a requantised word", p.bits, f"1 to {arch.t_max}", arch)
     top = {field.name: (1 << field.width) - 1 for field in SCALE}
@@ -132,6 +136,21 @@ def _check_requantise(layer: Layer, p: Requantise, arch: Arch) -> None:
         raise ParameterError(f"{_where(layer)}: requantiser: multipliers {int(p.multiplier.min())}..{int(p.multiplier.max())} "
                              f"with shifts {int(p.shift.min())}..{int(p.shift.max())} do not fit; legal: shifts "
                              f"1..{top['shift']}, multipliers 0..{top['multiplier']} below 2^shift")
+
+
+def _check_digit(layer: Layer, p: Digit, steps: int, arch: Arch) -> None:
+    """Refuse digits that the build does not have."""
+    if not arch.digit:
+        raise ParameterError(f"{_where(layer)}: digits: preset {arch.name} makes no words of currents; legal: layers with "
+                             "neurons; try: digit = true in a preset file")
+    if layer.neuron is not None or layer.requantise is not None or layer.min_spikes != 1:
+        raise ParameterError(f"{_where(layer)}: digits: stand in place of neuron, mask and requantiser, not beside them")
+    top = next((1 << field.width) - 1 for field in LAYER if field.name == "digit_low")
+    if not (0 <= p.low <= top and (p.step is None or 0 <= p.step < steps)):
+        raise ParameterError(f"{_where(layer)}: digits: bit {p.low} of step {p.step} does not exist; legal: bits 0..{top}, "
+                             f"steps 0..{steps - 1} or None")
+    if not 1 <= p.bits * len(p.taken(steps)) <= arch.t_max:
+        _refuse(layer, "bits of a word of digits", p.bits * len(p.taken(steps)), f"1 to {arch.t_max}", arch)
 
 
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
@@ -170,6 +189,20 @@ def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
                 low[t] += ends[0] << plane.shift
                 high[t] += ends[1] << plane.shift
     return low, high
+
+
+def current_bounds(layer: Layer, steps: int, before: dict[str, tuple[Bound, Bound]]) -> tuple[Bound, Bound]:
+    """Return int64 [T, N] lowest and highest currents of a layer; ``before`` holds those of the layers whose it adds."""
+    low, high = _sum_bounds(layer, steps)
+    low, high = low + layer.bias, high + layer.bias
+    if layer.residual is not None:
+        low, high = low + before[layer.residual][0], high + before[layer.residual][1]
+    return low, high
+
+
+def width_of(low: Bound, high: Bound) -> int:
+    """Return the bits of the signed numbers from ``low`` to ``high``."""
+    return max(max(int(high.max()), -int(low.min()) - 1).bit_length() + 1, 1)
 
 
 def membrane_bounds(p: Neuron, low: Bound, high: Bound) -> tuple[Bound, Bound]:

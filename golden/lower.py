@@ -31,6 +31,10 @@ def lower(captured: Captured, steps: int, arch: Arch, *, name: str, input_kind: 
     if not 1 <= steps <= arch.t_max:
         raise ParameterError(f"T: must be in 1..{arch.t_max} for preset {arch.name}, not {steps}; "
                              f"try: --T {arch.t_max}")
+    for node in captured.nodes:
+        if node.args.get("of", steps) != steps or max(node.args.get("steps", [0]), default=0) >= steps:
+            raise ParameterError(f"{node.path or node.name}: T: must be {node.args.get('of', steps)}, the steps that it has "
+                                 f"kernels for, not {steps}; try: --T {node.args.get('of', steps)}")
     spec = _input_spec(captured, steps, arch, kind=input_kind, bits=input_bits, scale=input_scale,
                        calibration=calibration)
     drafts = draft_layers(captured, arch, leak_nearest=leak_nearest)

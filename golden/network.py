@@ -60,23 +60,45 @@ class Neuron:
 
 @dataclass(frozen=True, kw_only=True)
 class Requantise:
-    """What a layer without time does instead of a neuron step: the current of step 0 becomes a word of ``bits`` bits.
+    """What a layer does instead of a neuron step: the current of one step becomes a word of ``bits`` bits.
 
     multiplier : int64 [N], 0..2^16 - 1 and below ``2^shift``
     shift : int64 [N], 1..31
     bits : of the word that is stored
     signed : clip to the two's complement of ``bits`` bits instead of ``0..2^bits - 1`` (a rectifier)
+    step : whose current is taken; a layer of several steps has a requantiser for each that is read
     """
 
     multiplier: Array
     shift: Array
     bits: int
     signed: bool = False
+    step: int = 0
 
     @property
     def range(self) -> tuple[int, int]:
         """Lowest and highest value of a word."""
         return (-(1 << self.bits - 1), (1 << self.bits - 1) - 1) if self.signed else (0, (1 << self.bits) - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digit:
+    """What a layer does instead of a neuron step: bits of its currents become a word, an operand made of currents.
+
+    low : lowest bit that is taken, 0..31; beyond a current's width its sign stands
+    bits : taken of each current
+    step : whose current is taken; None takes all steps, step t at bit ``t * bits`` of the word
+    clip : clip ``current >> low`` to ``0..2^bits - 1`` instead of taking its low bits
+    """
+
+    low: int
+    bits: int
+    step: int | None = None
+    clip: bool = False
+
+    def taken(self, steps: int) -> tuple[int, ...]:
+        """Return the steps whose bits are in the word, lowest first."""
+        return tuple(range(steps)) if self.step is None else (self.step,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +124,7 @@ class Layer:
     or_pool : max-pool of spikes, or None
     readout : write the currents summed over t, ``[y][x][c]``
     origin : module path in the captured network
+    digit : in place of a neuron, or None
     """
 
     name: str
@@ -116,14 +139,17 @@ class Layer:
     or_pool: Pool | None = None
     readout: bool = False
     origin: str = ""
+    digit: Digit | None = None
 
     @property
     def stores_words(self) -> bool:
-        """Whether other layers can read words of this one: it has neurons or a requantiser."""
-        return self.neuron is not None or self.requantise is not None
+        """Whether other layers can read words of this one: it has neurons, a requantiser or digits."""
+        return self.neuron is not None or self.requantise is not None or self.digit is not None
 
     def word_width(self, steps: int) -> int:
-        """Return the bits of a stored word: one per timestep, or the requantiser's."""
+        """Return the bits of a stored word: one per timestep, the requantiser's, or the digits' of all steps."""
+        if self.digit is not None:
+            return self.digit.bits * len(self.digit.taken(steps))
         return steps if self.requantise is None else self.requantise.bits
 
 
@@ -194,6 +220,15 @@ def spike_planes(steps: int) -> tuple[Plane, ...]:
 def number_planes(bits: int, signed: bool = False, steps: tuple[int, ...] = (0,)) -> tuple[Plane, ...]:
     """Return the planes of a number of ``bits`` bits that is added to ``steps``: bit b weighs 2^b, the sign's less than 0."""
     return tuple(Plane(steps=steps, shift=b, negate=signed and b == bits - 1) for b in range(bits))
+
+
+def digit_planes(p: Digit, steps: int, shift: int = 0, signed: bool = False) -> tuple[Plane, ...]:
+    """Return the planes of a word of digits: bit b of step t adds ``2^(shift + b)`` to step t.
+
+    signed : the top bit of each current is its sign
+    """
+    return tuple(plane for t in p.taken(steps) for plane in (
+        replace(plane, shift=plane.shift + shift) for plane in number_planes(p.bits, signed, (t,))))
 
 
 def input_words(x: Array, spec: Input, steps: int) -> dict[str, Array]:

@@ -28,7 +28,8 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
             (header["membrane_bits"], arch.membrane_bits)]
     if not all(cut) or any(much > limit for much, limit in need):
         return 4
-    there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise)) if has}
+    there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise),
+                                 ("digit", arch.digit), ("skip_taps", arch.skip_taps)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 
@@ -45,6 +46,10 @@ def layer_code(layer: Fields, arch: Arch) -> int:
         "leak_shift": (0, arch.lif.k_max), "reset": (0, 2)}
     if layer["requantise"]:
         ranges |= {"word_bits": (1, arch.t_max), "requantise": (0, int(arch.requantise))}
+    if layer["digit"]:
+        ranges |= {"digit_bits": (1, arch.t_max), "digit": (0, int(arch.digit))}
+    if layer["requantise"] or layer["digit"]:
+        ranges["word_step"] = (0, arch.t_max - 1 if arch.digit else 0)
     ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
     ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
     if arch.loom:

@@ -15,6 +15,11 @@ widths do not hold such currents, gets a coarser unit; where rows are too long i
 Identity kernels (spikes that are added) have no shift and as many digits as they need. A threshold is at least 1, because
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
 less than one unit instead of half a unit.
+
+A convolution of another convolution alone reads 8 bits of each step, requantised to the largest output on the example. Any
+other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, or as many of them as the
+build's currents hold, at least `FEWEST_BITS`, in as many layers of digits as their words need; what the lower ones are on
+average is in the bias, where no padding makes it depend on the place.
 """
 
 import math
@@ -24,16 +29,34 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import Arch, ParameterError
-from golden.draft import Draft, Term
+from golden.arch import Arch, ParameterError, word_bits
+from golden.draft import Draft, Rectifier, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
-from golden.limits import check
-from golden.network import Input, Layer, Network, Neuron, Pass, Plane, Requantise, input_planes, number_planes, spike_planes
+from golden.limits import Bound, check, current_bounds, width_of
+from golden.network import (
+    Digit,
+    Input,
+    Layer,
+    Network,
+    Neuron,
+    Pass,
+    Plane,
+    Requantise,
+    digit_planes,
+    input_planes,
+    number_planes,
+    spike_planes,
+)
 from golden.split_layer import split_layer
 
 COARSEST = 4
+OPERAND_BITS, FEWEST_BITS = 12, 6
 MULTIPLIER_BITS, MOST_SHIFT = 16, 31
+
+
+# What the currents of a draft, by name, are requantised to for the convolutions that read them.
+Numbers = dict[str, set[Rectifier]]
 
 
 def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch) -> Network:
@@ -49,9 +72,18 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
             root = {key: new if value == old else value for key, value in root.items()}
     for draft in drafts:
         groups.setdefault(root[id(draft)], []).append(draft)
+    numbers: Numbers = {}
+    for draft in drafts:
+        for term in draft.value.terms:
+            if term.source is not None and term.number is not None:
+                numbers.setdefault(term.source.name, set()).add(term.number)
     layers: dict[str, tuple[Layer, ...]] = {}
+    bounds: dict[str, tuple[Bound, Bound]] = {}
     for group in groups.values():
-        layers |= {parts[-1].name: parts for parts in _layers(group, spec, steps, arch)}
+        made, bounds = _narrowest(group, numbers, bounds, spec, steps, arch)
+        layers |= {parts[-1].name: parts for parts in made}
+    for draft in drafts:
+        layers[draft.name] = (*_digit_layers(draft, layers, steps, arch), *layers[draft.name])
     kernels = [_integers(term, draft, spec) for draft in drafts for term in draft.value.terms if not term.identity]
     total = sum(kernel.size for kernel in kernels)
     info = {draft.name: {"scale_min": float(draft.scale.min()), "scale_max": float(draft.scale.max())}
@@ -64,6 +96,10 @@ def quantise(name: str, drafts: list[Draft], spec: Input, steps: int, arch: Arch
 def _effective(term: Term, spec: Input) -> FloatArray:
     if term.source is None:
         return term.weight * spec.scale
+    if term.number is not None:
+        return term.weight * term.number.step
+    if term.currents:
+        return term.weight * (term.source.scale * 2.0 ** term.bits[0])[:, None, None]
     return term.weight if term.source.rectifier is None else term.weight * term.source.rectifier.step
 
 
@@ -77,38 +113,97 @@ def _threshold(found: Dynamics, arch: Arch) -> float:
     return found.threshold if _native(found, arch) else found.threshold / found.gain
 
 
-def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
+def _layers(group: list[Draft], numbers: Numbers, spec: Input, steps: int, arch: Arch) -> list[tuple[Layer, ...]]:
     """Return the layers of each draft of a residual stream, in the finest unit that the build holds, else in the coarsest.
 
     In the coarsest, a draft whose rows are too long for the build is several layers.
     """
-    layers: list[Layer] = []
+    layers: list[tuple[Layer, ...]] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
-        finer = _finer(group)
+        finer = _finer(group, numbers)
         for draft in group:
             draft.scale = draft.scale / 2.0 ** finer
         for term, shift in zip(_terms(group), shifts, strict=True):
             term.shift = shift + finer
-        layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
+        layers = [_parts(draft, spec, steps, arch) for draft in group]
         try:
-            check(Network(name="", steps=steps, input=spec, layers=tuple(layers)), arch)
+            check(Network(name="", steps=steps, input=spec, layers=tuple(part for parts in layers for part in parts)), arch)
         except ParameterError:
             continue
-        return [(layer,) for layer in layers]
-    return [_split(draft, layer, spec, steps, arch) for draft, layer in zip(group, layers, strict=True)]
+        return layers
+    return [tuple(piece for part in parts for piece in _split(draft, part, spec, steps, arch))
+            for draft, parts in zip(group, layers, strict=True)]
+
+
+def _narrowest(group: list[Draft], numbers: Numbers, before: dict[str, tuple[Bound, Bound]], spec: Input, steps: int,
+               arch: Arch) -> tuple[list[tuple[Layer, ...]], dict[str, tuple[Bound, Bound]]]:
+    """Return `_layers` with as many bits of the currents that they read as the build's currents hold, and all bounds so far."""
+    read = [term for term in _terms(group) if term.currents and term.number is None]
+    for bits in range(OPERAND_BITS, FEWEST_BITS - 1, -1):
+        for term in read:
+            assert term.source is not None
+            width = width_of(*before[term.source.name])
+            term.bits = (max(width - bits, 0), min(width, bits))
+        layers, bounds = _layers(group, numbers, spec, steps, arch), dict(before)
+        for part in (part for parts in layers for part in parts):
+            bounds[part.name] = current_bounds(part, steps, bounds)
+        if not read or all(width_of(*bounds[part.name]) <= arch.stream_bits for parts in layers for part in parts):
+            break
+    return layers, bounds
 
 
 def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
-    terms = draft.value.terms
-    bits = max([spec.plane_bits if term.source is None else len(_word_planes(term.source, steps)) for term in terms],
-               default=steps)
-    return split_layer(layer, arch, bits, flat=draft.value.shape[1:] == (1, 1) and not any(term.padding for term in terms))
+    bits = max([spec.plane_bits if p.source.startswith("input.") else len(p.planes) for p in layer.passes], default=steps)
+    flat = draft.value.shape[1:] == (1, 1) and not any(term.padding for term in draft.value.terms)
+    return split_layer(layer, arch, bits, flat=flat)
 
 
-def _finer(group: list[Draft]) -> int:
+def _parts(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
+    """Return the layer of a draft, behind one for each further width of words that its convolutions read."""
+    widths: dict[int, list[Pass]] = {}
+    for term in sorted(draft.value.terms, key=lambda term: not term.currents):
+        for p in _passes(draft, [term], spec, steps, arch):
+            width = word_bits(spec.plane_bits if p.source.startswith("input.") else len(p.planes))
+            widths.setdefault(width, []).append(p)
+    *before, own = widths.values() or [[]]
+    layer, parts = _layer(draft, tuple(own), arch), list[Layer]()
+    for passes in before:
+        parts.append(Layer(name=f"{draft.name}.operand{len(parts) or ''}", passes=tuple(passes), bias=np.zeros_like(layer.bias),
+                           residual=layer.residual, store_currents=True, origin=layer.origin))
+        layer = replace(layer, residual=parts[-1].name)
+    return (*parts, layer)
+
+
+def _digits_of(term: Term, steps: int, arch: Arch) -> list[tuple[str, Digit]]:
+    """Return (layer's name, digits) of the words of the currents that a term reads, lowest bits first."""
+    assert term.source is not None
+    low, count = term.bits
+    bits = arch.t_max // steps
+    return [(f"{term.source.name}.bits{at}", Digit(low=at, bits=bits)) for at in range(low, low + count, bits)]
+
+
+def _digit_layers(draft: Draft, layers: dict[str, tuple[Layer, ...]], steps: int, arch: Arch) -> Iterator[Layer]:
+    """Yield the layers that make words of the currents that a draft reads, unless ``layers`` has them already."""
+    there = {part.name for parts in layers.values() for part in parts}
+    for term in draft.value.terms:
+        if not term.currents or term.source is None:
+            continue
+        source = Layer(name="", passes=(), bias=np.zeros(term.source.value.shape[0], np.int64), residual=term.source.name,
+                       origin=draft.value.origin)
+        if term.number is not None:
+            scale = _factor(term.source, term.number)
+            made = [replace(source, name=f"{term.source.name}.step{t}", requantise=replace(scale, step=t))
+                    for t in range(steps)]
+        else:
+            made = [replace(source, name=name, digit=digit) for name, digit in _digits_of(term, steps, arch)]
+        yield from (layer for layer in made if layer.name not in there)
+
+
+def _finer(group: list[Draft], numbers: Numbers) -> int:
     """Return the bits by which the unit must be finer for every requantiser's factor to be below 1."""
     ratios = [float(draft.scale.max()) / draft.rectifier.step for draft in group if draft.rectifier is not None]
+    ratios += [float(draft.scale.max()) / number.step for draft in group for number in numbers.get(draft.name, ())]
     return max(math.frexp(max(ratios, default=0.0))[1], 0)
 
 
@@ -169,7 +264,7 @@ def _round(x: FloatArray) -> NDArray[np.int64]:
     return np.floor(x + 0.5).astype(np.int64)
 
 
-def _digits(weight: NDArray[np.int64], weight_bits: int) -> list[tuple[int, NDArray[np.int8]]]:
+def _base_128(weight: NDArray[np.int64], weight_bits: int) -> list[tuple[int, NDArray[np.int8]]]:
     """Return (shift, digit) whose ``digit << shift`` add up to ``weight``; one with shift 0 where the weights fit."""
     bits, largest = weight_bits - 1, int(np.abs(weight).max())
     return [(shift, (np.sign(weight) * (np.abs(weight) >> shift & (1 << bits) - 1)).astype(np.int8))
@@ -181,40 +276,55 @@ def _integers(term: Term, draft: Draft, spec: Input) -> NDArray[np.int64]:
     return _round(_effective(term, spec) / (draft.scale * 2.0 ** term.shift)[:, None, None, None])
 
 
-def _passes(draft: Draft, spec: Input, steps: int, arch: Arch) -> tuple[Pass, ...]:
-    """Return the passes of a layer: for each term one per input tensor and digit of the weights."""
+def _passes(draft: Draft, terms: list[Term], spec: Input, steps: int, arch: Arch) -> tuple[Pass, ...]:
+    """Return the passes of ``terms``: for each one per tensor that it reads and digit of the weights."""
     out = []
-    for term in draft.value.terms:
-        sources = input_planes(spec, steps) if term.source is None else [(term.source.name, _word_planes(term.source, steps))]
+    for term in terms:
+        kept = range(steps) if term.steps is None else term.steps
         out += [
-            Pass(source=source, weight=digit, stride=term.stride, padding=term.padding,
-                 planes=tuple(replace(plane, shift=plane.shift + term.shift + shift) for plane in planes))
-            for source, planes in sources for shift, digit in _digits(_integers(term, draft, spec), arch.weight_bits)]
+            Pass(source=source, weight=digit, stride=term.stride, padding=term.padding, planes=tuple(
+                replace(plane, shift=plane.shift + term.shift + shift, steps=tuple(t for t in plane.steps if t in kept))
+                if {*plane.steps} & {*kept} else Plane() for plane in planes))
+            for source, planes in _operands(term, spec, steps, arch)
+            for shift, digit in _base_128(_integers(term, draft, spec), arch.weight_bits)]
     return tuple(out)
 
 
-def _word_planes(source: Draft, steps: int) -> tuple[Plane, ...]:
-    return spike_planes(steps) if source.rectifier is None else number_planes(source.rectifier.bits)
+def _operands(term: Term, spec: Input, steps: int, arch: Arch) -> list[tuple[str, tuple[Plane, ...]]]:
+    """Return (tensor, planes) of what a term reads."""
+    if term.source is None:
+        return input_planes(spec, steps)
+    if term.number is not None:
+        return [(f"{term.source.name}.step{t}", number_planes(term.number.bits, True, (t,))) for t in range(steps)]
+    if term.currents:
+        digits = _digits_of(term, steps, arch)
+        return [(name, digit_planes(digit, steps, digit.low - term.bits[0], name == digits[-1][0])) for name, digit in digits]
+    rectifier = term.source.rectifier
+    return [(term.source.name, spike_planes(steps) if rectifier is None else number_planes(rectifier.bits))]
 
 
 def _requantise(draft: Draft) -> Requantise | None:
     """Return the requantiser of a rectifier: the factor from the layer's units to its steps, in 16 bits."""
-    if draft.rectifier is None:
-        return None
-    ratio = draft.scale / draft.rectifier.step
+    return None if draft.rectifier is None else _factor(draft, draft.rectifier)
+
+
+def _factor(draft: Draft, wanted: Rectifier) -> Requantise:
+    ratio = draft.scale / wanted.step
     shift = np.minimum(MULTIPLIER_BITS - np.frexp(ratio)[1], MOST_SHIFT).astype(np.int64)
     multiplier = np.minimum(_round(ratio * 2.0 ** shift), (1 << MULTIPLIER_BITS) - 1)
-    return Requantise(multiplier=multiplier, shift=shift, bits=draft.rectifier.bits)
+    return Requantise(multiplier=multiplier, shift=shift, bits=wanted.bits, signed=wanted.signed)
 
 
 def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
     value, found = draft.value, draft.dynamics
+    lost = [np.tensordot(term.weight.sum((2, 3)), term.source.scale * ((1 << term.bits[0]) - 1) / 2, 1)
+            for term in value.terms if term.currents and term.source is not None and term.number is None and not term.padding]
     step = None
     if found is not None:
         step = Neuron(threshold=np.maximum(_round(_threshold(found, arch) / draft.scale), 1),
                       leak_shift=leaks(arch)[found.decay], decay_input=_native(found, arch), compare=found.compare,
                       reset=found.reset, leak=arch.leak)
     return Layer(name=draft.name, passes=passes,
-                 bias=_round(value.bias / draft.scale), residual=value.residual.name if value.residual else None,
+                 bias=_round((value.bias + sum(lost)) / draft.scale), residual=value.residual.name if value.residual else None,
                  max_pool=draft.max_pool, store_currents=draft.store, neuron=step, requantise=_requantise(draft),
                  or_pool=draft.or_pool, readout=draft.readout, origin=value.origin)

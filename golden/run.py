@@ -8,6 +8,7 @@ from functools import reduce
 
 from array_api_compat import array_namespace
 
+from golden.digit import digit
 from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
 from golden.or_pool import or_pool
@@ -23,7 +24,7 @@ class LayerTrace:
 
     sums : int64 [T, N, H, W] after the passes, before the bias
     currents : int64 [T, N, H', W'] after bias, residual and signed max-pool
-    words : int64 [N, H', W'] that leave the neuron stage, before mask and OR-pool; None without neurons or requantiser
+    words : int64 [N, H', W'] that leave the neurons, requantiser or digits, before mask and OR-pool; None without them
     output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None where ``words`` is
     readout : int64 [N, H', W'] currents summed over t; None if the layer has no read-out
     matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero
@@ -89,7 +90,9 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
         if layer.or_pool is not None:
             output = or_pool(output, layer.or_pool)
     elif layer.requantise is not None:
-        spikes = output = requantise(currents[0, ...], layer.requantise)
+        spikes = output = requantise(currents[layer.requantise.step, ...], layer.requantise)
+    elif layer.digit is not None:
+        spikes = output = digit(currents, layer.digit)
     return LayerTrace(sums=sums, currents=currents, words=spikes, output=output,
                       readout=array_namespace(currents).sum(currents, axis=0) if layer.readout else None, matches=matches)
 

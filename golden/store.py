@@ -54,6 +54,13 @@ ARGS: dict[str, dict[str, _Legal]] = {
 }
 
 
+# Arguments that an operation may have: a convolution of some steps names them, and T.
+OPTIONAL: dict[str, dict[str, _Legal]] = {
+    "conv": {"peak": ARGS["relu"]["peak"], "of": _SIZE, "steps": (
+        "a list of steps", lambda value: isinstance(value, list) and all(type(v) is int and v >= 0 for v in value))},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node:
     """One operation of a captured network.
@@ -190,7 +197,8 @@ def _check_args(node: Node) -> None:
     kind = node.args.get("class") if node.op == "neuron" else node.op
     if node.op == "neuron" and kind not in ("IFNode", "LIFNode", "Leaky"):
         raise ValueError(f"{node.path or node.name}: unknown neuron {kind!r}")
-    for name, (legal, holds) in ARGS.get(str(kind), {}).items():
+    optional = {name: legal for name, legal in OPTIONAL.get(str(kind), {}).items() if name in node.args}
+    for name, (legal, holds) in {**ARGS.get(str(kind), {}), **optional}.items():
         if name not in node.args:
             raise ValueError(f"{node.path or node.name}: {name} is missing")
         if not holds(node.args[name]):

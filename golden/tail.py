@@ -6,6 +6,7 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from golden import fiber
+from golden.digit import digit
 from golden.formats import CURRENT_BYTES
 from golden.network import Array, Layer
 from golden.neuron import neuron
@@ -19,7 +20,7 @@ class Tail:
     """What the tail makes of one layer.
 
     currents : int64 [T, N, H, W] after bias, residual and signed max-pool
-    words : int64 [N, H, W] that leave the neurons or requantiser, None without them
+    words : int64 [N, H, W] that leave the neurons, requantiser or digits, None without them
     output : int64 [N, H', W'] after mask and OR-pool, None where ``words`` is
     """
 
@@ -29,7 +30,7 @@ class Tail:
 
 
 def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
-    """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron or requantiser, mask, OR-pool.
+    """Return the outputs of ``layer``: + bias, + residual, max-pool, neuron, requantiser or digits, mask, OR-pool.
 
     sums : int64 [T, N, H, W]; residual : the same shape, or None
     """
@@ -39,7 +40,10 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
     if layer.requantise is not None:
-        words = requantise(currents[0, ...], layer.requantise)
+        words = requantise(currents[layer.requantise.step, ...], layer.requantise)
+        return Tail(currents=currents, words=words, output=words)
+    if layer.digit is not None:
+        words = digit(currents, layer.digit)
         return Tail(currents=currents, words=words, output=words)
     if layer.neuron is None:
         return Tail(currents=currents, words=None, output=None)

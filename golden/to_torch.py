@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golden.arch import ParameterError
+from golden.digit import digit
 from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays, operand
 from golden.requantise import requantise
 
@@ -64,8 +65,10 @@ class IntegerModule(nn.Module):
                 spikes = spikes * (spikes.sum(0) >= layer.min_spikes)
                 values[layer.name] = spikes if layer.or_pool is None else _pool(spikes, layer.or_pool)
             elif layer.requantise is not None:
-                number = requantise(currents[0].movedim(1, 0).to(torch.int64), layer.requantise).movedim(0, 1)
-                values[layer.name] = torch.stack([(number >> b & 1).float() for b in range(layer.requantise.bits)])
+                number = requantise(_whole(currents)[layer.requantise.step], layer.requantise)
+                values[layer.name] = _bits(number, layer.requantise.bits)
+            elif layer.digit is not None:
+                values[layer.name] = _bits(digit(_whole(currents), layer.digit), layer.word_width(network.steps))
         return currents.sum(0).flatten(1)
 
     def _pass(self, p: Pass, words: dict[str, Tensor], values: dict[str, Tensor]) -> Tensor:
@@ -89,6 +92,16 @@ class IntegerModule(nn.Module):
             node = self.make_neuron(float(threshold), p)
             spikes[:, :, channels] = torch.stack([node(x) for x in currents[:, :, channels]]).detach()
         return spikes
+
+
+def _whole(currents: Tensor) -> Tensor:
+    """Return currents [T, B, N, H, W] as int64 [T, N, B, H, W]."""
+    return currents.movedim(2, 1).to(torch.int64)
+
+
+def _bits(number: Tensor, bits: int) -> Tensor:
+    """Return the bits [bits, B, N, H, W] of words [N, B, H, W]."""
+    return torch.stack([(number.movedim(0, 1) >> b & 1).float() for b in range(bits)])
 
 
 def _pool(x: Tensor, pool: Pool) -> Tensor:

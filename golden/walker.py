@@ -30,9 +30,15 @@ def chunk_table(passes: Sequence[Fields], chunk_bits: int) -> list[tuple[int, bo
     table = []
     for sweep in passes:
         tap = [chunk_bits // 8] * (sweep["tap_chunks"] - 1) + [sweep["last_bytes"]]
-        row = tap * (sweep["kernel_height"] * sweep["kernel_width"])
+        row = tap * len(_taps(sweep))
         table += [(size, n == len(row) - 1) for n, size in enumerate(row)]
     return table
+
+
+def _taps(sweep: Fields) -> list[tuple[int, int]]:
+    """Return the taps (ky, kx) of a pass that are not skipped."""
+    taps = product(range(sweep["kernel_height"]), range(sweep["kernel_width"]))
+    return [tap for number, tap in enumerate(taps) if not sweep.get("skipped", 0) >> min(number, 31) & 1]
 
 
 def pixels(layer: Fields, lanes: int) -> Iterator[list[tuple[int, int] | None]]:
@@ -47,7 +53,7 @@ def walker(layer: Fields, passes: Sequence[Fields], *, base: int, input_offset: 
            chunk_bits: int) -> Iterator[list[ChunkRun]]:
     """Yield the walk of every (tile, pool member): per pass, tap (ky, kx) and chunk of the tap, one run per lane.
 
-    layer, passes : fields of `golden.formats.LAYER` and `golden.formats.PASS`
+    layer, passes : fields of `golden.formats.LAYER`, and of `golden.formats.PASS` and `golden.formats.TAPS`
     base : address of offset 0; ``input_offset`` is added for passes with ``input``
 
     Output pixels are those after pooling; a member is the pixel of the pooling window that stands for them. Tap
@@ -72,7 +78,7 @@ def _center(layer: Fields, place: tuple[int, int] | None, member: tuple[int, ...
 
 def _sweep(sweep: Fields, centers: Sequence[tuple[int, int] | None], *, origin: int, chunk_bytes: int,
            last_pass: bool) -> Iterator[ChunkRun]:
-    taps = list(product(range(sweep["kernel_height"]), range(sweep["kernel_width"])))
+    taps = _taps(sweep)
     for tap, chunk in product(taps, range(sweep["tap_chunks"])):
         fiber_end = chunk == sweep["tap_chunks"] - 1
         for lane, center in enumerate(centers):

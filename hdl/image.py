@@ -19,11 +19,13 @@ from golden.formats import (
     PLANE_WORD,
     RECORD_BYTES,
     STATS_BYTES,
+    TAPS,
     seal,
 )
 from golden.formats import (
     pack as pack_record,
 )
+from hdl.kept_taps import kept_taps, skipped
 from hdl.plan import LayerPlan, plan_layer, word_log2
 from hdl.regions import Currents, Shape, Space, Tensor
 
@@ -71,7 +73,8 @@ def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool, place: 
     planes = list(sweep.planes)
     identity = all(p.shift == 0 and not p.negate and p.steps in ((), (b,)) for b, p in enumerate(planes))
     steps = sum(1 << b for b, plane in enumerate(planes) if plane.steps)
-    record = bytearray(pack_record(PASS, RECORD_BYTES, {
+    record = bytearray(pack_record(PASS + TAPS, RECORD_BYTES, {
+        "skipped": skipped(kept_taps(sweep.weight, arch.skip_taps)),
         "masks": tensor.masks, "mask_stride": tensor.mask_stride, "values": tensor.values,
         "slot_stride": tensor.slot_stride, "height": tensor.height, "width": tensor.width,
         "kernel_height": kernel_height, "kernel_width": kernel_width, "stride": sweep.stride,
@@ -141,7 +144,10 @@ class _Builder:
                         for layer, plan in zip(network.layers, plans, strict=True))
 
         used = {"leak_1m2k": any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers),
-                "requantise": any(n.requantise for n in network.layers)}
+                "requantise": any(n.requantise for n in network.layers),
+                "digit": any(n.digit or (n.requantise and n.requantise.step) for n in network.layers)}
+        used["skip_taps"] = any(skipped(kept_taps(sweep.weight, arch.skip_taps))
+                                for layer in network.layers for sweep in layer.passes)
         features = sum(needed << FEATURES[feature] for feature, needed in used.items())
         most = {name: max(plan.needs[name] for plan in plans) for name in plans[0].needs}
         program = seal(body, {"layers": records, "chunk_bits": arch.chunk_bits, "t_max": self._widest(),
@@ -189,7 +195,11 @@ class _Builder:
                        "reset": RESETS[neuron.reset], "leak_shift": neuron.leak_shift}
         if layer.requantise:
             fields |= {"neuron": 1, "requantise": 1, "signed_words": int(layer.requantise.signed),
-                       "word_bits": layer.requantise.bits}
+                       "word_bits": layer.requantise.bits, "word_step": layer.requantise.step}
+        if layer.digit:
+            fields |= {"neuron": 1, "digit": 1, "digit_low": layer.digit.low, "digit_bits": layer.digit.bits,
+                       "digit_clip": int(layer.digit.clip), "digit_one": int(layer.digit.step is not None),
+                       "word_step": layer.digit.step or 0}
         if layer.residual:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,

@@ -48,7 +48,7 @@ def loop_order(layer: Any, arch: Arch, *, visits: int, row_bytes: int, resumable
     parts whose weights stay in the buffer; rows stream once a part, and a part ends at a whole byte of the bitmask.
     Raises `ParameterError` when one column does not fit half of the weight buffer.
     """
-    columns = packed_columns(layer)
+    columns = packed_columns(layer, arch.skip_taps)
     whole = tuple(weight_tiles(layer, arch, columns))
     weights = sum(map(len, whole))
     orders: dict[str, tuple[Part, ...]] = {"rows": (Part(0, len(columns), whole),)}

@@ -1,4 +1,4 @@
-"""Neuron stage: the neurons of all lanes or their requantiser, the spike-count mask and the OR-pool."""
+"""Neuron stage: the neurons of all lanes or what stands in for them, the spike-count mask and the OR-pool."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data
@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from golden.arch import Arch
 from hdl.block import Block
 from hdl.descriptor import LAYER_LAYOUT, SCALE_LAYOUT
+from hdl.digit import Digit
 from hdl.or_pool import OrPool
 from hdl.parallel_lif import ParallelLif
 from hdl.requantise import Requantise
@@ -14,11 +15,11 @@ from hdl.word_route import WordRoute
 
 
 class NeuronStage(Block):
-    """One parallel LIF and one OR-pool per lane, all in step, and one requantiser for all lanes where the build has it.
+    """One parallel LIF and one OR-pool per lane, all in step; a requantiser and digits for all lanes where the build has them.
 
-    Twins `golden.parallel_lif.parallel_lif`, `golden.requantise.requantise`, `golden.run.mask` and
-    `golden.or_pool.or_pool`. Latency and throughput of the parallel LIF or the requantiser, two cycles more with an
-    OR-pool, which follows neurons only. Words wait while ``hold`` is high.
+    Twins `golden.parallel_lif.parallel_lif`, `golden.requantise.requantise`, `golden.digit.digit`, `golden.run.mask` and
+    `golden.or_pool.or_pool`. Latency and throughput of the parallel LIF, the requantiser or the digits, two cycles more with
+    an OR-pool, which follows neurons only. Words wait while ``hold`` is high. Sums must stand until ``ready``.
 
     Members
     -------
@@ -54,10 +55,13 @@ class NeuronStage(Block):
             Signal(name=n) for n in ("retired", "column_done", "neurons_ready", "neurons_valid"))
         masked = [Signal(p.t_max, name=f"masked_{lane}") for lane in range(p.lanes)]
         words, fire = Signal(data.ArrayLayout(p.t_max, p.lanes)), self.fire & ~layer.requantise if p.requantise else self.fire
+        fire = fire & ~layer.digit if p.digit else fire
         m.d.comb += [ready.eq(lifs[0].i.ready), valid.eq(lifs[0].o.valid), words.eq(Cat(lif.o.p.word for lif in lifs)),
                      self.ready.eq(ready), self.idle.eq(in_flight == 0)]
         if p.requantise:
             self._requantise(m, ready, valid, words)
+        if p.digit:
+            self._digit(m, ready, valid, words)
         m.d.sync += in_flight.eq(in_flight + (self.fire & self.ready) - retired)
         with m.If(column_done):
             m.d.sync += self.column.eq(Mux(self.column == layer.columns - 1, 0, self.column + 1))
@@ -110,14 +114,27 @@ class NeuronStage(Block):
             m.d.sync += self.group.eq(Mux(last, 0, self.group + 1))
 
     def _requantise(self, m: Module, ready: Signal, valid: Signal, words: data.View) -> None:
-        """Let the requantiser stand in for the neurons of a layer that says so; it takes step 0."""
+        """Let the requantiser stand in for the neurons of a layer that says so; it takes step 0 where there are no digits."""
         m.submodules.requantise = unit = Requantise(self.params)
         scale = data.View(SCALE_LAYOUT, self.threshold[: SCALE_LAYOUT.size])
+        step = self.layer.word_step if self.params.digit else 0
         m.d.comb += [
             unit.i.valid.eq(self.fire & self.layer.requantise), unit.o.ready.eq(self.word_valid),
             unit.i.p.multiplier.eq(scale.multiplier), unit.i.p.shift.eq(scale.shift),
             unit.i.p.bits.eq(self.layer.word_bits), unit.i.p.is_signed.eq(self.layer.signed_words),
-            *(unit.i.p.x[lane].eq(self.sums[lane][0]) for lane in range(self.params.lanes)),
+            *(unit.i.p.x[lane].eq(self.sums[lane][step]) for lane in range(self.params.lanes)),
         ]
         with m.If(self.layer.requantise):
+            m.d.comb += [ready.eq(unit.i.ready), valid.eq(unit.o.valid), words.eq(unit.o.p.words)]
+
+    def _digit(self, m: Module, ready: Signal, valid: Signal, words: data.View) -> None:
+        """Let bits of the currents stand in for the neurons of a layer that says so."""
+        m.submodules.digit = unit = Digit(self.params)
+        layer = self.layer
+        m.d.comb += [
+            unit.i.valid.eq(self.fire & layer.digit), unit.o.ready.eq(self.word_valid), unit.i.p.x.eq(self.sums),
+            unit.i.p.low.eq(layer.digit_low), unit.i.p.bits.eq(layer.digit_bits), unit.i.p.step.eq(layer.word_step),
+            unit.i.p.one.eq(layer.digit_one), unit.i.p.steps.eq(layer.steps), unit.i.p.clip.eq(layer.digit_clip),
+        ]
+        with m.If(layer.digit):
             m.d.comb += [ready.eq(unit.i.ready), valid.eq(unit.o.valid), words.eq(unit.o.p.words)]

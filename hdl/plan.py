@@ -7,6 +7,7 @@ from golden.arch import Arch, ParameterError
 from golden.fiber import mask_bytes, slot_bytes
 from golden.formats import PLACE_BITS
 from hdl.column_packing import column_stream
+from hdl.kept_taps import kept_taps
 from hdl.loop_order import Part, loop_order
 from hdl.regions import Shape
 from hdl.row_tiling import RowTiling, row_tiling
@@ -86,7 +87,7 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     if len(logs) != 1:
         raise ParameterError(f"layer {layer.name}: passes read words of {sorted(1 << n for n in logs)} bits; "
                              "legal: one width per layer")
-    taps = [sweep.weight.shape[2] * sweep.weight.shape[3] for sweep in layer.passes]
+    taps = [int(kept_taps(sweep.weight, arch.skip_taps).sum()) for sweep in layer.passes]
     row_bits = sum(n * s.channels << s.word_log2 for n, s in zip(taps, sources, strict=True))
     mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
     if arch.loom:

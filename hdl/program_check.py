@@ -52,7 +52,8 @@ class ProgramCheck(Block):
     def build(self) -> Module:
         m, p, header, layer = Module(), self.params, self.header, self.layer
         fits, length, legal = Signal(), Signal(), Signal()
-        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise}
+        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "digit": p.digit,
+                 "skip_taps": p.skip_taps}
         supported = sum(has << FEATURES[name] for name, has in there.items())
         limits = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
                   "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max,
@@ -69,6 +70,8 @@ class ProgramCheck(Block):
                      & _most(layer.chunks, p.max_chunks) & _most(layer.leak_shift, p.lif.k_max) & (layer.reset != 3)
                      & (layer.weights[: (ALIGN - 1).bit_length()] == 0)
                      & (~layer.requantise | (Const(p.requantise) & (layer.word_bits != 0) & _most(layer.word_bits, p.t_max)))
+                     & (~layer.digit | (Const(p.digit) & (layer.digit_bits != 0) & _most(layer.digit_bits, p.t_max)))
+                     & (~(layer.requantise | layer.digit) | _most(layer.word_step, p.t_max - 1 if p.digit else 0))
                      & (~layer.or_pool | _most(layer.columns, p.pool_channels))
                      & (~layer.resume | _most(layer.row_tiles, p.resume_tiles)) & self._loom_legal()),
         ]

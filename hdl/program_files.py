@@ -104,7 +104,10 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
     found["neuron"] = layer.neuron and {
         "leak": layer.neuron.leak, "leak_shift": layer.neuron.leak_shift, "decay_input": layer.neuron.decay_input,
         "compare": layer.neuron.compare, "reset": layer.neuron.reset}
-    found["requantise"] = layer.requantise and {"bits": layer.requantise.bits, "signed": layer.requantise.signed}
+    found["requantise"] = layer.requantise and {"bits": layer.requantise.bits, "signed": layer.requantise.signed,
+                                                    "step": layer.requantise.step}
+    found["digit"] = layer.digit and {"low": layer.digit.low, "bits": layer.digit.bits, "step": layer.digit.step,
+                                      "clip": layer.digit.clip}
     found["spikes"] = _tensor(image.tensors[layer.name]) if layer.name in image.tensors else None
     region = image.currents.get(layer.name)
     found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,

@@ -29,7 +29,8 @@ class Tail(Block):
     planes for any other pass; a residual costs its entries up to ``end``; stored currents take ``steps`` cycles per present
     lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one cycle less. OR-pool and mask
     cost nothing: the neurons run beside the next column, and so does the requantiser, which holds it up when it takes fewer
-    cycles than ``shift + 1``. Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
+    cycles than ``shift + 1``; digits take theirs (`hdl.digit.Digit`) in the column.
+    Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
     -------

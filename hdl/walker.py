@@ -5,10 +5,10 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import MAX_PASSES, PASS, PLACE_BITS
+from golden.formats import MAX_PASSES, PASS, PLACE_BITS, TAPS
 from hdl.block import Block
 from hdl.bus.ram import Ram
-from hdl.descriptor import LAYER_LAYOUT, PASS_LAYOUT, capture, descriptor_bus
+from hdl.descriptor import LAYER_LAYOUT, PASS_LAYOUT, capture, descriptor_bus, layout
 
 PASS_WORDS = 16
 
@@ -23,10 +23,10 @@ def chunk_run_layout(p: Arch) -> data.StructLayout:
 class Walker(Block):
     """Walk a tile of up to ``lanes`` output pixels: passes, taps (ky, kx), chunks of the tap, lanes.
 
-    Twin of `golden.walker.walker`. One step a cycle after 16 cycles per pass. A tap outside the map, a
-    lane beyond the last pixel and a pool member outside the convolution's map give silent steps. Pixels are
-    those after the OR-pool; ``member`` chooses the pixel of the pooling window. No copy of the map is made:
-    every step names bytes of the tensor as it lies in memory.
+    Twin of `golden.walker.walker`. One step a cycle after 16 cycles per pass, and one cycle for each skipped tap in front of
+    one that is not. A tap outside the map, a lane beyond the last pixel and a pool member outside the convolution's map
+    give silent steps. Pixels are those after the OR-pool; ``member`` chooses the pixel of the pooling window. No copy of the
+    map is made: every step names bytes of the tensor as it lies in memory.
 
     Members
     -------
@@ -70,7 +70,9 @@ class Walker(Block):
         in_map, pixel = Signal(), Signal(PLACE_BITS)
         last_lane, last_chunk, last_x, last_y, last_pass = (
             Signal(name=f"last_{n}") for n in ("lane", "chunk", "x", "y", "pass"))
-        step, end_x = Signal(), Signal()
+        step, end_x, last_tap, skip = Signal(), Signal(), Signal(), Signal()
+        taps = Signal(layout(TAPS)) if p.skip_taps else None
+        ahead: Value = Const(0, 32) if taps is None else taps.skipped
         after_x, after_y, after_chunk = (Signal(16, name=f"after_{name}") for name in ("x", "y", "chunk"))
         after_tap_y, after_tap_x, after_member_y, after_member_x, after_pass = (
             Signal(8, name=f"after_{name}") for name in ("tap_y", "tap_x", "member_y", "member_x", "pass"))
@@ -95,15 +97,16 @@ class Walker(Block):
             after_pass.eq(number + 1),
             last_lane.eq(lane == p.lanes - 1), last_chunk.eq(after_chunk == fields.tap_chunks),
             last_x.eq(after_tap_x == fields.kernel_width), last_y.eq(after_tap_y == fields.kernel_height),
+            last_tap.eq((last_x & last_y) | ahead[1:].all()), skip.eq(ahead[0]),
             last_pass.eq(after_pass == layer.passes), end_x.eq(after_x == layer.out_width),
             o.p.address.eq(origin + fields.masks + pixel * fields.mask_stride[:PLACE_BITS] + tap_chunk * (p.chunk_bits // 8)),
             self.chunk_bytes.eq(Mux(last_chunk, fields.last_bytes, p.chunk_bits // 8)),
             o.p.bytes.eq(Mux(in_map, self.chunk_bytes, 0)),
             o.p.value_address.eq(origin + fields.values + pixel * fields.slot_stride[:PLACE_BITS]),
             o.p.lane.eq(lane), o.p.fiber_end.eq(last_chunk),
-            o.p.row_end.eq(last_lane & last_chunk & last_x & last_y & last_pass),
+            o.p.row_end.eq(last_lane & last_chunk & last_tap & last_pass),
             step.eq(o.valid & o.ready),
-            self.chunk.eq(chunk), self.chunk_last.eq(last_chunk & last_x & last_y),
+            self.chunk.eq(chunk), self.chunk_last.eq(last_chunk & last_tap),
             self.chunk_en.eq(step & (lane == 0)),
             passes.r_addr.eq(Cat(word, number)),
         ]
@@ -120,12 +123,20 @@ class Walker(Block):
                 m.d.sync += [word.eq(word + 1), word_seen.eq(word), seen.eq(word != PASS_WORDS - 1)]
                 with m.If(seen):
                     capture(m, PASS, fields, word=word_seen, value=passes.r_data)
+                    if taps is not None:
+                        capture(m, TAPS, taps, word=word_seen, value=passes.r_data)
                 with m.If(word == PASS_WORDS - 1):
                     m.d.sync += [seen.eq(0), tap_y.eq(0), tap_x.eq(0), tap_chunk.eq(0), lane.eq(0),
                                  y.eq(y0), x.eq(x0)]
                     m.next = "WALK"
             with m.State("WALK"):
-                m.d.comb += o.valid.eq(1)
+                m.d.comb += o.valid.eq(~skip)
+                with m.If(skip | (step & last_lane & last_chunk)):
+                    m.d.sync += tap_x.eq(after_tap_x)
+                    if taps is not None:
+                        m.d.sync += taps.skipped.eq(Cat(taps.skipped[1:], taps.skipped[-1]))
+                    with m.If(last_x):
+                        m.d.sync += [tap_x.eq(0), tap_y.eq(after_tap_y)]
                 with m.If(step):
                     m.d.sync += x.eq(after_x)
                     with m.If(end_x):
@@ -134,12 +145,10 @@ class Walker(Block):
                     with m.If(last_lane):
                         m.d.sync += [lane.eq(0), y.eq(y0), x.eq(x0), tap_chunk.eq(after_chunk), chunk.eq(chunk + 1)]
                         with m.If(last_chunk):
-                            m.d.sync += [tap_chunk.eq(0), tap_x.eq(after_tap_x)]
-                            with m.If(last_x):
-                                m.d.sync += [tap_x.eq(0), tap_y.eq(after_tap_y)]
-                                with m.If(last_y):
-                                    m.d.sync += [number.eq(after_pass), word.eq(0)]
-                                    m.next = "FIELDS"
+                            m.d.sync += tap_chunk.eq(0)
+                            with m.If(last_tap):
+                                m.d.sync += [number.eq(after_pass), word.eq(0)]
+                                m.next = "FIELDS"
                     with m.If(o.p.row_end):
                         m.d.sync += member_x.eq(after_member_x)
                         with m.If(after_member_x == layer.pool_kernel):

@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 from golden.arch import Arch, ParameterError
 from golden.formats import SCALE, TILE, TILE_HEADER_BYTES, align, tile_bytes
 from golden.formats import pack as pack_record
+from hdl.kept_taps import kept_taps
 
 Column = tuple[bytes, NDArray[np.int64]]
 
 
-def packed_columns(layer: Any) -> list[Column]:
-    """Return (mask bytes, non-zero weights) of every output channel of a `golden.network.Layer`."""
-    return [_column(layer, n) for n in range(len(layer.bias))]
+def packed_columns(layer: Any, skip: bool = False) -> list[Column]:
+    """Return (mask bytes, non-zero weights) of every output channel of a `golden.network.Layer`; ``skip``: see `kept_taps`."""
+    kept = [kept_taps(sweep.weight, skip) for sweep in layer.passes]
+    return [_column(layer, n, kept) for n in range(len(layer.bias))]
 
 
 def weight_tiles(layer: Any, arch: Arch, columns: list[Column], start: int = 0, stop: int | None = None) -> list[bytes]:
@@ -73,11 +75,11 @@ def pack_weights(values: NDArray[np.int64], bits: int) -> bytes:
     return bytes(packed.tolist())
 
 
-def _column(layer: Any, column: int) -> tuple[bytes, NDArray[np.int64]]:
+def _column(layer: Any, column: int, kept: list[NDArray[np.bool_]]) -> tuple[bytes, NDArray[np.int64]]:
     masks, values = b"", [np.zeros(0, np.int64)]
-    for sweep in layer.passes:
+    for sweep, taken in zip(layer.passes, kept, strict=True):
         taps = np.asarray(sweep.weight)[column].astype(np.int64).transpose(1, 2, 0)
-        flat = taps.reshape(-1, taps.shape[-1])
+        flat = taps.reshape(-1, taps.shape[-1])[taken]
         masks += np.packbits(flat != 0, axis=1, bitorder="little").tobytes()
         values.append(flat[flat != 0])
     return masks, np.concatenate(values)

@@ -44,6 +44,51 @@ class LIFNode(nn.Module):
         self.v = 0.0
 
 
+class _Window(torch.autograd.Function):
+    """Strict step function forward, a window of one threshold each side backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, half: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.half = half
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return gradient * (x.abs() < ctx.half) / (2 * ctx.half), None
+
+
+class Leaky(nn.Module):
+    """``h = beta * v + x``, fire ``h > threshold`` (strict), hard reset to 0; ``steps`` steps in a call.
+
+    Same attributes and step as snnTorch's ``Leaky(reset_mechanism="zero", init_hidden=True)``. With ``steps`` above 1 a call
+    takes [steps * N, ...], step-major, from where the last one ended.
+    """
+
+    inhibition = state_quant = output = False
+    reset_delay = init_hidden = True
+    reset_mechanism, graded_spikes_factor = "zero", 1.0
+
+    def __init__(self, beta: float, threshold: float) -> None:
+        super().__init__()
+        self.beta, self.threshold, self.steps = beta, threshold, 1
+        self.v: Tensor | float = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Advance ``steps`` steps."""
+        spikes = []
+        for current in x.chunk(self.steps):
+            h = self.beta * self.v + current
+            spikes.append(_Window.apply(h - self.threshold, self.threshold))
+            self.v = h * (1 - spikes[-1])
+        return torch.cat(spikes)
+
+    def reset(self) -> None:
+        """Return the membrane to rest."""
+        self.v = 0.0
+
+
 class Stepwise(nn.Module):
     """A network whose ``forward`` advances one timestep, with `LIFNode` neurons."""
 

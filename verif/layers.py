@@ -8,7 +8,8 @@ from typing import Any
 from cocotb.triggers import RisingEdge
 
 from golden.arch import Arch
-from golden.formats import PASS, PLANE, PLANE_WORD, RECORD_BYTES, pack
+from golden.formats import PASS, PLANE, PLANE_WORD, RECORD_BYTES, TAPS, pack
+from golden.walker import chunk_table
 from hdl.descriptor import LAYER_LAYOUT
 from verif.chunks import TINY, WIDE
 from verif.sim import parameters_of_bench
@@ -16,7 +17,7 @@ from verif.stream import start_clock, word
 
 ARCHS = {
     "tiny": TINY,
-    "tiny, 16 steps": replace(WIDE, requantise=True),
+    "tiny, 16 steps": replace(WIDE, requantise=True, digit=True, skip_taps=True),
     "one lane, short chunks": replace(TINY, lanes=1, chunk_bits=16, t_max=4, row_value_lines=160,
                                       requantise=True),
     "eight lanes, wide bus": replace(TINY, lanes=8, chunk_bits=64, data_bits=128, t_max=4, max_chunks=16,
@@ -66,10 +67,10 @@ def draw_case(rng: random.Random, p: Arch, *, steps: int | None = None) -> Case:
                 "height": size[0], "width": size[1], "kernel_height": kernel[0], "kernel_width": kernel[1],
                 "stride": stride, "padding": padding, "input": rng.randrange(2), "identity": 1,
                 "tap_chunks": tap_chunks, "last_bytes": mask_stride - (tap_chunks - 1) * p.chunk_bits // 8,
-                "planes": steps, "steps": (1 << steps) - 1})
+                "planes": steps, "steps": (1 << steps) - 1, "skipped": _skipped(rng, *kernel) if p.skip_taps else 0})
             channels.append(count)
             at += area * (mask_stride + slot_stride)
-        chunks = sum(s["tap_chunks"] * s["kernel_height"] * s["kernel_width"] for s in passes)
+        chunks = len(chunk_table(passes, p.chunk_bits))
         bits = sum(c * s["kernel_height"] * s["kernel_width"] << word_log2 for c, s in zip(channels, passes, strict=True))
         if (min(out) >= 1 and all(min(s["height"], s["width"]) >= 1 for s in passes)
                 and chunks <= p.max_chunks and bits <= p.row_value_bits):
@@ -82,6 +83,13 @@ def draw_case(rng: random.Random, p: Arch, *, steps: int | None = None) -> Case:
     return Case(layer, passes, channels, at)
 
 
+def _skipped(rng: random.Random, height: int, width: int) -> int:
+    """Return taps that are skipped, at least one is not, as the field says it."""
+    taps = height * width
+    some = rng.choice((0, rng.randrange((1 << taps) - 1), 0b101000101 if taps == 9 else 0))
+    return some | (1 << 32) - (1 << taps) if some else 0
+
+
 def layer_word(fields: Mapping[str, int]) -> int:
     """Return the value of a block's ``layer`` port."""
     return word(LAYER_LAYOUT, fields)
@@ -89,7 +97,7 @@ def layer_word(fields: Mapping[str, int]) -> int:
 
 def pass_record(fields: Mapping[str, int], planes: Sequence[Mapping[str, int]] = ()) -> bytes:
     """Return a pass descriptor."""
-    record = bytearray(pack(PASS, RECORD_BYTES, dict(fields)))
+    record = bytearray(pack(PASS + TAPS, RECORD_BYTES, dict(fields)))
     for bit, plane in enumerate(planes):
         at = 4 * (PLANE_WORD + bit)
         record[at : at + 4] = pack(PLANE, 4, dict(plane))

@@ -20,13 +20,14 @@ from golden.formats import (
     SCALE,
     STATS,
     STATS_BYTES,
+    TAPS,
     TILE,
     TILE_HEADER_BYTES,
     Field,
 )
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
-RECORDS = {"header": (HEADER, HEADER_BYTES), "layer": (LAYER, RECORD_BYTES), "pass": (PASS, 4 * PLANE_WORD),
+RECORDS = {"header": (HEADER, HEADER_BYTES), "layer": (LAYER, RECORD_BYTES), "pass": (PASS + TAPS, 4 * PLANE_WORD),
            "plane": (PLANE, 4), "tile": (TILE, TILE_HEADER_BYTES), "scale": (SCALE, 4)}
 
 

@@ -654,7 +654,7 @@ def test_leak_shift_of_the_slow_leak_is_bounded() -> None:
 
 
 def test_words_of_one_width() -> None:
-    """At T = 1 spikes are one bit wide and the input's words four, so one layer cannot read both."""
+    """At T = 1 spikes are one bit wide and the input's words four: one layer cannot read both, so there are two."""
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -667,8 +667,12 @@ def test_words_of_one_width() -> None:
 
     captured = trace(exact(Both()), frames(1))
     assert lowered(captured).layers[1].passes
+    network = lower(captured, 1, LOAS, name="net", input_bits=4, input_scale=1.0)
+    first, operand, second, last = network.layers
+    assert (operand.name, operand.store_currents, second.residual) == ("lif.operand", True, "lif.operand")
+    wrong = replace(second, passes=operand.passes + second.passes, residual=None)
     with pytest.raises(ParameterError) as error:
-        lower(captured, 1, LOAS, name="net", input_bits=4, input_scale=1.0)
+        check(replace(network, layers=(first, wrong, last)), LOAS)
     assert str(error.value) == ("lif (conv2): passes: must read words of one width, not [1, 4] bits; legal: T whose word "
                                 "is as wide as the input's; try: --T 4")
 

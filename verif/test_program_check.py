@@ -19,7 +19,8 @@ from verif.mutant import mutant
 from verif.sim import simulate
 
 TINY = PRESETS["tiny"]
-ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS}
+DIGITS = dataclasses.replace(TINY, digit=True)
+ARCHS = {"tiny": TINY, "digits": DIGITS, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS}
 REQUANTISER = dataclasses.replace(TINY, requantise=True)
 
 
@@ -31,6 +32,9 @@ def test_program_check(name: str) -> None:
 
 @pytest.mark.parametrize(("build", "old", "new", "red"), [
     pytest.param(REQUANTISER, "(layer.word_bits != 0)", "Const(1)", "layers", id="words without a bit"),
+    pytest.param(DIGITS, "(layer.digit_bits != 0)", "Const(1)", "layers", id="digits without a bit"),
+    pytest.param(TINY, "~layer.digit | (Const(p.digit)", "~layer.digit | (Const(1)", "layers", id="digits the build lacks"),
+    pytest.param(DIGITS, "p.t_max - 1 if p.digit else 0", "p.t_max", "layers", id="step beyond the last one"),
     pytest.param(REQUANTISER, "self.crc != header.crc", "Const(0)", "headers", id="CRC not compared"),
     pytest.param(REQUANTISER, "_most(header[name], most)", "_most(header[name], most - 1)", "headers",
                  id="limit itself refused"),
@@ -77,7 +81,7 @@ def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
         "magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "length": 64 + 128 * rng.randint(1, 99),
         "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
         "weight_bits": p.weight_bits, "lanes": p.lanes,
-        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4)),
+        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4 | p.digit << 5)),
         **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
 
 
@@ -90,7 +94,9 @@ def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
         "or_pool": rng.randrange(2), "pool_kernel": 1, "pool_stride": 1, "column_tiles": 1,
         "resume": rng.randrange(2), "row_tiles": rng.choice((1, p.resume_tiles)), "reset": rng.randrange(3),
         "leak_shift": rng.randint(0, p.lif.k_max), "requantise": int(p.requantise and rng.random() < 0.5),
-        "word_bits": rng.choice((1, p.t_max)), **(loom_fields(rng, p, passes) if p.loom else {})}
+        "word_bits": rng.choice((1, p.t_max)), "digit": int(p.digit and rng.random() < 0.5),
+        "digit_bits": rng.choice((1, p.t_max)), "word_step": rng.choice((0, p.t_max - 1)) if p.digit else 0,
+        **(loom_fields(rng, p, passes) if p.loom else {})}
 
 
 def loom_fields(rng: random.Random, p: Arch, passes: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from golden.arch import Arch
 from golden.formats import CURRENT_BYTES
-from golden.network import Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
+from golden.network import Digit, Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
 from golden.parallel_lif import RESETS
 from golden.residual import residual
 from golden.tail import stored_currents, stored_fibers, tail
@@ -31,9 +31,9 @@ from verif.stream import put, stalls, watch, word
 
 BASE, FILL = 0x40, 0xEE
 MEMORY_BYTES = 1 << 16
-BROKEN = dataclasses.replace(TINY, requantise=True)
+BROKEN = dataclasses.replace(TINY, requantise=True, digit=True)
 KINDS = ("identity", "two identity passes", "planes", "residual", "max-pool", "read-out", "OR-pool", "OR-pool, padded",
-         "masked", "requantised", "requantised from max-pool")
+         "masked", "requantised", "requantised from max-pool", "digits", "digits from max-pool")
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -50,6 +50,7 @@ def test_tail(name: str) -> None:
     pytest.param("& residual.p.keep &", "&", "max-pool", id="entries without a current count"),
     pytest.param("Mux(layer.readout, total + current, current)", "current", "read-out", id="last step only"),
     pytest.param("present.bit_select(lane, 1)", "present.any()", "residual", id="lanes beyond the last pixel"),
+    pytest.param("neurons.sums[n].eq(unit.sums)", "neurons.sums[n].eq(sums[0].sums)", "digits", id="sums of another lane"),
     pytest.param("neurons.threshold.eq(self.column.p.threshold)", "neurons.threshold.eq(self.column.p.threshold[:16])",
                  "requantised", id="factor without its shift"),
 ])
@@ -102,6 +103,7 @@ def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
         "two identity passes": [spike_planes(steps), tuple(
             plane if b % 2 else Plane() for b, plane in enumerate(spike_planes(steps)))],
         "planes": [static, spike_planes(steps), static], "max-pool": [], "requantised from max-pool": [],
+        "digits from max-pool": [],
         "requantised": [number_planes(p.t_max, signed=True), spike_planes(1)]}.get(kind, [spike_planes(steps)])
     reach = 1 << p.acc_bits - 12 if kind != "requantised" else 1 << p.stream_bits - p.t_max - 3
     dots = [torch.randint(-reach, reach, (len(one), columns, *size), generator=generator) for one in planes]
@@ -113,21 +115,30 @@ def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
     if kind == "residual" or maxp is not None:
         stored = torch.randint(-4 * reach, 4 * reach, (steps, columns, *size), generator=generator)
     bias = torch.randint(-reach, reach, (columns,), generator=generator)
-    scale = draw_scale(rng, p, columns, 4 * reach) if kind.startswith("requantised") and p.requantise else None
+    scale = draw_scale(rng, p, steps, columns, 4 * reach) if kind.startswith("requantised") and p.requantise else None
+    digit = draw_digit(rng, p, steps, 4 * reach) if kind.startswith("digits") and p.digit else None
     layer = Layer(name=kind, passes=(), bias=bias * (maxp is None), residual=kind if stored is not None else None,
                   max_pool=maxp, store_currents=kind in ("planes", "residual", "max-pool"),
-                  neuron=neuron if scale is None and kind != "read-out" else None, requantise=scale, readout=kind == "read-out",
-                  min_spikes=2 if kind == "masked" else 1, or_pool=orp)
+                  neuron=neuron if scale is None and digit is None and kind != "read-out" else None, requantise=scale,
+                  readout=kind == "read-out", min_spikes=2 if kind == "masked" else 1, or_pool=orp, digit=digit)
     return Case(layer, steps, size, dots, planes, stored)
 
 
-def draw_scale(rng: random.Random, p: Arch, columns: int, reach: int) -> Requantise:
+def draw_scale(rng: random.Random, p: Arch, steps: int, columns: int, reach: int) -> Requantise:
     """Return a random requantiser; most currents below ``reach`` become words that are neither 0 nor clipped."""
     bits = rng.choice((1, p.t_max, rng.randint(1, p.t_max)))
     shift = [rng.randint(1, 31) for _ in range(columns)]
     most = [min(1 << k, 1 << 16) - 1 for k in shift]
     multiplier = [min(top, int((1 << k + bits) * rng.uniform(0.2, 2)) // reach) for top, k in zip(most, shift, strict=True)]
-    return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits, signed=rng.random() < 0.5)
+    return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits, signed=rng.random() < 0.5,
+                      step=rng.randrange(steps) if p.digit else 0)
+
+
+def draw_digit(rng: random.Random, p: Arch, steps: int, reach: int) -> Digit:
+    """Return random digits of currents below ``reach``."""
+    step = rng.choice((None, rng.randrange(steps)))
+    most = p.t_max // steps if step is None else p.t_max
+    return Digit(low=rng.randrange(reach.bit_length()), bits=rng.randint(1, most), step=step, clip=rng.random() < 0.3)
 
 
 def fields_of(case: Case, p: Arch) -> dict[str, int]:
@@ -155,7 +166,12 @@ def fields_of(case: Case, p: Arch) -> dict[str, int]:
         fields |= {"strict": int(layer.neuron.compare == ">"), "reset": RESETS.index(layer.neuron.reset),
                    "leak_shift": layer.neuron.leak_shift, "decay_input": int(layer.neuron.decay_input)}
     if layer.requantise is not None:
-        fields |= {"requantise": 1, "signed_words": int(layer.requantise.signed), "word_bits": layer.requantise.bits}
+        fields |= {"requantise": 1, "signed_words": int(layer.requantise.signed), "word_bits": layer.requantise.bits,
+                   "word_step": layer.requantise.step}
+    if layer.digit is not None:
+        fields |= {"digit": 1, "digit_low": layer.digit.low, "digit_bits": layer.digit.bits,
+                   "digit_clip": int(layer.digit.clip), "digit_one": int(layer.digit.step is not None),
+                   "word_step": layer.digit.step or 0}
     return fields
 
 
@@ -333,7 +349,7 @@ async def takes_the_documented_cycles(dut: Any, kind: int) -> None:
 
 
 def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
-    """Return the cycles of the columns of the first tile: passes, residual, currents or read-out, or the requantiser."""
+    """Return the cycles of the columns of the first tile: passes, residual, currents, digits, or the requantiser."""
     identity = [record[6 * 4] >> 4 & 1 for record in records_of(case)]
     passes = sum(1 if one else 1 + len(planes) for one, planes in zip(identity, case.planes, strict=True))
     present = sum(at is not None for at in next(iter(pixels(fields, p.lanes))))
@@ -346,4 +362,7 @@ def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
     leaves = currents if case.layer.store_currents or case.layer.readout else 0
     scale = case.layer.requantise
     busy = [0] * fields["columns"] if scale is None else [0, *(int(shift) + 1 for shift in scale.shift[:-1])]
-    return [max(2 + passes + here + leaves, before) for here, before in zip(residuals, busy, strict=False)]
+    digit, made = case.layer.digit, 0
+    if digit is not None:
+        made = len(digit.taken(case.steps)) * (max(digit.bits, p.stream_bits - digit.low) if digit.clip else digit.bits)
+    return [max(2 + passes + here + leaves + made, before) for here, before in zip(residuals, busy, strict=False)]

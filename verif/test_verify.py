@@ -51,8 +51,8 @@ DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
 CLASHES = 16
 # A small loom that holds every network that is drawn.
 WEAVE = dataclasses.replace(
-    LOOM, name="weave-wide", t_max=16, acc_bits=24, membrane_bits=32, requantise=True, max_chunks=128, row_value_lines=512,
-    pixel_chunks=512, pixel_lines=1024, weight_bytes=1024, buffer_bytes=1 << 17)
+    LOOM, name="weave-wide", t_max=16, acc_bits=24, membrane_bits=32, requantise=True, digit=True, max_chunks=128,
+    row_value_lines=512, pixel_chunks=512, pixel_lines=1024, weight_bytes=1024, buffer_bytes=1 << 17)
 WEAVE_NETWORKS = 24
 BROKEN = {
     "equal does not fire": ("hdl.neuron_stage", ParallelLif, "~(strict & (above == 0))", "(above != 0)"),
@@ -142,6 +142,11 @@ def test_what_is_drawn() -> None:
         assert any(getattr(layer, kind) is not None for layer in layers), kind
     scales = [layer.requantise for layer in layers if layer.requantise]
     assert {scale.signed for scale in scales} == {False, True} and {1, 8, 16} <= {scale.bits for scale in scales}
+    assert any(build_of(ARCH, seed).skip_taps and 0 < (sweep.weight != 0).any(0).any(0).sum() < sweep.weight[0, 0].numel()
+               for seed, network in enumerate(drawn()) for layer in network.layers for sweep in layer.passes)
+    digits = [layer.digit for layer in layers if layer.digit]
+    assert {digit.clip for digit in digits} == {False, True} and {digit.step is None for digit in digits} == {False, True}
+    assert any(layer.digit and not layer.passes for layer in layers) and any(scale.step for scale in scales)
     densities = [float((sweep.weight != 0).float().mean()) for sweep in passes]
     assert min(densities) == 0
     assert max(densities) > 0.99

@@ -23,6 +23,7 @@ from torch import Tensor
 from golden.arch import LEAKS, Arch, ParameterError, load_preset
 from golden.limits import check
 from golden.network import (
+    Digit,
     Input,
     Layer,
     Network,
@@ -31,6 +32,7 @@ from golden.network import (
     Plane,
     Pool,
     Requantise,
+    digit_planes,
     input_planes,
     input_words,
     number_planes,
@@ -104,8 +106,9 @@ class Maker:
     six: their weights exceed every buffer of ``tiny``), kernels 1 to 5, strides 1 to 3, padding 0 to 2,
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
-    one step or to all. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in
-    a row meet all of them.
+    one step or to all; where it has digits, words of the currents' bits, and requantisers of any step; where it skips
+    taps, kernels with taps that are 0 in all columns. The neurons of a network go through `neuron_variants` from a place
+    that the seed gives: seeds in a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -142,6 +145,8 @@ class Maker:
         keep = torch.rand(shape, generator=self.generator) < density
         if self.random.random() < 0.3:
             keep[self.random.randrange(shape[0])] = False
+        if self.arch.skip_taps and self.random.random() < 0.5:
+            keep &= torch.rand(shape[2:], generator=self.generator) < self.random.choice((0.2, 0.6))
         return torch.where(keep, weight, 0).to(torch.int8)
 
     def _neuron(self, currents: Tensor) -> Neuron:
@@ -164,7 +169,15 @@ class Maker:
         spread = currents[0].abs().amax().item() or 1
         multiplier = [min(min(1 << k, 1 << 16) - 1, int((1 << k + bits) * draw.uniform(0.2, 2)) // spread) for k in shift]
         return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits,
-                          signed=draw.random() < 0.5)
+                          signed=draw.random() < 0.5, step=draw.randrange(len(currents)) if self.arch.digit else 0)
+
+    def _digit(self, currents: Tensor) -> Digit:
+        """Return random digits of currents [T, N, H, W]; most of their bits are inside the largest one."""
+        draw, steps = self.random, len(currents)
+        step = draw.choice((None, None, draw.randrange(steps)))
+        most = self.arch.t_max // steps if step is None else self.arch.t_max
+        return Digit(low=draw.randint(0, int(currents.abs().amax().item()).bit_length()), bits=draw.randint(1, most), step=step,
+                     clip=draw.random() < 0.3)
 
     def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint
@@ -177,7 +190,7 @@ class Maker:
         probe = input_words(x, spec, steps)
         planes: dict[str, tuple[Plane, ...]] = {}
         shapes: dict[str, tuple[int, int, int]] = {"input": (spec.channels, spec.height, spec.width)}
-        source, count, large = "input", draw(2, 6) + 2 * self.arch.requantise, choose((True, *[False] * 5))
+        source, count, large = "input", draw(2, 6) + 2 * (self.arch.requantise or self.arch.digit), choose((True, *[False] * 5))
         for number in range(count):
             last = number == count - 1
             channels, height, width = shapes[source]
@@ -218,16 +231,20 @@ class Maker:
             partial = run(Network(name=name, steps=steps, input=spec, layers=tuple(layers)), probe)
             currents = partial.layers[layer.name].currents
             scale = self._requantise(currents) if self.arch.requantise and choose((True, False, False)) else None
-            neuron = None if scale else self._neuron(currents)
+            digit = self._digit(currents) if self.arch.digit and not scale and choose((True, False)) else None
+            neuron = None if scale or digit else self._neuron(currents)
             keep = not split and choose((True, False, False, False))
             window: Pool | None = None
             pools = neuron is not None and not split and min(out) >= 2 and columns <= self.arch.pool_channels
             if pools and choose((True, False, False)):
                 window = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
-            layer = replace(layer, neuron=neuron, requantise=scale, min_spikes=choose((1, 1, 2)) if neuron else 1,
+            layer = replace(layer, neuron=neuron, requantise=scale, digit=digit, min_spikes=choose((1, 1, 2)) if neuron else 1,
                             store_currents=keep and window is None)
-            planes[layer.name] = spike_planes(steps) if scale is None else number_planes(
-                scale.bits, scale.signed, choose(((0,), (steps - 1,), tuple(range(steps)))))
+            if digit is not None:
+                planes[layer.name] = digit_planes(digit, steps, draw(0, 2), choose((True, False)))
+            else:
+                planes[layer.name] = spike_planes(steps) if scale is None else number_planes(
+                    scale.bits, scale.signed, choose(((0,), (steps - 1,), tuple(range(steps)))))
             layers[-1] = replace(layer, or_pool=window)
             shapes[f"{layer.name}.map"] = (columns, *out)
             if window:
@@ -300,7 +317,8 @@ def describe(network: Network) -> list[str]:
                            f"nnz {int(p.weight.count_nonzero())}" for p in layer.passes)
         lines.append(f"{layer.name}: [{sweeps}] residual={layer.residual} max_pool={layer.max_pool} "
                      f"or_pool={layer.or_pool} min_spikes={layer.min_spikes} currents={layer.store_currents} "
-                     f"neuron={_neuron_text(layer.neuron)} requantise={_scale_text(layer.requantise)}")
+                     f"neuron={_neuron_text(layer.neuron)} requantise={_scale_text(layer.requantise)} "
+                     f"digit={layer.digit or 'none'}")
     return lines
 
 
@@ -317,14 +335,15 @@ def _scale_text(scale: Requantise | None) -> str:
 def build_of(arch: Arch, seed: int) -> Arch:
     """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
 
-    That one has the other leak, requantisers, and at least the words, sums, currents, membranes and addresses of `WIDEST`.
+    That one has the other leak, requantisers, digits, with dataflow lockstep skipped taps, and at least the words, sums,
+    currents, membranes and addresses of `WIDEST`.
     """
     if seed % OTHER_LEAK != OTHER_LEAK - 1:
         return arch
     widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
     pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
-    return replace(arch, **widths, requantise=True, leak=next(leak for leak in LEAKS if leak != arch.leak),
-                   buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
+    return replace(arch, **widths, requantise=True, digit=True, skip_taps=not arch.loom,
+                   leak=next(leak for leak in LEAKS if leak != arch.leak), buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
 
 
 def random_network(arch: Arch, seed: int) -> tuple[Network, Tensor]:

@@ -1,0 +1,13 @@
+"""The TT-SNN for handwritten digits with its cores in parallel (PTT), merged into cross-shaped kernels."""
+
+from collections.abc import Callable
+
+from models import ttsnn
+from models.ttsnn import TtSnn, accuracy, split
+
+__all__ = ["accuracy", "split", "train"]
+
+
+def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtSnn:
+    """Return `models.ttsnn.train` of this kind."""
+    return ttsnn.train("ptt", seed, progress)

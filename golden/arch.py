@@ -27,6 +27,8 @@ RESUME_BITS = 16 + 3 + 7
 SLOT_SIZE = 128
 # Width of the register field that says how large a half of the weight buffer is.
 WEIGHT_BYTES_BITS = 24
+# Loom: columns of a stream whose parameters wait for the tail; most that a request asks for, as a part of what is read ahead.
+COLUMNS_QUEUED, BURSTS = 8, 4
 # Writes that wait for their response.
 WRITES_OUTSTANDING = 64
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"

@@ -81,9 +81,15 @@ def deal(layer: Fields, words: Sequence[int], lanes: int) -> list[list[int]]:
     Then lanes exchange rows as `exchanges` says. Without ``deal`` row n of a group goes to lane n.
     """
     held = first_deal(layer, words, lanes)
-    for group, high, low in exchanges(held, words, lanes) if layer["deal"] else ():
-        held[group][high], held[group][low] = held[group][low], held[group][high]
-    return held
+    return exchanged(held, exchanges(held, words, lanes)) if layer["deal"] else held
+
+
+def exchanged(held: Sequence[Sequence[int]], changes: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+    """Return what lanes hold after they exchanged rows as `exchanges` says."""
+    after = [list(group) for group in held]
+    for group, high, low in changes:
+        after[group][high], after[group][low] = after[group][low], after[group][high]
+    return after
 
 
 def exchanges(held: Sequence[Sequence[int]], words: Sequence[int], lanes: int) -> list[tuple[int, int, int]]:
@@ -95,7 +101,7 @@ def exchanges(held: Sequence[Sequence[int]], words: Sequence[int], lanes: int) -
     sizes = [[words[number] if number < len(words) else 0 for number in group] for group in held]
     found: list[tuple[int, int, int]] = []
     while len(found) < lanes:
-        loads = [sum(sizes) for sizes in zip(*sizes, strict=True)]
+        loads = [sum(own) for own in zip(*sizes, strict=True)]
         high, most, best = loads.index(max(loads)), max(loads), max(loads)
         for group, size in enumerate(sizes):
             for lane, load in enumerate(loads):

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from golden.arch import Arch
+from golden.arch import BURSTS, COLUMNS_QUEUED, Arch
 from golden.formats import COLUMN_BYTES
 from hdl.array import column_layout
 from hdl.block import Block
@@ -16,10 +16,6 @@ from hdl.descriptor import LAYER_LAYOUT, descriptor_bus
 from hdl.loom_join import column_chunk_layout
 from hdl.priority_encoder import PriorityEncoder
 from hdl.tap_table import TapTable
-
-COLUMNS_QUEUED = 8
-# A request asks for at most this part of what is read ahead.
-BURSTS = 4
 
 
 def stream_window(p: Arch) -> int:

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import Arch
+from golden.arch import BURSTS, COLUMNS_QUEUED, Arch
 from golden.formats import COLUMN_BYTES, STATS, STATS_BYTES
-from golden.tile_rows import deal, exchanges, first_deal
+from golden.pixel_loader import rectangle
+from golden.tile_rows import exchanged, exchanges, first_deal
 from perf.bus import Fetch, Fifo, Memory, Store
 from perf.fibers import Fibers, Neurons
 from perf.machine import Machine, described
@@ -30,8 +31,6 @@ from perf.operand import Operand
 # after it left its queue, and its matches begin a cycle later; a spread takes SPREAD cycles beside those of its pixels, a walk
 # WALKED beside its rows, and the table of taps TABLE beside its chunks, from the cycle after the layer's start on.
 QUEUED, LOOKED_UP, SPREAD, WALKED, TABLE = 2, 1, 5, 2, 3
-# Columns of a stream whose parameters wait for the tail; part of what is read ahead that a request asks for.
-COLUMNS_QUEUED, BURSTS = 8, 4
 # No cycle that comes: what is known so far does not tell.
 NEVER = 1 << 62
 
@@ -89,26 +88,18 @@ class Tile:
         places = np.full((self.team * self.groups, operand.places.shape[1]), operand.pixels)
         inside = rows < total
         places[: len(rows)][inside] = operand.places[rows[inside]]
-        self.pixels = self._rectangle(layer, sweep, rows[inside])
+        y, x = np.divmod(rows[inside], layer["out_width"])
+        low, high = ((int(bound(y)), int(bound(x))) for bound in (np.min, np.max))
+        self.pixels = [y * sweep["width"] + x for y, x in rectangle(sweep, low, high)]
         words = operand.ones.sum(1)
         lines = -(-(words[self.pixels] << layer["operand_log2"]) // arch.chunk_bits)
         self.spread = int(np.maximum(lines, sweep["tap_chunks"]).sum())
         counts = words[places].sum(1).tolist()
-        exchanged = len(exchanges(first_deal(layer, counts, arch.lanes), counts, arch.lanes)) if layer["deal"] else 0
-        held = places[np.array(deal(layer, counts, arch.lanes))]
-        self.dealing = self.team * self.groups + (4 * exchanged + 2 * (exchanged < arch.lanes) if layer["deal"] else 0)
+        dealt = first_deal(layer, counts, arch.lanes)
+        changes = exchanges(dealt, counts, arch.lanes) if layer["deal"] else []
+        held = places[np.array(exchanged(dealt, changes))]
+        self.dealing = self.team * self.groups + (4 * len(changes) + 2 * (len(changes) < arch.lanes) if layer["deal"] else 0)
         self.matches = tuple(self._matches(held, operand, each) for each in columns)
-
-    @staticmethod
-    def _rectangle(layer: dict[str, int], sweep: dict[str, int], rows: NDArray[np.int64]) -> list[int]:
-        spans = []
-        for centers, size, kernel in ((rows // layer["out_width"], sweep["height"], sweep["kernel_height"]),
-                                      (rows % layer["out_width"], sweep["width"], sweep["kernel_width"])):
-            low = int(centers.min()) * sweep["stride"] - sweep["padding"]
-            stop = int(centers.max()) * sweep["stride"] - sweep["padding"] + kernel - 1
-            begin = min(max(low, 0), size - 1)
-            spans.append(range(begin, min(max(stop, begin), size - 1) + 1))
-        return [y * sweep["width"] + x for y in spans[0] for x in spans[1]]
 
     @staticmethod
     def _matches(held: NDArray[np.int64], operand: Operand, columns: Columns) -> list[list[int]]:
@@ -580,9 +571,9 @@ class Streams:
         if granted:
             self.beats.append([asks, granted])
         ended = sum(stream.ended for stream in self.both)
-        for stream, allowed in [(stream, self._allowed(stream)) for stream in self.both]:
+        for stream in self.both:
             stream.step(now, granted=granted if stream.number == asks else 0, beat=stream.number == to, close=close,
-                        allowed=allowed, ready=now >= self.ready_at)
+                        allowed=self._allowed(stream), ready=now >= self.ready_at)
         if close:
             self.turn = 0
         elif ended != sum(stream.ended for stream in self.both):

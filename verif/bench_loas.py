@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Case:
     weight: NDArray[np.int8]
     spikes: str = "drawn"
 
-    @property
+    @cached_property
     def rows(self) -> Words:
         """The im2col matrix [M, K]."""
         return im2col(self.words, self.layer)

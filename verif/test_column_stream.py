@@ -11,13 +11,13 @@ import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from golden.arch import Arch
+from golden.arch import BURSTS, Arch
 from golden.column_stream import Chunk, Column, layer_columns
 from golden.tap_table import Tap, tap_table
 from hdl.array import column_layout
 from hdl.block import Block
 from hdl.column_packing import column_stream as packed
-from hdl.column_stream import BURSTS, ColumnStream
+from hdl.column_stream import ColumnStream
 from hdl.loom_join import column_chunk_layout
 from verif.chunks import LOOM, LOOMS, arch, signed
 from verif.columns import Place, draw_layer, draw_place

@@ -185,6 +185,7 @@ def read_arrays(path: Path, legal: str, wanted: Container[str]) -> tuple[list[st
             names = sorted(found.files)
             return names, {name: np.asarray(found[name]) for name in names if name in wanted}
     except (OSError, ValueError, EOFError, RuntimeError, MemoryError, BadZipFile, zlib.error) as error:
-        what = (" ".join(str(error).split()) or type(error).__name__).partition(". ")[0]
+        text = str(error).partition(". ")[0] if isinstance(error, ValueError) else str(error)
+        what = " ".join(text.split()) or type(error).__name__
         raise ParameterError(f"data: {path}: cannot be read ({what}); legal: a .npz file with {legal}; "
                              "try: numpy.savez") from None

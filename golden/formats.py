@@ -120,6 +120,16 @@ LAYER = (
     Field("deal", 18, 20, 1, "loom: rows of a group go to lanes by their words"),
     Field("merge", 18, 21, 1, "loom: the groups of a tile make one word per pixel"),
     Field("stream_bytes", 19, 0, 32, "loom: bytes of the column stream, a multiple of 64"),
+    Field("attention", 20, 0, 1, "sums come from attention; queries, keys and values lie as the output does"),
+    Field("sum_pool", 20, 1, 1, "sum of the residual window"),
+    Field("chunk_steps", 20, 8, 5, "attention: timesteps of a chunk"),
+    Field("head_blocks", 20, 16, 8, "attention: blocks of columns of a head"),
+    Field("saturation", 21, 0, 16, "attention: where products and sums stop"),
+    Field("head_start", 21, 16, 16, "attention: first channel of the head, a multiple of 8"),
+    Field("query_masks", 22, 0, 32, "attention: offset of the masks of the queries"),
+    Field("key_masks", 23, 0, 32, "attention: offset of the masks of the keys"),
+    Field("value_masks", 24, 0, 32, "attention: offset of the masks of the values"),
+    Field("to_words", 25, 0, 32, "attention: from each of these masks to its value slots"),
 )
 
 PASS = (

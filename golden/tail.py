@@ -11,7 +11,7 @@ from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.requantise import requantise
-from golden.run import mask, max_pool, pack
+from golden.run import mask, max_pool, pack, sum_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
         currents = currents + residual
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
+    if layer.sum_pool is not None:
+        currents = sum_pool(currents, layer.sum_pool)
     if layer.requantise is not None:
         words = requantise(currents[0, ...], layer.requantise)
         return Tail(currents=currents, words=words, output=words)

@@ -86,10 +86,14 @@ class Tail(Block):
             Signal(name=n) for n in ("of_fibers", "waiting", "fibers_valid", "fibers_waiting"))
         present, first_pixel, last_group = Signal(p.lanes), Signal(PLACE_BITS), Signal()
         group_done = Signal()
+        empty, last, direct, steps = layer.passes == 0, number + 1 == layer.passes, kept.identity, kept.steps
+        if p.attention:
+            own = layer.attention
+            empty, last, direct, steps = empty & ~own, last | own, direct | own, steps | own.replicate(len(kept.steps))
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
-            last_pass.eq(number + 1 == layer.passes), next_number.eq(number),
+            last_pass.eq(last), next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
             pixel.eq(first_pixel + lane),
@@ -115,14 +119,14 @@ class Tail(Block):
                 m.d.comb += next_number.eq(0)
                 m.d.sync += bit.eq(0)
                 with m.If(self.column.valid & walk.ready):
-                    m.d.comb += op.load.eq(layer.passes == 0)
+                    m.d.comb += op.load.eq(empty)
                     m.next = "PASS"
-                    with m.If(layer.passes == 0):
+                    with m.If(empty):
                         m.next = "RESIDUAL"
             with m.State("PASS"):
                 m.d.comb += planes.r_en.eq(1)
-                with m.If(self.i.valid & kept.identity):
-                    m.d.comb += [op.identity.eq(1), op.steps.eq(kept.steps), self.i.ready.eq(1), next_number.eq(number + 1)]
+                with m.If(self.i.valid & direct):
+                    m.d.comb += [op.identity.eq(1), op.steps.eq(steps), self.i.ready.eq(1), next_number.eq(number + 1)]
                     with m.If(last_pass):
                         summed()
                 with m.Elif(self.i.valid):

@@ -25,11 +25,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError
-from golden.draft import Draft, Term
+from golden.draft import Draft, Heads, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import check
-from golden.network import Input, Layer, Network, Neuron, Pass, Plane, Requantise, input_planes, number_planes, spike_planes
+from golden.network import (
+    Attention,
+    Input,
+    Layer,
+    Network,
+    Neuron,
+    Pass,
+    Plane,
+    Requantise,
+    input_planes,
+    number_planes,
+    spike_planes,
+)
 from golden.split_layer import split_layer
 
 COARSEST = 4
@@ -83,11 +95,13 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tup
     In the coarsest, a draft whose rows are too long for the build is several layers.
     """
     layers: list[Layer] = []
+    if group[0].value.attention is not None:
+        return [(_attention(draft, draft.value.attention, arch),) for draft in group if draft.value.attention is not None]
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
         finer = _finer(group)
         for draft in group:
-            draft.scale = draft.scale / 2.0 ** finer
+            draft.scale = draft.scale / 2.0 ** finer / _summed(draft)
         for term, shift in zip(_terms(group), shifts, strict=True):
             term.shift = shift + finer
         layers = [_layer(draft, _passes(draft, spec, steps, arch), arch) for draft in group]
@@ -97,6 +111,27 @@ def _layers(group: list[Draft], spec: Input, steps: int, arch: Arch) -> list[tup
             continue
         return [(layer,) for layer in layers]
     return [_split(draft, layer, spec, steps, arch) for draft, layer in zip(group, layers, strict=True)]
+
+
+def _summed(draft: Draft) -> int:
+    """Return how many currents of the stream's writers one current of a layer adds: averages are not divided."""
+    before = 1 if draft.value.residual is None else _summed(draft.value.residual)
+    return before if draft.sum_pool is None else before * draft.sum_pool.kernel ** 2
+
+
+def _attention(draft: Draft, heads: Heads, arch: Arch) -> Layer:
+    """Return attention and its neurons: sums are counts, the scale multiplies the threshold, counters stop at twice that."""
+    found = draft.dynamics
+    assert found is not None
+    threshold = _threshold(found, arch) * heads.scale
+    if found.reset != "hard" or threshold < 1 or abs(threshold - round(threshold)) > 1e-6:
+        raise ParameterError(f"{draft.value.origin}: attention: the neuron's threshold x scale must be a whole number of at "
+                             f"least 1, its reset hard, not {threshold:g} and {found.reset}; legal: as in the paper 0.5 and "
+                             "an even scale")
+    draft.scale = np.full(len(draft.value.bias), 1 / heads.scale)
+    query, key, value = (source.name for source in heads.sources)
+    return replace(_layer(draft, (), arch), attention=Attention(
+        query=query, key=key, value=value, heads=heads.heads, chunk_steps=heads.chunk_steps, saturation=2 * round(threshold)))
 
 
 def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
@@ -216,5 +251,6 @@ def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
                       reset=found.reset, leak=arch.leak)
     return Layer(name=draft.name, passes=passes,
                  bias=_round(value.bias / draft.scale), residual=value.residual.name if value.residual else None,
-                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, requantise=_requantise(draft),
+                 max_pool=draft.max_pool, sum_pool=draft.sum_pool, store_currents=draft.store, neuron=step,
+                 requantise=_requantise(draft),
                  or_pool=draft.or_pool, readout=draft.readout, origin=value.origin)

@@ -52,6 +52,11 @@ def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x_train, y_train, x_test, y_test
 
 
+def example() -> Tensor:
+    """Return the images that capture runs, [N, 1, 8, 8]: all of the training part."""
+    return split()[0]
+
+
 def accuracy(model: CnnDigits, x: Tensor, y: Tensor) -> float:
     """Return the share of ``x`` that the float network classifies as ``y``."""
     model.eval()

@@ -60,7 +60,7 @@ CONFIGS = {
     "dvs-2-256-t10": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=10, chunk_steps=5, pool="0011", dvs=True),
     "dvs-2-256-t16": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=16, chunk_steps=4, pool="0011", dvs=True),
     "digits": Config(shape=(1, 8, 8), width=48, depth=1, heads=2, steps=4, chunk_steps=2, pool="0001"),
-    "saccades": Config(shape=(2, 12, 12), width=32, depth=1, heads=2, steps=10, chunk_steps=5, pool="1000", dvs=True),
+    "saccades": Config(shape=(2, 8, 8), width=64, depth=1, heads=4, steps=10, chunk_steps=5, pool="0100", dvs=True),
 }
 
 

@@ -79,9 +79,12 @@ def test_plain_arithmetic(kind: Any) -> None:
 
 
 class Head:
-    """A head in memory: words of query, key and value [channels, tokens], and the layer's descriptor."""
+    """A head in memory: words of query, key and value [channels, tokens], and the layer's descriptor.
 
-    def __init__(self, p: Arch, rng: random.Random, content: bytearray, *, dense: bool = False) -> None:
+    dense : all spikes are there; alone : but those of all channels of the query but the first, and S is the largest
+    """
+
+    def __init__(self, p: Arch, rng: random.Random, content: bytearray, *, dense: bool = False, alone: bool = False) -> None:
         generator = np.random.default_rng(rng.getrandbits(32))
         head = 8 * rng.randint(1, 2) if not dense else p.data_bits // 4
         self.chunk_steps = rng.choice((1, 2, 3, 5)) if not dense else p.t_max
@@ -90,11 +93,12 @@ class Head:
         self.chunk_steps = min(self.chunk_steps, self.steps)
         height, width = (3, 64 // p.t_max ** 2 + 5) if dense else (rng.randint(1, 3), rng.randint(1, 5))
         before = 8 * rng.randint(0, 3) * (not dense)
-        self.saturation = rng.choice((1, 5, (1 << p.attention_bits) - 1, 8))
+        self.saturation = (1 << p.attention_bits) - 1 if alone else rng.choice((1, 5, (1 << p.attention_bits) - 1, 8))
         shape, log2 = (before + head + 8 * rng.randint(0, 1) * (not dense), height * width), (self.steps - 1).bit_length()
         self.words, masks_at, at = [], [], 0
-        for _ in range(3):
+        for number in range(3):
             words = np.full(shape, (1 << self.steps) - 1) if dense else random_words(generator, shape, self.steps)
+            words[1 if alone and not number else len(words) :] = 0
             masks, slots = pack(words[:, None, :], log2)
             to_words = -(-masks.size // 64) * 64
             for place, part in ((at, masks), (at + to_words, slots)):
@@ -162,7 +166,7 @@ async def matches_golden(dut: Any, stall: bool) -> None:
     seen: list[tuple[int, int]] = []
     cocotb.start_soon(additions(dut, seen))
     for number in range(7):
-        head = Head(p, rng, content, dense=number == 0)
+        head = Head(p, rng, content, dense=number < 2, alone=number == 1)
         await launch(dut, head.layer)
         wanted = head.columns(p)
         got = await get(dut, "o", len(wanted), stalls(rng, 0.5 if stall else 0.0))

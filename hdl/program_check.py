@@ -87,7 +87,7 @@ class ProgramCheck(Block):
         if not p.attention:
             return Const(1)
         return ~layer.attention | _all([
-            layer.passes == 0, ~layer.residual, ~layer.or_pool, layer.chunk_steps != 0, layer.head_blocks != 0,
+            layer.passes == 0, ~layer.residual, ~layer.or_pool, layer.chunk_steps != 0,
             _most(layer.columns, p.chunk_bits), layer.head_start[:3] == 0, layer.columns[:3] == 0,
             layer.columns <= layer.head_blocks * p.attention_columns,
             _most(layer.saturation, (1 << p.attention_bits) - 1),

@@ -18,9 +18,10 @@ WEIGHT_BITS = (4, 8)
 DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
 DATAFLOWS = ("lockstep", "loom")
+ATTENTION_FIELDS = ("attention", "attention_columns", "attention_bits", "attention_rows")
 LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
 # Units that most builds lack; a build without them is what it was before they existed.
-UNITS = ("digit", "skip_taps")
+UNITS = ("digit", "skip_taps", "token_sum", "attention")
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
 # Chunks and lines of a row slot, whose numbers are descriptor fields of 8 bits.
@@ -108,6 +109,11 @@ class Arch:
     pixel_chunks, pixel_lines : chunks and lines of words of the pixels of one row tile
     window_chunks, window_lines, window_columns : column chunks, lines of ``chunk_bits`` bits of weights, and finished
         columns that a lane may be away from the others
+    token_sum : sums over windows of stored currents
+    attention : attention layers, which alone read what follows
+    attention_columns : columns of a head that are worked on at once
+    attention_bits : of a product of keys and values, and of a sum
+    attention_rows : rows of products: chunks of steps x channels of a head x blocks of ``attention_columns``
     """
 
     name: str = "custom"
@@ -142,6 +148,11 @@ class Arch:
     window_columns: int = 4
     digit: bool = False
     skip_taps: bool = False
+    token_sum: bool = False
+    attention: bool = False
+    attention_columns: int = 32
+    attention_bits: int = 11
+    attention_rows: int = 576
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
@@ -171,6 +182,7 @@ class Arch:
         _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
         _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
         self._check_loom()
+        self._check_attention()
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
@@ -196,6 +208,13 @@ class Arch:
                      self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
             _require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")
             _require(16 <= self.pixel_lines <= 4096, "pixel_lines", self.pixel_lines, "in 16..4096")
+
+    def _check_attention(self) -> None:
+        _require((self.attention_columns in (4, 8, 16, 32, 64) and self.attention_columns >= self.lanes) or not self.attention,
+                 "attention_columns", self.attention_columns, f"one of 4, 8, 16, 32, 64, at least the lanes ({self.lanes})")
+        _require(2 <= self.attention_bits <= 16 and self.attention_bits < self.acc_bits, "attention_bits",
+                 self.attention_bits, "in 2..16, below acc_bits")
+        _require(2 <= self.attention_rows <= 4096, "attention_rows", self.attention_rows, "in 2..4096")
 
     @property
     def loom(self) -> bool:
@@ -247,22 +266,22 @@ class Arch:
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
+        rows = self.attention_rows + 2 * self.lanes * self.t_max
+        heads = -(-rows * self.attention_columns * self.attention_bits // 8) if self.attention else 0
         if self.loom:
             window = (self.window_chunks + self.window_lines) * self.chunk_bits
             sums = self.window_columns * self.rows * self.t_max * self.acc_bits
             pixels = self.pixel_chunks * self.row_entry_bits + self.pixel_lines * self.chunk_bits
-            return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes
+            return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes + heads
         lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
-        return -(-self.lanes * lane // 8) + 2 * self.weight_bytes
+        return -(-self.lanes * lane // 8) + 2 * self.weight_bytes + heads
 
     @property
     def hash(self) -> str:
-        """First 8 hex digits of the SHA-256 of every parameter but the name, what the dataflow does not read, absent units."""
-        fields = dataclasses.asdict(self)
-        del fields["name"]
-        if not self.loom:
-            fields = {name: value for name, value in fields.items() if name not in LOOM_FIELDS}
-        fields = {name: value for name, value in fields.items() if value or name not in UNITS}
+        """First 8 hex digits of the SHA-256 of every parameter but the name, what the build does not read, absent units."""
+        unread = {"name", *(() if self.loom else LOOM_FIELDS), *(() if self.attention else ATTENTION_FIELDS)}
+        fields = {name: value for name, value in dataclasses.asdict(self).items()
+                  if name not in unread and (value or name not in UNITS)}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -231,7 +231,10 @@ class _Folder:
             op, arguments, tensors = describe(path, module)
         except (AttributeError, TypeError) as error:
             raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
-        return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
+        operands = args if op == "attention" else [data]
+        if not all(isinstance(operand, _Value) for operand in operands):
+            raise unsupported(path, module, "its arguments must be spikes of three layers")
+        return self._emit(op, path, operands, path, args=arguments, tensors=tensors)
 
     def _step_conv(self, path: str, module: nn.Module, data: _Value) -> _Value:
         """Return the sum of the kernels, each of which is 0 at the steps of the others."""
@@ -271,6 +274,8 @@ class _Folder:
             return _Value("input", args[1])
         if name in ("add", "iadd", "add_"):
             return self._add(arguments, node)
+        elif name in ("mul", "imul", "mul_") and len(arguments) == 2 and all(isinstance(a, _Value) for a in arguments):
+            return self._emit("mul", "mul", arguments)
         elif name == "stack" and isinstance(args[0], list) and arguments[1:] in ([], [0]):
             return args[0]
         elif name in ("sum", "mean") and arguments[1:] == [0]:

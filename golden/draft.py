@@ -40,9 +40,19 @@ class Term:
     bits: tuple[int, int] = (0, 0)
 
 
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Attention of spikes; ``sources`` are query, key and value, and currents are sums over ``scale``."""
+
+    sources: tuple["Draft", "Draft", "Draft"]
+    heads: int
+    chunk_steps: int
+    scale: float
+
+
 @dataclass(eq=False)
 class Linear:
-    """A sum of terms, bias and stored currents; shape is ``(C, H, W)``."""
+    """A sum of terms, bias and stored currents, or attention alone; shape is ``(C, H, W)``."""
 
     terms: list[Term]
     bias: FloatArray
@@ -50,6 +60,7 @@ class Linear:
     residual: "Draft | None" = None
     flat: bool = False
     origin: str = ""
+    attention: Heads | None = None
 
 
 @dataclass(eq=False)
@@ -84,6 +95,7 @@ class Draft:
     name: str
     value: Linear
     max_pool: Pool | None = None
+    sum_pool: Pool | None = None
     store: bool = False
     dynamics: Dynamics | None = None
     rectifier: Rectifier | None = None
@@ -113,6 +125,9 @@ class _Builder:
     def build(self) -> list[Draft]:
         for node in self.captured.nodes:
             operands = [self.values[name] for name in node.inputs]
+            if node.op != "neuron" and any(isinstance(value, Linear) and value.attention for value in operands):
+                raise ParameterError(f"{node.path or node.name}: {node.op}: must not read the sums of attention; legal: a "
+                                     "neuron between the two")
             if node.op == "input":
                 self.values[node.name] = Words((None,), self.captured.example_shape)
             elif node.op == "output":
@@ -238,6 +253,34 @@ class _Builder:
         return Linear(a.terms + b.terms, a.bias + b.bias, a.shape, a.residual or b.residual, a.flat,
                        a.origin or b.origin)
 
+    def _mul(self, node: Node, left: Linear | Words, right: Linear | Words | None = None) -> Words:
+        """Return the AND of spikes: a neuron without memory of a step before that fires on two."""
+        right = left if right is None else right
+        pair = (self._spikes(node, left), self._spikes(node, right))
+        if _shape(left) != _shape(right):
+            raise ParameterError(f"{node.name}: mul: needs two operands of one shape, not {list(_shape(left))} and "
+                                 f"{list(_shape(right))}")
+        a, b = (self._currents(Words((owner,), _shape(left))) for owner in pair)
+        both = Dynamics(decay=min(leaks(self.arch)), gain=1.0, threshold=2.0, compare=">=", reset="hard")
+        return self._fire(node, replace(a, terms=a.terms + b.terms), dynamics=both)
+
+    def _attention(self, node: Node, query: Linear | Words, key: Linear | Words, value: Linear | Words) -> Linear:
+        shape, p = _shape(query), node.args
+        if not shape == _shape(key) == _shape(value) or shape[0] % p["heads"]:
+            raise ParameterError(f"{node.path}: attention: needs query, key and value of one shape whose channels divide by "
+                                 f"{p['heads']} heads, not {list(shape)}, {list(_shape(key))} and {list(_shape(value))}")
+        sources = (self._spikes(node, query), self._spikes(node, key), self._spikes(node, value))
+        return Linear([], np.zeros(shape[0]), shape, origin=node.path,
+                      attention=Heads(sources, p["heads"], p["chunk_steps"], p["scale"]))
+
+    def _spikes(self, node: Node, value: Linear | Words) -> Draft:
+        """Return the layer whose spikes ``value`` is."""
+        owner = value.sources[0] if isinstance(value, Words) and len(value.sources) == 1 and value.pool == 1 else None
+        if owner is None or owner.dynamics is None:
+            raise ParameterError(f"{node.path or node.name}: {node.op}: must read spikes of one layer; legal: neurons, or a "
+                                 "MaxPool2d of them, before it")
+        return owner
+
     def _flatten(self, node: Node, value: Linear | Words) -> Linear | Words:
         return replace(value, flat=True)
 
@@ -287,6 +330,10 @@ class _Builder:
         """Return the average of k x k windows of ``value``."""
         if isinstance(value, Words):
             return replace(value, pool=value.pool * k)
+        if value.residual is not None and self.arch.token_sum and min(value.shape[1:]) >= k:
+            stream = self._store(node.inputs[0], value) if value.terms or value.bias.any() else value
+            result = self._store(node.name, stream, sum_pool=Pool(kernel=k, stride=k))
+            return replace(result, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k), origin=node.path)
         if value.residual is not None:
             kind = {"avgpool": "AvgPool2d", "adaptive_avgpool": "AdaptiveAvgPool2d"}[node.op]
             raise ParameterError(f"{node.path}: {kind}: cannot fold into a residual stream or pooled currents; "

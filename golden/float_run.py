@@ -93,6 +93,12 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
                 margins[node.name] = margin
         elif node.op == "add":
             values[node.name] = operands[0] + operands[-1]
+        elif node.op == "mul":
+            values[node.name] = operands[0] * operands[-1]
+        elif node.op == "attention":
+            query, key, value = operands
+            sums = attended(query, key, value, node.args["heads"], node.args["chunk_steps"])
+            values[node.name] = sums / node.args["scale"]
         elif node.op == "relu":
             values[node.name] = operands[0].relu()
             peaks[node.name] = float(values[node.name].max())
@@ -112,6 +118,20 @@ def _at_steps(x: Tensor, steps: list[int]) -> Tensor:
     kept = torch.zeros_like(x)
     kept[steps] = x[steps]
     return kept
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, chunk_steps: int) -> Tensor:
+    """Return ``Q (K^T V)`` inside chunks of timesteps, [T, B, C, H, W] as its operands (networks 1.2)."""
+    steps, batch, channels, height, width = query.shape
+
+    def split(x: Tensor) -> Tensor:
+        """Return [chunk, image, head, token of every step, channel]."""
+        parts = x.reshape(steps // chunk_steps, chunk_steps, batch, heads, channels // heads, height * width)
+        return parts.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
+
+    out = (split(query) @ (split(key).transpose(-2, -1) @ split(value))).unflatten(3, (chunk_steps, -1))
+    joined: Tensor = out.permute(0, 3, 1, 2, 5, 4).reshape(query.shape)
+    return joined
 
 
 def measured(captured: Captured, example: Tensor, steps: int) -> Captured:

@@ -16,11 +16,15 @@ LAYERS = {
               "multiplied before quantisation",
     "BatchNorm2d": "evaluation mode with running statistics, after a convolution or on spikes; folded into weights",
     "MaxPool2d": "square, no dilation, no ceil_mode; OR of spikes, or signed maximum of currents before a neuron",
-    "AvgPool2d": "square, stride equal to kernel, no padding, no ceil_mode; folded into the weights beside it",
+    "AvgPool2d": "square, stride equal to kernel, no padding, no ceil_mode; folded into the weights beside it, or the sum of "
+                 "currents of a residual stream where the build has `token_sum`",
     "ReLU": "module, `torch.relu`, `F.relu`, `Tensor.relu`, for T = 1: 8-bit values, 0 to the largest one on the example",
     "AdaptiveAvgPool2d": "output of one size both ways that divides a square map; becomes AvgPool2d",
     "Flatten": "module, `torch.flatten`, `Tensor.flatten`, `Tensor.view(n, -1)`; all dimensions but the batch",
     "add": "`+`, `torch.add`, `Tensor.add` of two tensors of one shape: spikes, convolution outputs, residual streams",
+    "mul": "`*`, `torch.mul` of two tensors of spikes, each of one layer: AND",
+    "SpatialTemporalAttention": "STAtten: spikes `(query, key, value)` [T, N, C, H, W] of one shape, `heads`, `chunk_steps`, "
+                                "`scale`; before neurons with a hard reset whose threshold x scale is a whole number",
     "Identity": "removed",
     "Dropout": "removed (as in evaluation mode); also Dropout2d",
 }
@@ -129,6 +133,10 @@ def _flatten(path: str, module: Any) -> Description:
     return "flatten", {}, {}
 
 
+def _attention(path: str, module: Any) -> Description:
+    return "attention", {"heads": int(module.heads), "chunk_steps": int(module.chunk_steps), "scale": float(module.scale)}, {}
+
+
 def _relu(path: str, module: Any) -> Description:
     return "relu", {}, {}
 
@@ -162,7 +170,8 @@ def neuron_args(path: str, module: Any) -> dict[str, Any]:
 
 
 DESCRIBE = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
-            "AdaptiveAvgPool2d": _adaptive_avgpool, "Flatten": _flatten, "ReLU": _relu}
+            "AdaptiveAvgPool2d": _adaptive_avgpool, "Flatten": _flatten, "ReLU": _relu,
+            "SpatialTemporalAttention": _attention}
 
 
 def describe_steps(path: str, module: Any) -> list[Description]:

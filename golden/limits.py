@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
 from golden.formats import LAYER, PASS, PLANE, SCALE
-from golden.network import Digit, Layer, Network, Neuron, Pass, Requantise, map_arrays
+from golden.network import Attention, Digit, Layer, Network, Neuron, Pass, Requantise, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -25,14 +25,16 @@ def check(network: Network, arch: Arch) -> None:
     currents: dict[str, tuple[Bound, Bound]] = {}
     for layer in network.layers:
         _check_fields(layer, arch)
-        _check_tail(layer)
+        _check_tail(layer, arch)
         largest = max((int(np.abs(p.weight.astype(np.int64)).max()) for p in layer.passes), default=0)
         if largest > top:
             _refuse(layer, "weights", largest, f"at most {top}", arch)
         _check_row(layer, network, arch)
         for p in layer.passes:
             _check_width(layer, "dots", *_dot_bounds(p), bits=arch.acc_bits, arch=arch)
-        low, high = current_bounds(replace(layer, residual=None), network.steps, {})
+        if layer.attention is not None:
+            _check_attention(layer, layer.attention, network, arch)
+        low, high = current_bounds(replace(layer, residual=None, sum_pool=None), network.steps, {})
         _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
         low, high = currents[layer.name] = current_bounds(layer, network.steps, currents)
         _check_width(layer, "currents", low, high, bits=arch.stream_bits, arch=arch)
@@ -74,7 +76,7 @@ def _check_fields(layer: Layer, arch: Arch) -> None:
               for record, table in (("layer", LAYER), ("pass", PASS), ("plane", PLANE)) for field in table}
     needs = [("layer", "passes", len(layer.passes)), ("layer", "columns", len(layer.bias)),
              ("layer", "min_spikes", layer.min_spikes)]
-    pool = layer.max_pool or layer.or_pool
+    pool = layer.max_pool or layer.sum_pool or layer.or_pool
     if pool is not None:
         needs += [("layer", "pool_kernel", pool.kernel), ("layer", "pool_stride", pool.stride),
                   ("layer", "pool_padding", pool.padding)]
@@ -89,20 +91,25 @@ def _check_fields(layer: Layer, arch: Arch) -> None:
             _refuse(layer, name.replace("_", " "), value, f"at most {widest[record, name]}", arch)
 
 
-def _check_tail(layer: Layer) -> None:
+def _check_tail(layer: Layer, arch: Arch) -> None:
     """Refuse combinations of pools and stored currents that one layer of the hardware does not do."""
     if layer.or_pool is not None and (layer.neuron is None or layer.max_pool is not None or layer.store_currents
                                       or layer.residual is not None):
         raise ParameterError(f"{_where(layer)}: OR-pool: must follow a neuron on sums alone, not residual or stored "
                              "currents; legal: a layer of its own behind the neuron")
-    if layer.max_pool is not None and (layer.passes or layer.bias.any() or layer.residual is None):
-        raise ParameterError(f"{_where(layer)}: signed max-pool: must be alone on stored currents, not with passes or "
-                             "a bias; legal: a layer of its own behind them")
-    for pool in (layer.max_pool, layer.or_pool):
+    for what, pool in (("signed max-pool", layer.max_pool), ("sum over a window", layer.sum_pool)):
+        if pool is not None and (layer.passes or layer.bias.any() or layer.residual is None
+                                 or (layer.max_pool is not None and layer.sum_pool is not None)):
+            raise ParameterError(f"{_where(layer)}: {what}: must be alone on stored currents, not with passes or "
+                                 "a bias; legal: a layer of its own behind them")
+    if layer.sum_pool is not None and not arch.token_sum:
+        raise ParameterError(f"{_where(layer)}: sum over a window: preset {arch.name} has none; legal: layers without; "
+                             "try: token_sum = true in a preset file")
+    for pool in (layer.max_pool, layer.sum_pool, layer.or_pool):
         if pool is not None and not (pool.kernel >= 1 and pool.stride >= 1 and 2 * pool.padding <= pool.kernel):
             raise ParameterError(f"{_where(layer)}: max-pool: must have its padding in half a window, not {pool}; "
                                  "legal: kernel and stride from 1, padding up to kernel / 2")
-    if not layer.passes and layer.residual is None:
+    if not layer.passes and layer.residual is None and layer.attention is None:
         raise ParameterError(f"{_where(layer)}: sums: must come from passes or stored currents, not from neither")
 
 
@@ -153,6 +160,30 @@ def _check_digit(layer: Layer, p: Digit, steps: int, arch: Arch) -> None:
         _refuse(layer, "bits of a word of digits", p.bits * len(p.taken(steps)), f"1 to {arch.t_max}", arch)
 
 
+def _check_attention(layer: Layer, p: Attention, network: Network, arch: Arch) -> None:
+    """Refuse attention that the build does not do."""
+    if not arch.attention:
+        raise ParameterError(f"{_where(layer)}: attention: preset {arch.name} has none; legal: networks without; "
+                             "try: attention = true in a preset file")
+    if layer.passes or layer.bias.any() or layer.neuron is None or any(
+            (layer.residual, layer.or_pool, layer.store_currents, layer.readout)):
+        raise ParameterError(f"{_where(layer)}: attention: must be alone before its neurons, not with passes, a bias, "
+                             "residual, OR-pool or stored currents; legal: layers of their own around it")
+    width, columns = len(layer.bias), {len(other.bias) for other in network.layers if other.name in p.sources}
+    if not columns <= {width} or p.heads < 1 or width % (8 * p.heads):
+        raise ParameterError(f"{_where(layer)}: attention: heads must be in parts of whole bytes of {width} channels, not "
+                             f"{p.heads} on {sorted(columns)}; legal: widths that are multiples of 8 x heads")
+    if p.chunk_steps < 1 or network.steps % p.chunk_steps:
+        raise ParameterError(f"{_where(layer)}: attention: chunk_steps must divide T = {network.steps}, not {p.chunk_steps}; "
+                             f"legal: {', '.join(str(n) for n in range(1, network.steps + 1) if network.steps % n == 0)}")
+    head = width // p.heads
+    rows = network.steps // p.chunk_steps * head * -(-head // arch.attention_columns)
+    for what, need, most in (("channels of a head", head, arch.chunk_bits), ("rows of products", rows, arch.attention_rows),
+                             ("saturation", p.saturation, (1 << arch.attention_bits) - 1)):
+        if not 1 <= need <= most:
+            _refuse(layer, f"attention: {what}", need, f"1 to {most}", arch)
+
+
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
     chunks = words = 0
     widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else len(p.planes))
@@ -194,9 +225,13 @@ def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
 def current_bounds(layer: Layer, steps: int, before: dict[str, tuple[Bound, Bound]]) -> tuple[Bound, Bound]:
     """Return int64 [T, N] lowest and highest currents of a layer; ``before`` holds those of the layers whose it adds."""
     low, high = _sum_bounds(layer, steps)
+    if layer.attention is not None:
+        high = high + layer.attention.saturation
     low, high = low + layer.bias, high + layer.bias
     if layer.residual is not None:
         low, high = low + before[layer.residual][0], high + before[layer.residual][1]
+    if layer.sum_pool is not None:
+        low, high = (bound * layer.sum_pool.kernel ** 2 for bound in (low.clip(max=0), high.clip(min=0)))
     return low, high
 
 

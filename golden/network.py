@@ -103,7 +103,7 @@ class Digit:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Max-pool window in pixels."""
+    """Pool window in pixels."""
 
     kernel: int
     stride: int
@@ -111,8 +111,31 @@ class Pool:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Spatial-temporal attention on the spikes of three layers with one shape [T, C, H, W].
+
+    query, key, value : names of layers with neurons
+    heads : of C / heads channels each
+    chunk_steps : timesteps that attend to each other, a divisor of T
+    saturation : S; products of keys and values stop there, and so do the sums
+    """
+
+    query: str
+    key: str
+    value: str
+    heads: int
+    chunk_steps: int
+    saturation: int
+
+    @property
+    def sources(self) -> tuple[str, str, str]:
+        """Names of the three layers."""
+        return self.query, self.key, self.value
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Sums from 1..P passes (0 passes: sums are 0), then one tail in the order of the fields below.
+    """Sums from 1..P passes or from attention (neither: sums are 0), then one tail in the order of the fields below.
 
     bias : int64 [N], added at every step
     residual : name of a layer whose stored currents are added, or None
@@ -125,6 +148,8 @@ class Layer:
     readout : write the currents summed over t, ``[y][x][c]``
     origin : module path in the captured network
     digit : in place of a neuron, or None
+    attention : in place of passes, or None
+    sum_pool : in place of `max_pool`: the sum of the currents in a window, or None
     """
 
     name: str
@@ -140,6 +165,8 @@ class Layer:
     readout: bool = False
     origin: str = ""
     digit: Digit | None = None
+    attention: Attention | None = None
+    sum_pool: Pool | None = None
 
     @property
     def stores_words(self) -> bool:

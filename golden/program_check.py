@@ -29,7 +29,8 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
     if not all(cut) or any(much > limit for much, limit in need):
         return 4
     there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise),
-                                 ("digit", arch.digit), ("skip_taps", arch.skip_taps)) if has}
+                                     ("attention", arch.attention), ("token_sum", arch.token_sum),
+                                     ("digit", arch.digit), ("skip_taps", arch.skip_taps)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 
@@ -58,6 +59,14 @@ def layer_code(layer: Fields, arch: Arch) -> int:
             "tile_pixels": (1, arch.lanes * arch.rows), "stream_bytes": (ALIGN, (1 << 32) - ALIGN)}
         if layer["groups"] > 1:
             ranges["passes"] = (0, min(MAX_PASSES, arch.window_columns))
+    if arch.attention and layer["attention"]:
+        blocks = layer["head_blocks"]
+        ranges |= {"passes": (0, 0), "residual": (0, 0), "or_pool": (0, 0), "chunk_steps": (1, 31), "head_blocks": (1, 255),
+                   "columns": (8, min(arch.chunk_bits, blocks * arch.attention_columns)),
+                   "saturation": (0, (1 << arch.attention_bits) - 1)}
+        ranges |= {"groups": (1, min(1, arch.rows >> layer["span_log2"]))} if arch.loom else {}
+        if layer["columns"] % 8 or layer["head_start"] % 8:
+            return 8
     legal = all(low <= layer[name] <= high for name, (low, high) in ranges.items())
     aligned = layer["weights"] % ALIGN == 0 and not (arch.loom and layer["stream_bytes"] % ALIGN)
     idle = layer["passes"] == 0 and layer["chunks"] > 0

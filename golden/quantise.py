@@ -30,11 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch, ParameterError, word_bits
-from golden.draft import Draft, Rectifier, Term
+from golden.draft import Draft, Heads, Rectifier, Term
 from golden.dynamics import Dynamics, leaks
 from golden.kernel import FloatArray
 from golden.limits import Bound, check, current_bounds, width_of
 from golden.network import (
+    Attention,
     Digit,
     Input,
     Layer,
@@ -118,12 +119,14 @@ def _layers(group: list[Draft], numbers: Numbers, spec: Input, steps: int, arch:
 
     In the coarsest, a draft whose rows are too long for the build is several layers.
     """
+    if group[0].value.attention is not None:
+        return [(_attention(draft, draft.value.attention, arch),) for draft in group if draft.value.attention is not None]
     layers: list[tuple[Layer, ...]] = []
     for shifts, largest in _units(group, spec, arch):
         _choose_scale(group, largest, arch)
         finer = _finer(group, numbers)
         for draft in group:
-            draft.scale = draft.scale / 2.0 ** finer
+            draft.scale = draft.scale / 2.0 ** finer / _summed(draft)
         for term, shift in zip(_terms(group), shifts, strict=True):
             term.shift = shift + finer
         layers = [_parts(draft, spec, steps, arch) for draft in group]
@@ -151,6 +154,27 @@ def _narrowest(group: list[Draft], numbers: Numbers, before: dict[str, tuple[Bou
         if not read or all(width_of(*bounds[part.name]) <= arch.stream_bits for parts in layers for part in parts):
             break
     return layers, bounds
+
+
+def _summed(draft: Draft) -> int:
+    """Return how many currents of the stream's writers one current of a layer adds: averages are not divided."""
+    before = 1 if draft.value.residual is None else _summed(draft.value.residual)
+    return before if draft.sum_pool is None else before * draft.sum_pool.kernel ** 2
+
+
+def _attention(draft: Draft, heads: Heads, arch: Arch) -> Layer:
+    """Return attention and its neurons: sums are counts, the scale multiplies the threshold, counters stop at twice that."""
+    found = draft.dynamics
+    assert found is not None
+    threshold = _threshold(found, arch) * heads.scale
+    if found.reset != "hard" or threshold < 1 or abs(threshold - round(threshold)) > 1e-6:
+        raise ParameterError(f"{draft.value.origin}: attention: the neuron's threshold x scale must be a whole number of at "
+                             f"least 1, its reset hard, not {threshold:g} and {found.reset}; legal: as in the paper 0.5 and "
+                             "an even scale")
+    draft.scale = np.full(len(draft.value.bias), 1 / heads.scale)
+    query, key, value = (source.name for source in heads.sources)
+    return replace(_layer(draft, (), arch), attention=Attention(
+        query=query, key=key, value=value, heads=heads.heads, chunk_steps=heads.chunk_steps, saturation=2 * round(threshold)))
 
 
 def _split(draft: Draft, layer: Layer, spec: Input, steps: int, arch: Arch) -> tuple[Layer, ...]:
@@ -326,5 +350,6 @@ def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
                       reset=found.reset, leak=arch.leak)
     return Layer(name=draft.name, passes=passes,
                  bias=_round((value.bias + sum(lost)) / draft.scale), residual=value.residual.name if value.residual else None,
-                 max_pool=draft.max_pool, store_currents=draft.store, neuron=step, requantise=_requantise(draft),
+                 max_pool=draft.max_pool, sum_pool=draft.sum_pool, store_currents=draft.store, neuron=step,
+                 requantise=_requantise(draft),
                  or_pool=draft.or_pool, readout=draft.readout, origin=value.origin)

@@ -13,7 +13,7 @@ from golden.window import extent
 class Current:
     """One stored current.
 
-    first : of the first pixel of its max-pool window
+    first : of the first pixel of its window
     keep : False for the entry that only ends a column
     end : last entry of the column
     """
@@ -27,10 +27,10 @@ class Current:
 
 
 def residual(currents: Array, pool: Pool | None, lanes: int) -> Iterator[Current]:
-    """Yield the currents of every tile: column, lane, pixel of the max-pool window inside the map, timestep.
+    """Yield the currents of every tile: column, lane, pixel of the window inside the map, timestep.
 
     currents : int64 [T, N, H, W]
-    pool : signed max-pool, or None for a plain addition
+    pool : signed max-pool or sum of a window, or None for a plain addition
 
     The last entry of a column has ``end``. When the last lane has no pixel there, or its window ends outside the
     map, an entry without ``keep`` (nothing else in it means anything) carries it.

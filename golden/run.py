@@ -8,6 +8,7 @@ from functools import reduce
 
 from array_api_compat import array_namespace
 
+from golden.attention import attention
 from golden.digit import digit
 from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
@@ -27,7 +28,7 @@ class LayerTrace:
     words : int64 [N, H', W'] that leave the neurons, requantiser or digits, before mask and OR-pool; None without them
     output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None where ``words`` is
     readout : int64 [N, H', W'] currents summed over t; None if the layer has no read-out
-    matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero
+    matches : (row, column, k) triples, over all passes, whose word and weight are both non-zero; of attention its additions
     """
 
     sums: Array
@@ -75,6 +76,9 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
             partial.append(part)
             matches += matched
         sums = sum(partial)
+    elif layer.attention is not None:
+        query, key, value = (unpack(tensors[source], steps) for source in layer.attention.sources)
+        sums, matches = attention(query, key, value, layer.attention)
     else:
         before = stored[str(layer.residual)]
         sums = array_namespace(before).zeros_like(before)
@@ -83,6 +87,8 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
         currents = currents + stored[layer.residual]
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
+    if layer.sum_pool is not None:
+        currents = sum_pool(currents, layer.sum_pool)
     spikes = output = None
     if layer.neuron is not None:
         spikes = pack(neuron(currents, layer.neuron))
@@ -123,6 +129,11 @@ def max_pool(currents: Array, pool: Pool) -> Array:
     """Return the signed max-pool of int64 [T, N, H, W]; padding is minus infinity."""
     members = windows(currents, (pool.kernel, pool.kernel), stride=pool.stride, padding=pool.padding, fill=PAD_CURRENT)
     return reduce(array_namespace(currents).maximum, members)
+
+
+def sum_pool(currents: Array, pool: Pool) -> Array:
+    """Return the sums over the windows of int64 [T, N, H, W]; padding is 0."""
+    return sum(windows(currents, (pool.kernel, pool.kernel), stride=pool.stride, padding=pool.padding))
 
 
 def pack(spikes: Array) -> Array:

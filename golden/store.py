@@ -18,7 +18,7 @@ from golden.network import Array
 FORMAT = "spikeloom-captured"
 VERSION = (1, 2)
 OPERANDS = {"input": 0, "conv": 1, "linear": 1, "batchnorm": 1, "maxpool": 1, "avgpool": 1, "adaptive_avgpool": 1,
-            "flatten": 1, "add": 2, "neuron": 1, "relu": 1, "output": 1}
+            "flatten": 1, "add": 2, "mul": 2, "attention": 3, "neuron": 1, "relu": 1, "output": 1}
 RANKS = {"conv": {"weight": 4}, "linear": {"weight": 2}, "batchnorm": {"mean": 1, "var": 1}}
 
 
@@ -46,6 +46,8 @@ ARGS: dict[str, dict[str, _Legal]] = {
     "avgpool": _WINDOW,
     "relu": {"peak": ("a finite number of at least 0", lambda value: _is_number(value) and value >= 0)},
     "adaptive_avgpool": {"output": _SIZE},
+    "attention": {"heads": _SIZE, "chunk_steps": _SIZE, "scale": (
+        "a number above 0", lambda value: _is_number(value) and value > 0)},
     "IFNode": _INTEGRATE,
     "LIFNode": {**_INTEGRATE, "decay_input": _TRUTH,
                 "tau": ("a number of at least 1", lambda value: _is_number(value) and value >= 1)},

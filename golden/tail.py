@@ -12,7 +12,7 @@ from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.requantise import requantise
-from golden.run import mask, max_pool, pack
+from golden.run import mask, max_pool, pack, sum_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,8 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
         currents = currents + residual
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
+    if layer.sum_pool is not None:
+        currents = sum_pool(currents, layer.sum_pool)
     if layer.requantise is not None:
         words = requantise(currents[layer.requantise.step, ...], layer.requantise)
         return Tail(currents=currents, words=words, output=words)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from golden.arch import ParameterError
 from golden.digit import digit
+from golden.float_run import attended
 from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays, operand
 from golden.requantise import requantise
 
@@ -55,9 +56,15 @@ class IntegerModule(nn.Module):
             parts = [self._pass(p, words, values) for p in layer.passes]
             if layer.residual is not None:
                 parts.append(stored[layer.residual])
+            if layer.attention is not None:
+                p = layer.attention
+                query, key, value = (values[name] for name in p.sources)
+                parts.append(attended(query, key, value, p.heads, p.chunk_steps).clamp(max=p.saturation))
             currents = torch.stack(parts).sum(0) + layer.bias.float()[:, None, None]
             if layer.max_pool is not None:
                 currents = _pool(currents, layer.max_pool)
+            if layer.sum_pool is not None:
+                currents = _sum_pool(currents, layer.sum_pool)
             stored[layer.name] = currents
             if layer.neuron is not None:
                 spikes = self._neuron(currents, layer.neuron)
@@ -106,6 +113,11 @@ def _bits(number: Tensor, bits: int) -> Tensor:
 
 def _pool(x: Tensor, pool: Pool) -> Tensor:
     out = F.max_pool2d(x.flatten(0, 1), pool.kernel, pool.stride, pool.padding)
+    return out.reshape(*x.shape[:2], *out.shape[1:])
+
+
+def _sum_pool(x: Tensor, pool: Pool) -> Tensor:
+    out = F.avg_pool2d(x.flatten(0, 1), pool.kernel, pool.stride, pool.padding, divisor_override=1)
     return out.reshape(*x.shape[:2], *out.shape[1:])
 
 

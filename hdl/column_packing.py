@@ -10,8 +10,10 @@ from golden.formats import align
 from hdl.weight_tiles import column_parameters, pack_weights
 
 
-def column_stream(layer: Any, arch: Arch) -> bytes:
-    """Return the even columns of a `golden.network.Layer`, then the odd ones: bias, threshold, one bit per chunk, chunks.
+def column_stream(layer: Any, arch: Arch, start: int = 0, stop: int | None = None) -> bytes:
+    """Return columns ``start`` to ``stop`` of a `golden.network.Layer`, by default all: the even ones, then the odd ones.
+
+    A column is bias, threshold, one bit per chunk, and its chunks.
 
     A chunk is its mask and its weights, each in whole bytes; chunks without weights are left out and their bit is 0. Each
     pass has at least one chunk, so the last chunk of a pass is there even when it is empty, unless the layer has one pass
@@ -21,12 +23,12 @@ def column_stream(layer: Any, arch: Arch) -> bytes:
     heads = np.stack([np.asarray(layer.bias).astype("<i4"), column_parameters(layer)], axis=1)
     cut = [_chunks(np.asarray(sweep.weight), arch.chunk_bits) for sweep in layer.passes]
     streams: list[list[bytes]] = [[], []]
-    for column in range(len(heads)):
+    for column in range(start, len(heads) if stop is None else stop):
         chunks = [(chunk, number == len(sweep[column]) - 1) for sweep in cut for number, chunk in enumerate(sweep[column])]
         full = [bool(chunk.any()) for chunk, _ in chunks]
         there = np.array([some or (end and not (single and any(full)))
                           for some, (_, end) in zip(full, chunks, strict=True)], bool)
-        parts = streams[column % 2]
+        parts = streams[(column - start) % 2]
         parts += [heads[column].tobytes(), np.packbits(there, bitorder="little").tobytes()]
         for (chunk, _), kept in zip(chunks, there, strict=True):
             if kept:

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect
 from golden.arch import WRITES_OUTSTANDING, Arch
 from golden.formats import PLACE_BITS, STATS
 from hdl.array import LockstepArray
+from hdl.attention import Attention
 from hdl.block import Block
 from hdl.bus.fetch import ReadPort
 from hdl.bus.store import Store
@@ -56,13 +57,15 @@ class Core(Block):
         m.submodules.array = array = LoomArray(p) if p.loom else LockstepArray(p)
         m.submodules.residual = residual = Residual(p)
         m.submodules.tail = tail = Tail(p)
-        m.submodules.read_port = read_port = ReadPort(6 if p.loom else 5, p.data_bits, p.address_bits, p.outstanding)
+        count = (6 if p.loom else 5) + (2 if p.attention else 0)
+        m.submodules.read_port = read_port = ReadPort(count, p.data_bits, p.address_bits, p.outstanding)
         m.submodules.store = store = Store(p.data_bits, p.address_bits, piece_bytes(p), WRITES_OUTSTANDING)
         for block in (array, residual, tail, read_port, store):
             block.also_reset = sequencer.abort
         values, masks, *weights = (self._loom if p.loom else self._lockstep)(m)
+        heads = self._attention(m) if p.attention else ()
         for n, (ar, r) in enumerate((
-                (sequencer.ar, sequencer.r), *weights, values, (residual.ar, residual.r), masks)):
+                (sequencer.ar, sequencer.r), *weights, values, (residual.ar, residual.r), masks, *heads)):
             connect(m, ar, getattr(read_port, f"ar{n}"))
             connect(m, getattr(read_port, f"r{n}"), r)
         for name in ("araddr", "arlen", "arvalid", "rready"):
@@ -95,7 +98,11 @@ class Core(Block):
             m.d.comb += block.base.eq(self.base)
         connect(m, sequencer.descriptor, tail.descriptor)
         m.d.comb += [array.tiles.eq(visits), tail.layer_number.eq(sequencer.layer_number)]
-        connect(m, array.o, tail.i)
+        matches = array.match_count
+        if p.attention:
+            matches = matches + m.submodules.attention.match_count
+        else:
+            connect(m, array.o, tail.i)
         connect(m, array.column, tail.column)
         connect(m, residual.o, tail.residual)
         with m.If(sequencer.store.valid):
@@ -107,7 +114,7 @@ class Core(Block):
                          tail.store.ready.eq(store.i.ready)]
 
         events = {
-            "cycles": sequencer.busy, "matches": array.match_count, "corrections": array.corrections,
+            "cycles": sequencer.busy, "matches": matches, "corrections": array.corrections,
             "chunks": array.chunk_count if p.loom else array.chunk_done,
             "stall_fifo": array.stall_fifo, "stall_weights": array.stall_weights,
             "stall_rows": array.stall_rows, "stall_tail": tail.stall,
@@ -123,6 +130,18 @@ class Core(Block):
             m.d.comb += sequencer.stats[n].eq(counter)
         m.d.comb += sequencer.stats[len(COUNTERS)].eq(sequencer.layer_number)
         return m
+
+    def _attention(self, m: Module) -> tuple[Port, Port]:
+        """Add the attention unit, whose sums the tail takes in place of the array's; return its ports of values and masks."""
+        sequencer, array, tail = m.submodules.sequencer, m.submodules.array, m.submodules.tail
+        m.submodules.attention = unit = Attention(self.params)
+        unit.also_reset = sequencer.abort
+        m.d.comb += [unit.layer.eq(sequencer.layer), unit.layer_start.eq(sequencer.layer_start), unit.base.eq(self.base)]
+        with m.If(sequencer.layer.attention):
+            m.d.comb += [tail.i.valid.eq(unit.o.valid), tail.i.payload.eq(unit.o.payload), unit.o.ready.eq(tail.i.ready)]
+        with m.Else():
+            m.d.comb += [tail.i.valid.eq(array.o.valid), tail.i.payload.eq(array.o.payload), array.o.ready.eq(tail.i.ready)]
+        return (unit.value_ar, unit.value_r), (unit.mask_ar, unit.mask_r)
 
     def _lockstep(self, m: Module) -> list[Port]:
         """Add the loaders of rows and weights; return the memory ports of row values, row masks and weights."""

@@ -145,7 +145,8 @@ class _Builder:
 
         used = {"leak_1m2k": any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers),
                 "requantise": any(n.requantise for n in network.layers),
-                "digit": any(n.digit or (n.requantise and n.requantise.step) for n in network.layers)}
+                "digit": any(n.digit or (n.requantise and n.requantise.step) for n in network.layers),
+                "attention": any(n.attention for n in network.layers), "token_sum": any(n.sum_pool for n in network.layers)}
         used["skip_taps"] = any(skipped(kept_taps(sweep.weight, arch.skip_taps))
                                 for layer in network.layers for sweep in layer.passes)
         features = sum(needed << FEATURES[feature] for feature, needed in used.items())
@@ -179,7 +180,7 @@ class _Builder:
             self.currents[layer.name] = Currents(plan.columns, plan.out_height, plan.out_width, depth, space.take(size))
 
     def _descriptors(self, layer: Any, plan: LayerPlan, inputs: dict[str, Tensor]) -> bytes:
-        steps, pool = self.network.steps, layer.max_pool or layer.or_pool
+        steps, pool = self.network.steps, layer.max_pool or layer.sum_pool or layer.or_pool
         fields = {
             "passes": len(layer.passes), "steps": steps, "min_spikes": layer.min_spikes,
             "word_log2": word_log2(layer.word_width(steps)), "operand_log2": plan.operand_log2,
@@ -188,6 +189,7 @@ class _Builder:
             "pool_padding": pool.padding if pool else 0, "row_tiles": plan.row_tiles,
             "store_currents": int(layer.store_currents), "readout": int(layer.readout),
             "max_pool": int(layer.max_pool is not None), "or_pool": int(layer.or_pool is not None),
+            "sum_pool": int(layer.sum_pool is not None),
         }
         if layer.neuron:
             neuron = layer.neuron
@@ -204,6 +206,8 @@ class _Builder:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,
                        "residual_height": region.height, "residual_width": region.width}
+        if layer.attention:
+            fields |= self._attention(layer.attention, plan)
         places: list[dict[str, int]] = [{} for _ in layer.passes]
         if plan.tiling:
             fields |= {name: getattr(plan.tiling, name)
@@ -217,7 +221,9 @@ class _Builder:
             own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}
             weights += sum(map(len, part.tiles))
             if plan.tiling:
-                own["stream_bytes"] = plan.weight_bytes // 2
+                own["stream_bytes"] = len(part.tiles[0]) // 2
+            if layer.attention:
+                own["head_start"] = part.start
             if layer.stores_words:
                 out = self.tensors[layer.name]
                 own |= {"resume": int(part.start > 0), "out_masks": out.masks + part.start // 8,
@@ -231,3 +237,11 @@ class _Builder:
                 own["residual_base"] = region.base + part.start * region.depth * CURRENT_BYTES
             body += pack_record(LAYER, RECORD_BYTES, fields | own) + sweeps
         return body
+
+    def _attention(self, p: Any, plan: LayerPlan) -> dict[str, int]:
+        """Return the fields of a layer's descriptor that say where queries, keys and values lie."""
+        query, key, value = (self.tensors[name] for name in p.sources)
+        return {"attention": 1, "chunk_steps": p.chunk_steps, "saturation": p.saturation,
+                "head_blocks": -(-(plan.columns // p.heads) // self.arch.attention_columns),
+                "query_masks": query.masks, "key_masks": key.masks, "value_masks": value.masks,
+                "to_words": query.values - query.masks}

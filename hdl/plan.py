@@ -1,6 +1,6 @@
 """Plan of a layer on a build: map, row and weight tiles, loop order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from golden.arch import Arch, ParameterError
@@ -11,6 +11,7 @@ from hdl.kept_taps import kept_taps
 from hdl.loop_order import Part, loop_order
 from hdl.regions import Shape
 from hdl.row_tiling import RowTiling, row_tiling
+from hdl.weight_tiles import packed_columns, weight_tiles
 
 
 @dataclass(kw_only=True)
@@ -71,19 +72,20 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     if layer.passes:
         height, width = _map(layer.passes[0], sources[0])
     else:
-        height, width = next((p.out_height, p.out_width) for p in before if p.name == layer.residual)
-    pool = layer.max_pool or layer.or_pool
+        source = layer.residual if layer.attention is None else layer.attention.query
+        height, width = next((p.out_height, p.out_width) for p in before if p.name == source)
+    pool = layer.max_pool or layer.sum_pool or layer.or_pool
     out_height, out_width = height, width
     if pool:
         out_height, out_width = ((n + 2 * pool.padding - pool.kernel) // pool.stride + 1 for n in (height, width))
-    if layer.max_pool:
+    if layer.max_pool or layer.sum_pool:
         height, width = out_height, out_width
     places = [(source.height, source.width) for source in sources] + [(height, width), (out_height, out_width)]
     for what, need in (("rows or columns of a map", max(max(place) for place in places)), ("channels", columns)):
         _check(layer.name, need, (1 << 16) - 1, what)
     for what, need in (("pixels of a map", max(y * x for y, x in places)), ("bytes of a fiber", slot)):
         _check(layer.name, need, (1 << PLACE_BITS) - 1, what)
-    logs = {source.word_log2 for source in sources} or {0}
+    logs = {source.word_log2 for source in sources} or {word_log2(steps) if layer.attention else 0}
     if len(logs) != 1:
         raise ParameterError(f"layer {layer.name}: passes read words of {sorted(1 << n for n in logs)} bits; "
                              "legal: one width per layer")
@@ -92,18 +94,24 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
     if arch.loom:
         tiling = row_tiling(layer, arch, sources, (out_height, out_width))
-        stream = column_stream(layer, arch)
+        parts = tuple(Part(start, stop, (column_stream(layer, arch, start, stop),)) for start, stop in _heads(layer))
+        needs = dict.fromkeys(("chunks", "row_lines", "weight_bytes", "pool_channels"), 0)
+        needs["resume_tiles"] = tiling.row_tiles if len(parts) > 1 else 0
+        _check(layer.name, needs["resume_tiles"], arch.resume_tiles, "open row tiles")
         return LayerPlan(
             name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width,
             columns=columns, chunks=sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
-            needs=dict.fromkeys(("chunks", "row_lines", "weight_bytes", "pool_channels", "resume_tiles"), 0),
-            operand_log2=logs.pop(), row_tiles=tiling.row_tiles, order="rows", parts=(Part(0, columns, (stream,)),),
-            moved={"rows": len(stream) * tiling.row_tiles}, tiling=tiling)
+            needs=needs, operand_log2=logs.pop(), row_tiles=tiling.row_tiles, order="rows", parts=parts,
+            moved={"rows": sum(len(part.tiles[0]) for part in parts) * tiling.row_tiles}, tiling=tiling)
     members = pool.kernel ** 2 if layer.or_pool else 1
     row_tiles = -(-out_height * out_width // arch.lanes)
     chosen = loop_order(layer, arch, visits=row_tiles * members, force=order,
                         row_bytes=out_height * out_width * members * (mask_row + -(-row_bits // 8)),
                         resumable=not layer.stores_words or (row_tiles <= arch.resume_tiles and slot < 1 << 16))
+    if layer.attention:
+        columns_of = packed_columns(layer)
+        chosen = replace(chosen, parts=tuple(
+            Part(start, stop, tuple(weight_tiles(layer, arch, columns_of, start, stop))) for start, stop in _heads(layer)))
     resumes = layer.stores_words and len(chosen.parts) > 1
     needs = {"chunks": sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
              "row_lines": -(-row_bits // arch.chunk_bits),
@@ -120,6 +128,13 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
         columns=columns,
         chunks=needs["chunks"], needs=needs, operand_log2=logs.pop(),
         row_tiles=row_tiles, order=chosen.name, parts=chosen.parts, moved=chosen.moved)
+
+
+def _heads(layer: Any) -> list[tuple[int, int]]:
+    """Return the channels (first, stop) of each descriptor that a layer has whatever its order: one for each head."""
+    heads = layer.attention.heads if layer.attention else 1
+    width = len(layer.bias) // heads
+    return [(head * width, (head + 1) * width) for head in range(heads)]
 
 
 def word_log2(bits: int) -> int:

@@ -52,8 +52,8 @@ class ProgramCheck(Block):
     def build(self) -> Module:
         m, p, header, layer = Module(), self.params, self.header, self.layer
         fits, length, legal = Signal(), Signal(), Signal()
-        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "digit": p.digit,
-                 "skip_taps": p.skip_taps}
+        there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "attention": p.attention,
+                 "token_sum": p.token_sum, "digit": p.digit, "skip_taps": p.skip_taps}
         supported = sum(has << FEATURES[name] for name, has in there.items())
         limits = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
                   "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max,
@@ -73,7 +73,7 @@ class ProgramCheck(Block):
                      & (~layer.digit | (Const(p.digit) & (layer.digit_bits != 0) & _most(layer.digit_bits, p.t_max)))
                      & (~(layer.requantise | layer.digit) | _most(layer.word_step, p.t_max - 1 if p.digit else 0))
                      & (~layer.or_pool | _most(layer.columns, p.pool_channels))
-                     & (~layer.resume | _most(layer.row_tiles, p.resume_tiles)) & self._loom_legal()),
+                     & (~layer.resume | _most(layer.row_tiles, p.resume_tiles)) & self._loom_legal() & self._attention_legal()),
         ]
         with m.If((header.magic != PROGRAM_MAGIC) | ~length):
             m.d.comb += self.head_code.eq(1)
@@ -91,6 +91,18 @@ class ProgramCheck(Block):
             with m.If((self.word == field.word) & (self.data[field.lsb : field.lsb + field.width] == 0)):
                 m.d.comb += self.pass_code.eq(8)
         return m
+
+    def _attention_legal(self) -> Value:
+        """Whether the counters of a head fit the build that does attention; a build without reads none of its fields."""
+        p, layer = self.params, self.layer
+        if not p.attention:
+            return Const(1)
+        return ~layer.attention | _all([
+            layer.passes == 0, ~layer.residual, ~layer.or_pool, layer.chunk_steps != 0,
+            _most(layer.columns, p.chunk_bits), layer.head_start[:3] == 0, layer.columns[:3] == 0,
+            layer.columns <= layer.head_blocks * p.attention_columns,
+            _most(layer.saturation, (1 << p.attention_bits) - 1),
+            layer.groups == 1 if p.loom else Const(1)])
 
     def _loom_legal(self) -> Value:
         """Whether a loom build can deal the rows of a tile, and has columns for them."""

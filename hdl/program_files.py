@@ -98,12 +98,15 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
             "stride": sweep.stride, "padding": sweep.padding} for sweep in layer.passes],
         "residual": layer.residual,
     }
-    for name in ("max_pool", "or_pool"):
+    for name in ("max_pool", "sum_pool", "or_pool"):
         pool = getattr(layer, name)
         found[name] = pool and {"kernel": pool.kernel, "stride": pool.stride, "padding": pool.padding}
     found["neuron"] = layer.neuron and {
         "leak": layer.neuron.leak, "leak_shift": layer.neuron.leak_shift, "decay_input": layer.neuron.decay_input,
         "compare": layer.neuron.compare, "reset": layer.neuron.reset}
+    found["attention"] = layer.attention and {
+        "query": layer.attention.query, "key": layer.attention.key, "value": layer.attention.value,
+        "heads": layer.attention.heads, "chunk_steps": layer.attention.chunk_steps, "saturation": layer.attention.saturation}
     found["requantise"] = layer.requantise and {"bits": layer.requantise.bits, "signed": layer.requantise.signed,
                                                     "step": layer.requantise.step}
     found["digit"] = layer.digit and {"low": layer.digit.low, "bits": layer.digit.bits, "step": layer.digit.step,

@@ -23,8 +23,8 @@ def current_layout(p: Arch) -> data.StructLayout:
 class Residual(Block):
     """Fetch stored currents ``[y][x][c][t]`` for every lane of every tile, in the order column, lane, window, step.
 
-    Twin of `golden.residual.residual`. One current a cycle, fetched ahead of their use. For a signed max-pool the
-    members of the window that lie inside the map follow each other; ``first`` marks the first of them.
+    Twin of `golden.residual.residual`. One current a cycle, fetched ahead of their use. For a signed max-pool, or
+    the sum of a window, its members that lie inside the map follow each other; ``first`` marks the first of them.
 
     Members
     -------
@@ -61,17 +61,17 @@ class Residual(Block):
         in_map, started, last_member, last_lane, last_column = (
             Signal(name=n) for n in ("in_map", "started", "last_member", "last_lane", "last_column"))
         active, user, present = Signal(), Signal(user_layout), Signal()
-        step_bytes = Signal(8)
+        step_bytes, pools = Signal(8), layer.max_pool | layer.sum_pool if p.token_sum else layer.max_pool
         m.d.comb += [
             after_x.eq(x + 1), after_y.eq(y + 1), after_column.eq(column + 1), after_member_y.eq(member_y + 1),
             after_member_x.eq(member_x + 1), end_x.eq(after_x == layer.out_width),
-            at_y.eq(Mux(layer.max_pool, (y * layer.pool_stride).as_signed() - layer.pool_padding + member_y, y)),
-            at_x.eq(Mux(layer.max_pool, (x * layer.pool_stride).as_signed() - layer.pool_padding + member_x, x)),
+            at_y.eq(Mux(pools, (y * layer.pool_stride).as_signed() - layer.pool_padding + member_y, y)),
+            at_x.eq(Mux(pools, (x * layer.pool_stride).as_signed() - layer.pool_padding + member_x, x)),
             present.eq(y < layer.out_height),
             in_map.eq(present & (at_y >= 0) & (at_y < Cat(layer.residual_height, Const(0, 1)).as_signed())
                       & (at_x >= 0) & (at_x < Cat(layer.residual_width, Const(0, 1)).as_signed())),
             pixel.eq(at_y[:16] * layer.residual_width + at_x[:16]),
-            last_member.eq(~layer.max_pool | ((after_member_y == layer.pool_kernel) & (after_member_x == layer.pool_kernel))),
+            last_member.eq(~pools | ((after_member_y == layer.pool_kernel) & (after_member_x == layer.pool_kernel))),
             last_lane.eq(lane == (layer.groups * p.lanes if p.loom else p.lanes) - 1),
             last_column.eq(after_column == layer.columns),
             step_bytes.eq(layer.steps * CURRENT_BYTES),

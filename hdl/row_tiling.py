@@ -34,13 +34,14 @@ def row_tiling(layer: Any, arch: Arch, sources: list[Shape], out: Span) -> RowTi
 
     sources : operand of each pass; out : height and width of the output map
     Rows take the fewest slots that hold them. Where a tile has at most half of the rows that the slots hold, lanes are
-    split into teams that share the columns. Layers that add or store currents keep the order of their rows.
+    split into teams that share the columns. Layers that add or store currents, and attention, keep the order of their
+    rows; attention has one group.
     Raises `ParameterError` when a row does not fit all slots of a lane, or the pixels of the smallest tile the loader.
     """
     members = layer.or_pool.kernel ** 2 if layer.or_pool else 1
     span_log2, passes = _span(layer, arch, sources)
-    slots = arch.rows >> span_log2 if len(layer.passes) <= arch.window_columns else 1
-    plain = layer.store_currents or layer.readout or layer.residual is not None
+    slots = arch.rows >> span_log2 if len(layer.passes) <= arch.window_columns and not layer.attention else 1
+    plain = layer.store_currents or layer.readout or layer.residual is not None or layer.attention is not None
     limit = max(max(shape.height, shape.width) for shape in [*sources, Shape(0, *out, 0)])
     if limit >= 1 << MAP_BITS:
         raise ParameterError(f"layer {layer.name}: needs {limit} rows or columns of a map, not more than "

@@ -71,8 +71,6 @@ class Tail(Block):
         m.submodules.neurons = neurons = NeuronStage(p)
         writers = [FiberWriter(p) for _ in range(p.rows)]
         sums = [PassSum(p) for _ in range(p.lanes)]
-        for lane_number, unit in enumerate(sums):
-            m.submodules[f"sum_{lane_number}"] = unit
         m.submodules.passes = passes = Ram(PASS_KEPT.size, MAX_PASSES)
         self._keep_passes(m, planes, passes)
         kept, next_number = data.View(PASS_KEPT, passes.r_data), Signal(range(MAX_PASSES))
@@ -81,16 +79,19 @@ class Tail(Block):
         number, bit, following, last_pass = Signal(range(MAX_PASSES)), Signal(4), Signal(4), Signal()
         plane, residual, store = planes.r_data, self.residual, self.store
         lane, step = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max)))
-        total, column = Signal(signed(32)), Signal(16)
-        current, pixel, send, last_step = Signal(signed(32)), Signal(PLACE_BITS), Signal(), Signal()
+        total, current, column, pixel, send, last_step = (
+            Signal(signed(32)), Signal(signed(32)), Signal(16), Signal(PLACE_BITS), Signal(), Signal())
         of_fibers, waiting, fibers_valid, fibers_waiting = (
             Signal(name=n) for n in ("of_fibers", "waiting", "fibers_valid", "fibers_waiting"))
-        present, first_pixel, last_group = Signal(p.lanes), Signal(PLACE_BITS), Signal()
-        group_done = Signal()
+        present, first_pixel, last_group, group_done = Signal(p.lanes), Signal(PLACE_BITS), Signal(), Signal()
+        empty, last, direct, steps = layer.passes == 0, number + 1 == layer.passes, kept.identity, kept.steps
+        if p.attention:
+            own = layer.attention
+            empty, last, direct, steps = empty & ~own, last | own, direct | own, steps | own.replicate(len(kept.steps))
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
-            last_pass.eq(number + 1 == layer.passes), next_number.eq(number),
+            last_pass.eq(last), next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
             pixel.eq(first_pixel + lane),
@@ -116,14 +117,14 @@ class Tail(Block):
                 m.d.comb += next_number.eq(0)
                 m.d.sync += bit.eq(0)
                 with m.If(self.column.valid & walk.ready):
-                    m.d.comb += op.load.eq(layer.passes == 0)
+                    m.d.comb += op.load.eq(empty)
                     m.next = "PASS"
-                    with m.If(layer.passes == 0):
+                    with m.If(empty):
                         m.next = "RESIDUAL"
             with m.State("PASS"):
                 m.d.comb += planes.r_en.eq(1)
-                with m.If(self.i.valid & kept.identity):
-                    m.d.comb += [op.identity.eq(1), op.steps.eq(kept.steps), self.i.ready.eq(1), next_number.eq(number + 1)]
+                with m.If(self.i.valid & direct):
+                    m.d.comb += [op.identity.eq(1), op.steps.eq(steps), self.i.ready.eq(1), next_number.eq(number + 1)]
                     with m.If(last_pass):
                         summed()
                 with m.Elif(self.i.valid):
@@ -172,6 +173,7 @@ class Tail(Block):
 
         (connect_slots if p.loom else connect_lanes)(self, m, writers, present, first_pixel, last_group, group_done)
         for n, unit in enumerate(sums):
+            m.submodules[f"sum_{n}"] = unit
             m.d.comb += [
                 unit.dots.eq(self.i.payload[n]),
                 unit.current_valid.eq(residual.valid & residual.ready & residual.p.keep & (residual.p.lane == n)),
@@ -188,8 +190,7 @@ class Tail(Block):
             fibers_valid.eq(Cat(writer.o.valid for writer in writers).any()),
             fibers_waiting.eq(Cat(writer.waiting for writer in writers).any()), of_fibers.eq(fibers_valid & ~waiting),
         ]
-        m.d.sync += number.eq(next_number)
-        m.d.sync += waiting.eq(send & ~of_fibers & ~store.ready)
+        m.d.sync += [number.eq(next_number), waiting.eq(send & ~of_fibers & ~store.ready)]
         connect_writers(self, m, writers, of_fibers)
         with m.If(~of_fibers):
             m.d.comb += [
@@ -201,8 +202,7 @@ class Tail(Block):
         return m
 
     def _keep_passes(self, m: Module, planes: Ram, passes: Ram) -> None:
-        bus, fields = self.descriptor, Signal(PASS_KEPT)
-        record = (bus.record - 1)[:5]
+        bus, fields, record = self.descriptor, Signal(PASS_KEPT), (self.descriptor.record - 1)[:5]
         m.d.comb += [
             planes.w_en.eq(bus.valid & (bus.record != 0) & (bus.word >= PLANE_WORD)),
             planes.w_addr.eq(Cat(bus.word[:4], record)), planes.w_data.eq(bus.data),

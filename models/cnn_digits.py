@@ -46,6 +46,11 @@ class CnnDigits(nn.Module):
         return out
 
 
+def example() -> Tensor:
+    """Return the images that capture runs, [N, 1, 8, 8]: all of the training part."""
+    return torch.from_numpy(digits()[0])
+
+
 def accuracy(model: CnnDigits, x: Tensor, y: Tensor) -> float:
     """Return the share of ``x`` that the float network classifies as ``y``."""
     model.eval()

@@ -30,4 +30,25 @@ def seeded(count: int) -> Images:
     return np.stack([np.random.default_rng(index).standard_normal((3, 32, 32), np.float32) for index in range(count)])
 
 
-SPLITS: dict[str, Callable[[], Split]] = {"digits": digits}
+SACCADE = (0, 1, 1, 0, -1, -1, -1, 0, 1, 1, 0), (0, 0, 1, 1, 1, 0, -1, -1, -1, 0, 0)
+EVENT = 0.2
+
+
+def saccades() -> Split:
+    """Return `digits` as events [N, 10, 2, 8, 8] of 0 and 1: each image moves along `SACCADE` before an 8x8 sensor.
+
+    Where a pixel becomes brighter than at the step before by more than `EVENT` it sends an ON event (channel 0), where it
+    becomes darker an OFF event, as the sensor of N-MNIST does; what leaves the sensor sends nothing more.
+    """
+    x_train, y_train, x_test, y_test = digits()
+    return _events(x_train), y_train, _events(x_test), y_test
+
+
+def _events(images: Images) -> Images:
+    framed = np.pad(images[:, 0], ((0, 0), (1, 1), (1, 1)))
+    shown = np.stack([framed[:, 1 - y : 9 - y, 1 - x : 9 - x] for y, x in zip(*SACCADE, strict=True)], axis=1)
+    change = np.diff(shown, axis=1)
+    return np.stack([change > EVENT, change < -EVENT], axis=2).astype(np.float32)
+
+
+SPLITS: dict[str, Callable[[], Split]] = {"digits": digits, "saccades": saccades}

@@ -1,4 +1,4 @@
-"""What the shipped networks share: a neuron that learns, and networks that take one timestep per call."""
+"""What the shipped networks share: a neuron that learns, networks that take one timestep per call, layers of all steps."""
 
 from typing import Any
 
@@ -22,18 +22,22 @@ class _Spike(torch.autograd.Function):
 
 
 class LIFNode(nn.Module):
-    """One step per call of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to ``v_reset``.
+    """Steps of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to ``v_reset``.
 
-    Same attributes and step as SpikingJelly's ``LIFNode(decay_input=True, step_mode="s")``.
+    Same attributes and step as SpikingJelly's ``LIFNode(decay_input=True)``: with ``step_mode`` ``"s"`` a call is one step,
+    with ``"m"`` it takes all of [T, ...].
     """
 
-    def __init__(self, tau: float = 2.0) -> None:
+    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, step_mode: str = "s") -> None:
         super().__init__()
-        self.tau, self.decay_input, self.v_threshold, self.v_reset, self.step_mode = tau, True, 1.0, 0.0, "s"
+        self.tau, self.decay_input, self.v_threshold, self.v_reset, self.step_mode = tau, True, v_threshold, 0.0, step_mode
         self.v: Tensor | float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Advance one step."""
+        """Advance one step, or all."""
+        return self._step(x) if self.step_mode == "s" else torch.stack([self._step(current) for current in x])
+
+    def _step(self, x: Tensor) -> Tensor:
         h = self.v + (x - self.v) / self.tau
         spike: Tensor = _Spike.apply(h - self.v_threshold)
         self.v = h * (1 - spike)
@@ -87,6 +91,15 @@ class Leaky(nn.Module):
     def reset(self) -> None:
         """Return the membrane to rest."""
         self.v = 0.0
+
+
+class SeqToANNContainer(nn.Sequential):
+    """Layers without state for all steps at once, as SpikingJelly's container of that name: [T, N, ...] to [T, N, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the layers make of every step."""
+        out: Tensor = super().forward(x.flatten(0, 1))
+        return out.reshape(*x.shape[:2], *out.shape[1:])
 
 
 class Stepwise(nn.Module):

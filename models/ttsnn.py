@@ -264,10 +264,9 @@ def evbmf_rank(matrix: Tensor) -> int:
     return int((squares > large * (low + high) / 2 * edge).sum())
 
 
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.digits` as tensors."""
-    x_train, y_train, x_test, y_test = map(torch.from_numpy, digits())
-    return x_train, y_train, x_test, y_test
+def example() -> Tensor:
+    """Return the images that capture runs, [N, 1, 8, 8]: all of the training part."""
+    return torch.from_numpy(digits()[0])
 
 
 def accuracy(model: TtSnn, x: Tensor, y: Tensor) -> float:
@@ -283,7 +282,7 @@ def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambd
     BatchNorm is shared over the steps. Images are turned, scaled and moved a little. ``progress(done, of)`` is called after
     each epoch.
     """
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, digits())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TtSnn(kind)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from models import ttsnn
-from models.ttsnn import TtSnn, accuracy, split
+from models.ttsnn import TtSnn, accuracy, example
 
-__all__ = ["accuracy", "split", "train"]
+__all__ = ["accuracy", "example", "train"]
 
 
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtSnn:

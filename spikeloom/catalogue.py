@@ -44,8 +44,8 @@ def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int],
     check_file("--out", path)
     module = importlib.import_module(f"models.{name.replace('-', '_')}")
     model = module.train(seed, progress)
-    shown, _, x, y = map(torch.from_numpy, SPLITS[shipped()[name].data]())
-    captured = capture(model, shown, path)
+    _, _, x, y = map(torch.from_numpy, SPLITS[shipped()[name].data]())
+    captured = capture(model, module.example(), path)
     weights = [tensor for key, tensor in captured.tensors.items() if key.endswith(".weight") and tensor.ndim > 1]
     zeros, count = sum(int((w == 0).sum()) for w in weights), sum(w.size for w in weights)
     return {"workload": name, "file": str(path), "seed": seed, "accuracy_float": module.accuracy(model, x, y),

@@ -14,13 +14,15 @@ from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PASS, PROGRAM_MAGIC, REC
 from golden.program_check import body_code, head_code, layer_code, pass_code
 from hdl.program_check import ProgramCheck
 from verif.chunks import LOOM, LOOMS
+from verif.heads import HEADS, WEAVE_HEADS
 from verif.layers import arch, layer_word
 from verif.mutant import mutant
 from verif.sim import simulate
 
 TINY = PRESETS["tiny"]
 DIGITS = dataclasses.replace(TINY, digit=True)
-ARCHS = {"tiny": TINY, "digits": DIGITS, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS}
+ARCHS = {"tiny": TINY, "digits": DIGITS, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS,
+         "heads": HEADS, "heads on a loom": WEAVE_HEADS}
 REQUANTISER = dataclasses.replace(TINY, requantise=True)
 
 
@@ -51,6 +53,12 @@ def test_program_check(name: str) -> None:
     pytest.param(LOOM, "layer.stream_bytes != 0,", "", "layers", id="no columns"),
     pytest.param(LOOM, "if not p.loom", "if p.loom", "layers", id="loom not checked"),
     pytest.param(TINY, "if not p.loom", "if p.loom", "layers", id="fields of the loom read without one"),
+    pytest.param(HEADS, "layer.chunk_steps != 0,", "", "layers", id="no step in a chunk"),
+    pytest.param(HEADS, "layer.columns <= layer.head_blocks * p.attention_columns,", "", "layers", id="too few blocks"),
+    pytest.param(HEADS, "_most(layer.columns, p.chunk_bits)", "Const(1)", "layers", id="head too wide"),
+    pytest.param(HEADS, '"attention": p.attention,', '"attention": False,', "headers", id="attention refused"),
+    pytest.param(TINY, '"attention": p.attention,', '"attention": True,', "headers", id="attention without the unit"),
+    pytest.param(TINY, '"token_sum": p.token_sum}', '"token_sum": True}', "headers", id="sum of a window without the unit"),
 ])
 def test_mutants_are_caught(build: Arch, old: str, new: str, red: str) -> None:
     """Checks left out, too strict and too lax are caught."""
@@ -81,7 +89,8 @@ def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
         "magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "length": 64 + 128 * rng.randint(1, 99),
         "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
         "weight_bits": p.weight_bits, "lanes": p.lanes,
-        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4 | p.digit << 5)),
+        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4 | p.attention << 1 | p.token_sum << 2
+                                | p.digit << 5)),
         **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
 
 
@@ -96,7 +105,15 @@ def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
         "leak_shift": rng.randint(0, p.lif.k_max), "requantise": int(p.requantise and rng.random() < 0.5),
         "word_bits": rng.choice((1, p.t_max)), "digit": int(p.digit and rng.random() < 0.5),
         "digit_bits": rng.choice((1, p.t_max)), "word_step": rng.choice((0, p.t_max - 1)) if p.digit else 0,
-        **(loom_fields(rng, p, passes) if p.loom else {})}
+        **(loom_fields(rng, p, passes) if p.loom else {}), **(attention_fields(rng, p) if p.attention and not passes else {})}
+
+
+def attention_fields(rng: random.Random, p: Arch) -> dict[str, int]:
+    """Return a head; limits are often met exactly."""
+    blocks = rng.choice((1, 2, 255))
+    return {"attention": 1, "or_pool": 0, "groups": int(p.loom), "head_blocks": blocks, "chunk_steps": rng.choice((1, 2, 31)),
+            "columns": min(p.chunk_bits, blocks * p.attention_columns) - rng.choice((0, 0, 8)) or 8,
+            "head_start": 8 * rng.randint(0, 9), "saturation": rng.choice((0, (1 << p.attention_bits) - 1))}
 
 
 def loom_fields(rng: random.Random, p: Arch, passes: int) -> dict[str, int]:

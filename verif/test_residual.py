@@ -17,6 +17,7 @@ from golden.residual import Current, residual
 from golden.tail import stored_currents
 from hdl.residual import Residual, current_layout
 from verif.chunks import TINY
+from verif.heads import HEADS
 from verif.layers import ARCHS, arch, layer_word, start
 from verif.memory import ReadMemory
 from verif.mutant import mutant
@@ -32,6 +33,11 @@ BASE, OFFSET = 0x40, 0x24
 def test_residual(name: str) -> None:
     """Every cocotb test below passes on the generated Verilog."""
     simulate(Residual(ARCHS[name]), __name__, parameters=dataclasses.asdict(ARCHS[name]))
+
+
+def test_residual_with_sums() -> None:
+    """They pass on a build that sums windows too."""
+    simulate(Residual(HEADS), __name__, parameters=dataclasses.asdict(HEADS))
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -50,6 +56,13 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
+def test_lost_sum_is_caught() -> None:
+    """A window that is summed from its first member alone is caught."""
+    broken = mutant(Residual, "layer.max_pool | layer.sum_pool", "layer.max_pool")
+    outcome = simulate(broken(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True)
+    assert any("matches_golden" in name for name in outcome.failed), outcome.failed
+
+
 def current_of(bits: int, p: Arch) -> Current:
     """Return a payload of ``o``; without ``keep`` only ``lane`` and ``end`` mean something."""
     entry = current_layout(p).from_bits(bits)
@@ -58,13 +71,14 @@ def current_of(bits: int, p: Arch) -> Current:
             else Current(0, lane, 0, False, False, end))
 
 
-def fields_of(currents: Tensor, pool: Pool | None) -> dict[str, int]:
-    """Return the layer fields that the residual path reads."""
+def fields_of(currents: Tensor, pool: Pool | None, *, sums: bool = False) -> dict[str, int]:
+    """Return the layer fields that the residual path reads; ``sums``: the window is summed, not searched."""
     steps, columns, height, width = currents.shape
     window = pool or Pool(kernel=1, stride=1)
     out = [(size + 2 * window.padding - window.kernel) // window.stride + 1 for size in (height, width)]
     return {"residual": 1, "steps": steps, "columns": columns, "residual_height": height, "residual_width": width,
-            "out_height": out[0], "out_width": out[1], "max_pool": int(pool is not None),
+            "out_height": out[0], "out_width": out[1], "max_pool": int(pool is not None and not sums),
+            "sum_pool": int(pool is not None and sums),
             "pool_kernel": window.kernel, "pool_stride": window.stride, "pool_padding": window.padding,
             "residual_base": OFFSET, "residual_stride": 4 * steps * columns}
 
@@ -100,7 +114,7 @@ async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
         currents = torch.randint(-limit, limit, (steps, columns, height, width), generator=generator)
         stored = stored_currents(currents, readout=False)
         content[BASE + OFFSET : BASE + OFFSET + len(stored)] = stored
-        dut.layer.value = layer_word(fields_of(currents, window))
+        dut.layer.value = layer_word(fields_of(currents, window, sums=p.token_sum and rng.random() < 0.5))
         dut.layer_start.value = 1
         await RisingEdge(dut.clk)
         dut.layer_start.value = 0

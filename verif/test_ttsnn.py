@@ -21,6 +21,7 @@ from golden.network import Network, Neuron, input_words
 from golden.neuron import neuron
 from golden.run import predict, run
 from golden.to_torch import to_torch
+from models.datasets import digits
 from models.spiking import Leaky
 from models.ttsnn import (
     KINDS,
@@ -30,7 +31,6 @@ from models.ttsnn import (
     TtSnn,
     evbmf_rank,
     ranks,
-    split,
 )
 from verif.chunks import WIDE
 from verif.simulate import Memory, run_words
@@ -45,6 +45,7 @@ LOCKSTEP = replace(WIDE, name="lockstep", digit=True, skip_taps=True, max_chunks
                    requantise=True, weight_bytes=4096, buffer_bytes=1 << 16)
 BUILDS = {"lockstep": LOCKSTEP, "every tap": replace(LOCKSTEP, skip_taps=False), "loom": WEAVE}
 SHOWN, POINTS = 60, 0.02
+DIGITS = tuple(map(torch.from_numpy, digits()))
 
 
 def whole_cores(kind: str) -> TtConv2d:
@@ -132,7 +133,7 @@ def seeded(kind: str) -> TtSnn:
         torch.manual_seed(7)
         model = TtSnn(kind, widths=(6, 9), blocks=(1, 1), ranks=None if kind == "dense" else [3] * 4)
         for _ in range(10):
-            model.train().logits(split()[0][:64])
+            model.train().logits(DIGITS[0][:64])
         return model.eval().replaced("merged")
 
 
@@ -149,7 +150,7 @@ def file_of(kind: str) -> Path:
 
 def quantised(network: Network, count: int) -> Tensor:
     """Return the first test images as the network's input."""
-    return torch.as_tensor(quantise_input(split()[2][:count].numpy(), network.input))
+    return torch.as_tensor(quantise_input(DIGITS[2][:count].numpy(), network.input))
 
 
 @pytest.mark.parametrize("kind", [*SHIPPED, "stt", "ptt pipeline"])
@@ -172,7 +173,7 @@ def test_lowered_networks_are_libraries_networks(kind: str) -> None:
 @pytest.mark.parametrize("kind", [*SHIPPED, "stt", "stt pipeline", "ptt pipeline"])
 def test_shipped_networks_are_accurate(kind: str) -> None:
     """Integers are within two points of the dense network on the first images, and so are floats on all of them."""
-    network, (_, _, x, y) = shipped(kind, LOAS), split()
+    network, (_, _, x, y) = shipped(kind, LOAS), DIGITS
     captured = load(file_of(kind))
     real = float((float_run(captured, x.numpy(), STEPS).logits.argmax(1) == y).float().mean())
     assert real >= 0.997 - POINTS
@@ -224,7 +225,7 @@ def test_cores_of_a_pipeline_are_requantised_at_every_step() -> None:
 def test_kernels_by_step_are_captured() -> None:
     """Both kernels of an HTT layer are captured with their steps; another T is refused, by model and by lowering."""
     model = seeded("htt")
-    captured = trace(model, split()[0][:8])
+    captured = trace(model, DIGITS[0][:8])
     chosen = [node.args["steps"] for node in captured.nodes if "steps" in node.args]
     assert chosen == [[0, 1], [2, 3]] * 4 and {node.args["of"] for node in captured.nodes if "of" in node.args} == {STEPS}
     network = lower(captured, STEPS, LOAS, name="htt", input_bits=6, input_scale=0.0625)
@@ -242,7 +243,7 @@ def test_kernels_by_step_are_captured() -> None:
         conv(torch.zeros(1, 6, 8, 8))
     conv.kernel_of_step = (0, 0, 0, 0)
     with pytest.raises(ParameterError, match="kernel_of_step must name each of its 2 kernels"):
-        trace(model, split()[0][:8])
+        trace(model, DIGITS[0][:8])
 
 
 def test_a_build_without_digits_refuses_the_shortcut() -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 from golden.arch import LEAKS, Arch, ParameterError, load_preset
 from golden.limits import check
 from golden.network import (
+    Attention,
     Digit,
     Input,
     Layer,
@@ -107,8 +108,9 @@ class Maker:
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
     one step or to all; where it has digits, words of the currents' bits, and requantisers of any step; where it skips
-    taps, kernels with taps that are 0 in all columns. The neurons of a network go through `neuron_variants` from a place
-    that the seed gives: seeds in a row meet all of them.
+    taps, kernels with taps that are 0 in all columns; where it has them, attention on three layers of one source, and sums
+    of windows. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in a row meet
+    all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -179,6 +181,23 @@ class Maker:
         return Digit(low=draw.randint(0, int(currents.abs().amax().item()).bit_length()), bits=draw.randint(1, most), step=step,
                      clip=draw.random() < 0.3)
 
+    def _attend(self, name: str, source: str, shape: tuple[int, int, int], steps: int) -> list[Layer]:
+        """Return layers for query, key and value of a layer's spikes, and the attention of random heads."""
+        choose, draw = self.random.choice, self.random.randint
+        heads, head = draw(1, 3), 8 * draw(1, 2)
+        layers = [Layer(
+            name=f"{name}{letter}", bias=torch.randint(-100, 200, (heads * head,), generator=self.generator),
+            passes=(Pass(source=source, weight=self._weight(heads * head, shape[0], 1, 1), planes=spike_planes(steps)),),
+            neuron=Neuron(threshold=torch.randint(1, 200, (heads * head,), generator=self.generator),
+                          **choose(self.variants))) for letter in "qkv"]
+        query, key, value = (layer.name for layer in layers)
+        saturation = draw(1, (1 << self.arch.attention_bits) - 1)
+        p = Attention(query=query, key=key, value=value, heads=heads, saturation=saturation,
+                      chunk_steps=choose([n for n in range(1, steps + 1) if steps % n == 0]))
+        threshold = torch.randint(1, max(2, saturation), (heads * head,), generator=self.generator)
+        return [*layers, Layer(name=f"{name}attention", passes=(), bias=torch.zeros_like(threshold), attention=p,
+                               neuron=Neuron(threshold=threshold, **choose(self.variants)), min_spikes=choose((1, 1, 2)))]
+
     def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint
         steps = steps or min(choose((1, 2, 3, 4, 4, 5, 8, 11, 16)), self.arch.t_max)
@@ -223,8 +242,9 @@ class Maker:
                 shapes[f"{layer.name}.map"] = (columns, *out)
                 pool = Pool(kernel=draw(2, min(3, *out)), stride=draw(1, 2), padding=draw(0, 1))
                 out = map_size(out, pool.kernel, pool.stride, pool.padding)
+                summed = self.arch.token_sum and choose((True, False))
                 layer = Layer(name=f"layer{number}pool", passes=(), bias=torch.zeros(columns, dtype=torch.int64),
-                              residual=layer.name, max_pool=pool)
+                              residual=layer.name, max_pool=None if summed else pool, sum_pool=pool if summed else None)
             layers.append(layer)
             if last:
                 break
@@ -251,6 +271,11 @@ class Maker:
                 out = map_size(out, window.kernel, window.stride, window.padding)
             shapes[layer.name] = (columns, *out)
             source = layer.name
+            if self.arch.attention and scale is None and choose((True, False)):
+                layers += self._attend(f"layer{number}", source, shapes[source], steps)
+                source = layers[-1].name
+                shapes[source] = (len(layers[-1].bias), *out)
+                planes[source] = spike_planes(steps)
         return Network(name=name, steps=steps, input=spec, layers=tuple(layers))
 
 
@@ -315,8 +340,9 @@ def describe(network: Network) -> list[str]:
     for layer in network.layers:
         sweeps = "; ".join(f"{p.source} {list(p.weight.shape)} rows {p.rows or 'all'} s{p.stride} p{p.padding} "
                            f"nnz {int(p.weight.count_nonzero())}" for p in layer.passes)
-        lines.append(f"{layer.name}: [{sweeps}] residual={layer.residual} max_pool={layer.max_pool} "
-                     f"or_pool={layer.or_pool} min_spikes={layer.min_spikes} currents={layer.store_currents} "
+        lines.append(f"{layer.name}: [{sweeps}] {layer.attention or ''} residual={layer.residual} max_pool={layer.max_pool} "
+                     f"sum_pool={layer.sum_pool} or_pool={layer.or_pool} "
+                     f"min_spikes={layer.min_spikes} currents={layer.store_currents} "
                      f"neuron={_neuron_text(layer.neuron)} requantise={_scale_text(layer.requantise)} "
                      f"digit={layer.digit or 'none'}")
     return lines
@@ -342,6 +368,7 @@ def build_of(arch: Arch, seed: int) -> Arch:
         return arch
     widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
     pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
+    pool_bits += 2 * arch.lanes * (widths["t_max"] - arch.t_max) * arch.attention_columns * arch.attention_bits * arch.attention
     return replace(arch, **widths, requantise=True, digit=True, skip_taps=not arch.loom,
                    leak=next(leak for leak in LEAKS if leak != arch.leak), buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
 

@@ -1,0 +1,229 @@
+"""STAtten, a spiking transformer with spatial-temporal attention (CVPR 2025, arXiv:2409.19764), on digits and their events.
+
+Stem of four convolutions and a relative position embedding, blocks of attention and MLP on a membrane-shortcut stream of
+currents, mean over the tokens, read-out. Queries, keys and values attend to each other over all tokens and ``chunk_steps``
+timesteps. Event-based networks (``dvs``) widen spikes by a 3x3 maximum and send ``p * a + a`` in place of the attention's
+spikes p, as published. LIF with tau 2, hard reset, threshold 1, behind the attention 0.5.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from golden.arch import ParameterError
+from models.datasets import SPLITS
+from models.spiking import LIFNode, SeqToANNContainer
+
+BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes of a network.
+
+    shape : (C, H, W) of a frame; width : channels d; depth : blocks L; pool : behind which convolutions of the stem the map
+    halves; steps, chunk_steps : T and the timesteps of a chunk; dvs : event-based
+    """
+
+    shape: tuple[int, int, int]
+    width: int
+    depth: int
+    heads: int
+    steps: int
+    chunk_steps: int
+    pool: str
+    classes: int = 10
+    dvs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chunk_steps < 1 or self.steps % self.chunk_steps:
+            raise ParameterError(f"statten: chunk_steps must divide T = {self.steps}, not {self.chunk_steps}; legal: "
+                                 f"{', '.join(str(n) for n in range(1, self.steps + 1) if self.steps % n == 0)}")
+        if self.heads < 1 or self.width % self.heads:
+            raise ParameterError(f"statten: heads must divide the width {self.width}, not {self.heads}; legal: "
+                                 f"{', '.join(str(n) for n in range(1, self.width + 1) if self.width % n == 0)}")
+        if self.width % 8 or len(self.pool) != 4 or set(self.pool) - {"0", "1"}:
+            raise ParameterError(f"statten: width must be a multiple of 8 and pool four digits 0 or 1, not {self.width} and "
+                                 f"{self.pool!r}; legal: as in the paper, 256 and '0011'")
+
+
+CONFIGS = {
+    "cifar-2-256": Config(shape=(3, 32, 32), width=256, depth=2, heads=8, steps=4, chunk_steps=2, pool="0011"),
+    "cifar-2-512": Config(shape=(3, 32, 32), width=512, depth=2, heads=8, steps=4, chunk_steps=2, pool="0011"),
+    "imagenet-8-512": Config(shape=(3, 224, 224), width=512, depth=8, heads=8, steps=4, chunk_steps=2, pool="1111",
+                             classes=1000),
+    "imagenet-8-768": Config(shape=(3, 224, 224), width=768, depth=8, heads=8, steps=4, chunk_steps=2, pool="1111",
+                             classes=1000),
+    "dvs-2-256-t10": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=10, chunk_steps=5, pool="0011", dvs=True),
+    "dvs-2-256-t16": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=16, chunk_steps=4, pool="0011", dvs=True),
+    "digits": Config(shape=(1, 8, 8), width=48, depth=1, heads=2, steps=4, chunk_steps=2, pool="0001"),
+    "saccades": Config(shape=(2, 8, 8), width=64, depth=1, heads=4, steps=10, chunk_steps=5, pool="0100", dvs=True),
+}
+
+
+class SpatialTemporalAttention(nn.Module):
+    """Q (K^T V) / ``scale`` inside chunks of ``chunk_steps`` timesteps, for every head."""
+
+    def __init__(self, heads: int, chunk_steps: int, scale: float) -> None:
+        super().__init__()
+        self.heads, self.chunk_steps, self.scale = heads, chunk_steps, scale
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return sums [T, N, C, H, W] of spikes of that shape."""
+        def heads(x: Tensor) -> Tensor:
+            split = x.reshape(-1, self.chunk_steps, x.shape[1], self.heads, x.shape[2] // self.heads, x[0, 0, 0].numel())
+            return split.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
+
+        q, k, v = heads(query), heads(key), heads(value)
+        out = (q @ (k.transpose(-2, -1) @ v) / self.scale).unflatten(3, (self.chunk_steps, -1))
+        joined: Tensor = out.permute(0, 3, 1, 2, 5, 4).reshape(query.shape)
+        return joined
+
+
+def _conv(before: int, after: int, kernel: int, *, bias: bool = False) -> SeqToANNContainer:
+    return SeqToANNContainer(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=bias), nn.BatchNorm2d(after))
+
+
+def _pool(halves: str) -> nn.Module:
+    return SeqToANNContainer(nn.MaxPool2d(3, 2, 1)) if halves == "1" else nn.Identity()
+
+
+def _lif(threshold: float = 1.0) -> LIFNode:
+    return LIFNode(v_threshold=threshold, step_mode="m")
+
+
+class Attention(nn.Module):
+    """Shortcut neurons, queries, keys, values, attention, projection."""
+
+    def __init__(self, p: Config, side: int) -> None:
+        super().__init__()
+        self.dvs, d = p.dvs, p.width
+        self.shortcut_lif = _lif()
+        self.q_conv, self.q_lif = _conv(d, d, 1), _lif()
+        self.k_conv, self.k_lif = _conv(d, d, 1), _lif()
+        self.v_conv, self.v_lif = _conv(d, d, 1), _lif()
+        self.pool = SeqToANNContainer(nn.MaxPool2d(3, 1, 1)) if p.dvs else nn.Identity()
+        self.attention = SpatialTemporalAttention(p.heads, p.chunk_steps, side * side * p.chunk_steps if p.dvs else side)
+        self.attn_lif = _lif(0.5)
+        self.proj = _conv(d, d, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the stream."""
+        a = self.shortcut_lif(x)
+        q = self.pool(self.q_lif(self.q_conv(a)))
+        k = self.pool(self.k_lif(self.k_conv(a)))
+        v = self.pool(self.v_lif(self.v_conv(a)))
+        p = self.attn_lif(self.attention(q, k, v))
+        if self.dvs:
+            wide = self.pool(a)
+            p = p * wide + wide
+        out: Tensor = self.proj(p)
+        return out
+
+
+class Mlp(nn.Module):
+    """Two layers of neurons and 1x1 convolutions, four times as wide between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1_lif, self.fc1 = _lif(), _conv(width, 4 * width, 1, bias=True)
+        self.fc2_lif, self.fc2 = _lif(), _conv(4 * width, width, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what is added to the stream."""
+        out: Tensor = self.fc2(self.fc2_lif(self.fc1(self.fc1_lif(x))))
+        return out
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to the stream."""
+
+    def __init__(self, p: Config, side: int) -> None:
+        super().__init__()
+        self.attn, self.mlp = Attention(p, side), Mlp(p.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the stream behind the block."""
+        x = x + self.attn(x)
+        out: Tensor = x + self.mlp(x)
+        return out
+
+
+class STAtten(nn.Module):
+    """All steps at once: x [T, N, C, H, W] to logits [T, N, classes]."""
+
+    def __init__(self, p: Config) -> None:
+        super().__init__()
+        self.config, d, (channels, side, _) = p, p.width, p.shape
+        self.conv0, self.lif0, self.pool0 = _conv(channels, d // 8, 3), _lif(), _pool(p.pool[0])
+        self.conv1, self.lif1, self.pool1 = _conv(d // 8, d // 4, 3), _lif(), _pool(p.pool[1])
+        self.conv2, self.lif2, self.pool2 = _conv(d // 4, d // 2, 3), _lif(), _pool(p.pool[2])
+        self.conv3, self.lif3, self.pool3 = _conv(d // 2, d, 3), _lif(), _pool(p.pool[3])
+        for halves in p.pool:
+            side = (side + 1) // 2 if halves == "1" else side
+        self.rpe = _conv(d, d, 3)
+        self.blocks = nn.Sequential(*(Block(p, side) for _ in range(p.depth)))
+        self.average = SeqToANNContainer(nn.AdaptiveAvgPool2d(1))
+        self.head_lif, self.flatten, self.head = _lif(), SeqToANNContainer(nn.Flatten()), nn.Linear(d, p.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the read-out of every step."""
+        x = self.pool0(self.lif0(self.conv0(x)))
+        x = self.pool1(self.lif1(self.conv1(x)))
+        x = self.pool2(self.lif2(self.conv2(x)))
+        x = self.pool3(self.conv3(x))
+        x = x + self.rpe(self.lif3(x))
+        x = self.blocks(x)
+        out: Tensor = self.head(self.flatten(self.head_lif(self.average(x))))
+        return out
+
+
+def frames(x: Tensor, steps: int) -> Tensor:
+    """Return [T, N, C, H, W] of images [N, C, H, W], shown at every step, or of events [N, T, C, H, W]."""
+    return x.transpose(0, 1) if x.dim() == 5 else x.expand(steps, *x.shape)
+
+
+def logits(model: STAtten, x: Tensor) -> Tensor:
+    """Return the read-out summed over the steps from rest, [N, classes]."""
+    for module in model.modules():
+        if isinstance(module, LIFNode):
+            module.reset()
+    out: Tensor = model(frames(x, model.config.steps)).sum(0)
+    return out
+
+
+def split(name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four parts of a data set of `models.datasets` as tensors."""
+    x_train, y_train, x_test, y_test = map(torch.from_numpy, SPLITS[name]())
+    return x_train, y_train, x_test, y_test
+
+
+def accuracy(model: STAtten, x: Tensor, y: Tensor) -> float:
+    """Return the share of ``x`` that the float network classifies as ``y``."""
+    model.eval()
+    with torch.no_grad():
+        return float((torch.cat([logits(model, part) for part in x.split(BATCH)]).argmax(1) == y).float().mean())
+
+
+def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tensor], Tensor], seed: int,
+        progress: Callable[[int, int], None]) -> STAtten:
+    """Train a network from scratch on ``x``, each batch changed by ``moved``; return it in evaluation mode."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = STAtten(config)
+        optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, epochs * (len(x) // BATCH))
+        for epoch in range(epochs):
+            model.train()
+            for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
+                answers = logits(model, moved(x[index])) / config.steps
+                loss = F.cross_entropy(answers, y[index], label_smoothing=0.05)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+            progress(epoch + 1, epochs)
+    return model.eval()

@@ -1,0 +1,37 @@
+"""STAtten on the 8x8 handwritten digits of scikit-learn, each shown at 4 steps; attention over 2 steps and 16 tokens."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import statten
+from models.statten import CONFIGS, STAtten, accuracy, fit, frames
+
+__all__ = ["accuracy", "example", "split", "train"]
+
+CONFIG = CONFIGS["digits"]
+EPOCHS = 40
+
+
+def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the four parts of `models.datasets.digits` as tensors."""
+    return statten.split("digits")
+
+
+def example() -> Tensor:
+    """Return images as the network takes them, [T, N, 1, 8, 8]."""
+    return frames(split()[0][:2], CONFIG.steps)
+
+
+def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> STAtten:
+    """Train from scratch on the training part, images moved by up to one pixel; return the network in evaluation mode."""
+    x, y, _, _ = split()
+    return fit(CONFIG, x, y, EPOCHS, _moved, seed, progress)
+
+
+def _moved(x: Tensor) -> Tensor:
+    theta = torch.eye(2, 3).repeat(len(x), 1, 1)
+    theta[:, :, 2] = (2 * torch.rand(len(x), 2) - 1) / 4
+    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)

@@ -1,0 +1,143 @@
+"""STAtten: the trained networks as integers, beside SpikingJelly's neurons, and on the accelerator."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from golden.arch import PRESETS, Arch, ParameterError
+from golden.capture import trace
+from golden.limits import check
+from golden.lower import lower, quantise_input
+from golden.network import Network, Pool, input_words, map_arrays
+from golden.run import logits, predict, run, unpack
+from golden.store import load
+from golden.to_torch import to_torch
+from models.datasets import SPLITS
+from models.statten import CONFIGS, Config, STAtten, frames
+from verif.heads import HEADS, WEAVE_HEADS
+from verif.system import System
+from verif.verify import run_network
+
+MODELS = Path(__file__).parents[1] / "models"
+INPUTS: dict[str, dict[str, Any]] = {
+    "digits": {"input_kind": "static", "input_bits": 6, "input_scale": 0.0625},
+    "saccades": {"input_kind": "steps", "input_bits": 1, "input_scale": 1.0},
+}
+LEAST = {"digits": 0.96, "saccades": 0.93}
+# loas with the units, which holds every network, and small builds that just hold one: 48 channels, T = 4 on tiny; T = 10
+# on the loom.
+LOAS = replace(PRESETS["loas"], attention=True, token_sum=True, buffer_bytes=1 << 19)
+BUILDS = {
+    "digits": replace(HEADS, name="heads-digits", attention_bits=4, attention_rows=160),
+    "saccades": replace(WEAVE_HEADS, name="weave-saccades", t_max=16, acc_bits=24, membrane_bits=32, max_chunks=128,
+                        row_value_lines=512, pixel_chunks=512, pixel_lines=2048, weight_bytes=1024, attention_bits=8,
+                        buffer_bytes=1 << 17),
+}
+
+
+@cache
+def lowered(name: str, build: Arch = LOAS) -> Network:
+    """Return a trained network as integers, in tensors."""
+    captured = load(MODELS / f"statten-{name}.safetensors")
+    network = lower(captured, CONFIGS[name].steps, build, name=f"statten-{name}", **INPUTS[name])
+    return map_arrays(network, torch.asarray)
+
+
+def images(name: str, network: Network, count: int | None = None) -> tuple[torch.Tensor, list[int]]:
+    """Return the first quantised images of the test split, and their classes."""
+    _, _, x, y = SPLITS[name]()
+    return torch.from_numpy(np.asarray(quantise_input(x[:count], network.input))), [int(label) for label in y[:count]]
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_accuracy(name: str) -> None:
+    """The integer network classifies the whole test split as well as promised."""
+    network = lowered(name)
+    x, y = images(name, network)
+    right = sum(predict(run(network, input_words(image, network.input, network.steps))) == label
+                for image, label in zip(x, y, strict=True))
+    assert right / len(y) >= LEAST[name], right
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_spikingjelly_makes_the_same_spikes(name: str) -> None:
+    """SpikingJelly's neurons with integer thresholds, on plain matrix products of the integers, give every spike."""
+    network = lowered(name)
+    x, _ = images(name, network, 4)
+    library = to_torch(network)
+    answers = library(x)
+    for number, image in enumerate(x):
+        found = run(network, input_words(image, network.input, network.steps))
+        for layer in network.layers:
+            words = found.layers[layer.name].words
+            if words is not None:
+                spikes = library.spikes[layer.name][:, number].to(torch.int64)
+                assert torch.equal(unpack(words, network.steps), spikes), layer.name
+        assert torch.equal(logits(found).float(), answers[number])
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_every_spike_on_the_accelerator(name: str) -> None:
+    """One image, no difference in any word, fiber, current or read-out."""
+    network = lowered(name, BUILDS[name])
+    x, _ = images(name, network, 1)
+    assert run_network(network, x[0], System(BUILDS[name])) is None
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"steps": 4, "chunk_steps": 3}, "chunk_steps must divide T = 4, not 3"),
+    ({"heads": 5}, "heads must divide the width 48, not 5"),
+    ({"pool": "011"}, "pool four digits 0 or 1"),
+])
+def test_bad_sizes(changes: dict[str, Any], message: str) -> None:
+    """Sizes that do not divide are refused in one line."""
+    with pytest.raises(ParameterError, match=message) as error:
+        Config(**{**vars(CONFIGS["digits"]), **changes})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("unit", "message"), [
+    ("attention", "attention: preset loas has none"), ("token_sum", "sum over a window: preset loas has none")])
+def test_build_without_the_unit(unit: str, message: str) -> None:
+    """A build that lacks a unit refuses the network in one line."""
+    lacking = replace(LOAS, attention=unit != "attention", token_sum=unit != "token_sum")
+    with pytest.raises(ParameterError, match=message):
+        check(lowered("digits"), lacking)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"chunk_steps": 3}, "chunk_steps must divide T = 4, not 3; legal: 1, 2, 4"),
+    ({"heads": 4}, "heads must be in parts of whole bytes of 48 channels, not 4"),
+    ({"saturation": 1 << 11}, "saturation: needs 2048; legal: 1 to 2047"),
+])
+def test_bad_attention(changes: dict[str, Any], message: str) -> None:
+    """Integer networks whose attention does not fit are refused in one line."""
+    network = lowered("digits")
+    layers = [layer if layer.attention is None else replace(layer, attention=replace(layer.attention, **changes))
+              for layer in network.layers]
+    with pytest.raises(ParameterError, match=message):
+        check(replace(network, layers=tuple(layers)), LOAS)
+
+
+def test_captured_as_published() -> None:
+    """The stem pools currents before its last neurons, the head sums the tokens, and S is twice the threshold."""
+    network = lowered("digits")
+    by_name = {layer.name: layer for layer in network.layers}
+    assert by_name["lif3"].max_pool == Pool(kernel=3, stride=2, padding=1) and by_name["lif3"].store_currents
+    assert by_name["head_lif"].sum_pool == Pool(kernel=4, stride=4)
+    heads = by_name["blocks_0_attn_attn_lif"]
+    assert heads.attention is not None and heads.neuron is not None
+    assert (heads.attention.saturation, set(heads.neuron.threshold.tolist())) == (4, {2})
+
+
+def test_odd_scale_is_refused() -> None:
+    """A scale whose half is no whole number has no integer threshold."""
+    model = STAtten(replace(CONFIGS["digits"], shape=(1, 6, 6))).eval()
+    captured = trace(model, frames(torch.rand(2, 1, 6, 6), 4))
+    with pytest.raises(ParameterError, match="threshold x scale must be a whole number"):
+        lower(captured, 4, LOAS, name="odd", **INPUTS["digits"])

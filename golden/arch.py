@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ DATA_BITS = (64, 128, 256, 512)
 LEAKS = ("2^-k", "1-2^-k")
 DATAFLOWS = ("lockstep", "loom")
 LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
+# Units that a build has or has not; those that it has not are no part of its hash.
+UNITS = ("ttfs",)
+# Slots of the time-indexed sums: one more than the longest window of spike times.
+TTFS_SLOTS = 64
+# P of the table of mantissas of `z = e^t`, and the bits below a membrane that decide ties: one for each octave behind.
+MANTISSA_BITS = 8
+FRACTION_BITS = 32
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
 # Chunks and lines of a row slot, whose numbers are descriptor fields of 8 bits.
@@ -40,6 +48,15 @@ def _require(ok: bool, name: str, value: object, legal: str) -> None:
 def word_bits(steps: int) -> int:
     """Return the stored width of a word of ``steps`` bits: the next power of two (1, 2, 4, 8, 16)."""
     return 1 << (steps - 1).bit_length()
+
+
+def mantissas(resolution: int) -> tuple[int, ...]:
+    """Return ``M[i] = round(2^P * 2^(i / 2^resolution))``, half up, for i from 0 to ``2^resolution``: an octave and its end."""
+    def root(x: int, halvings: int) -> int:
+        return x if halvings == 0 else root(isqrt(x), halvings - 1)
+
+    parts = 1 << resolution
+    return tuple((root(1 << (MANTISSA_BITS + 1) * parts + i, resolution) + 1) // 2 for i in range(parts + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +111,7 @@ class Arch:
     resume_tiles : row tiles whose output fibers can stay open between the parts of a layer
     data_bits, address_bits, outstanding, burst_beats : AXI4 port
     requantise : layers without time too: a requantiser beside the neurons
+    ttfs : layers of time-to-first-spike neurons: time-indexed sums in each lane, their neurons behind (dataflow lockstep)
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     dataflow : ``"lockstep"`` (one row per lane, all lanes at the same chunk) or ``"loom"``, which alone reads what follows
     rows : row slots of a lane, which share ``max_chunks`` and ``row_value_lines`` evenly
@@ -132,6 +150,7 @@ class Arch:
     window_chunks: int = 16
     window_lines: int = 32
     window_columns: int = 4
+    ttfs: bool = False
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
@@ -161,6 +180,8 @@ class Arch:
         _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
         _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
         self._check_loom()
+        _require(not (self.ttfs and self.loom), "ttfs", self.ttfs, "false with dataflow loom")
+        _require(self.requantise or not self.ttfs, "ttfs", self.ttfs, "false without requantise, which clips spike times")
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
@@ -232,6 +253,11 @@ class Arch:
         return self.chunk_bits + self.index_bits + (self.laggy_cycles - 1) * self.count_bits
 
     @property
+    def ttfs_slots(self) -> int:
+        """Slots of one half of a lane's time-indexed sums: one more than the largest earliness."""
+        return min(TTFS_SLOTS, 1 << self.t_max)
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
@@ -241,6 +267,7 @@ class Arch:
             pixels = self.pixel_chunks * self.row_entry_bits + self.pixel_lines * self.chunk_bits
             return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes
         lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
+        lane += 2 * self.ttfs_slots * (self.acc_bits + 1) if self.ttfs else 0
         return -(-self.lanes * lane // 8) + 2 * self.weight_bytes
 
     @property
@@ -250,6 +277,7 @@ class Arch:
         del fields["name"]
         if not self.loom:
             fields = {name: value for name, value in fields.items() if name not in LOOM_FIELDS}
+        fields = {name: value for name, value in fields.items() if value or name not in UNITS}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -21,6 +21,10 @@ MAX_PASSES = 32
 # Pixels of a map and bytes of a fiber's mask or slot are numbers of 18 bits, which one DSP block multiplies.
 PLACE_BITS = 18
 MAX_PROGRAM_BYTES = 1 << 20
+# Spike times among currents: what stands for never is below every sum of them, 0 and less is never too. A score of a
+# read-out has the earliness above these bits.
+NEVER = -1024
+LEAD_BITS = 8
 
 ERRORS = {
     0: "none",
@@ -120,6 +124,10 @@ LAYER = (
     Field("deal", 18, 20, 1, "loom: rows of a group go to lanes by their words"),
     Field("merge", 18, 21, 1, "loom: the groups of a tile make one word per pixel"),
     Field("stream_bytes", 19, 0, 32, "loom: bytes of the column stream, a multiple of 64"),
+    Field("ttfs", 27, 0, 1, "time-to-first-spike neurons ahead of the tail, with `readout` their race"),
+    Field("window", 27, 8, 6, "ttfs: ticks of what arrives"),
+    Field("resolution", 27, 16, 2, "ttfs: log2 of the ticks of an octave"),
+    Field("last_lanes", 27, 24, 6, "ttfs: lanes of the last row tile that hold a row, less 1"),
 )
 
 PASS = (

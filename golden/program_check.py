@@ -27,7 +27,8 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
             (header["membrane_bits"], arch.membrane_bits)]
     if not all(cut) or any(much > limit for much, limit in need):
         return 4
-    there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise)) if has}
+    there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise),
+                                     ("ttfs", arch.ttfs)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 
@@ -44,6 +45,8 @@ def layer_code(layer: Fields, arch: Arch) -> int:
         "leak_shift": (0, arch.lif.k_max), "reset": (0, 2)}
     if layer["requantise"]:
         ranges |= {"word_bits": (1, arch.t_max), "requantise": (0, int(arch.requantise))}
+    if layer["ttfs"] and arch.ttfs:
+        ranges |= {"window": (1, arch.ttfs_slots - 1), "passes": (1, MAX_PASSES)}
     ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
     ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
     if arch.loom:

@@ -11,7 +11,7 @@ from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.requantise import requantise
-from golden.run import mask, max_pool, pack
+from golden.run import mask, max_pool, pack, sooner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,14 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
     """
     currents = sums + layer.bias[:, None, None]
     if residual is not None:
-        currents = currents + residual
+        currents = currents + (residual if layer.ttfs is None else sooner(residual))
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
     if layer.requantise is not None:
         words = requantise(currents[0, ...], layer.requantise)
+        return Tail(currents=currents, words=words, output=words)
+    if layer.ttfs is not None and not layer.readout:
+        words = array_namespace(currents).clip(currents[0, ...], 0, (1 << layer.ttfs.bits) - 1)
         return Tail(currents=currents, words=words, output=words)
     if layer.neuron is None:
         return Tail(currents=currents, words=None, output=None)

@@ -12,13 +12,14 @@ from golden.arch import PRESETS, Arch
 from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PROGRAM_MAGIC, Field
 from golden.program_check import body_code, head_code, layer_code
 from hdl.program_check import ProgramCheck
-from verif.chunks import LOOM, LOOMS
+from verif.chunks import LOOM, LOOMS, TTFS
 from verif.layers import arch, layer_word
 from verif.mutant import mutant
 from verif.sim import simulate
 
 TINY = PRESETS["tiny"]
-ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS}
+ARCHS = {"tiny": TINY, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS,
+         "spike times": TTFS, "spike times of 4 bits": dataclasses.replace(TTFS, t_max=4, acc_bits=18)}
 REQUANTISER = dataclasses.replace(TINY, requantise=True)
 
 
@@ -36,6 +37,9 @@ def test_program_check(name: str) -> None:
     pytest.param(REQUANTISER, "_most(layer.passes, MAX_PASSES)", "_most(layer.passes, 255)", "layers", id="too many passes"),
     pytest.param(REQUANTISER, "header.magic != PROGRAM_MAGIC", "header.magic[:16] != PROGRAM_MAGIC % 65536", "headers",
                  id="magic cut short"),
+    pytest.param(TTFS, "(layer.window == 0)", "0", "layers", id="no window"),
+    pytest.param(ARCHS["spike times of 4 bits"], "~_most(layer.window, p.ttfs_slots - 1)", "0", "layers",
+                 id="window beyond the slots"),
     pytest.param(LOOM, "(layer.groups << layer.span_log2) <= p.rows", "layer.groups <= p.rows", "layers",
                  id="more groups than slots"),
     pytest.param(LOOM, "layer.groups != 0,", "", "layers", id="no group"),
@@ -74,7 +78,7 @@ def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
         "magic": PROGRAM_MAGIC, "major": FORMAT_MAJOR, "length": 64 + 128 * rng.randint(1, 99),
         "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
         "weight_bits": p.weight_bits, "lanes": p.lanes,
-        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4)),
+        "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4 | p.ttfs << 3)),
         **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
 
 
@@ -87,7 +91,8 @@ def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
         "or_pool": rng.randrange(2), "pool_kernel": 1, "pool_stride": 1, "column_tiles": 1,
         "resume": rng.randrange(2), "row_tiles": rng.choice((1, p.resume_tiles)), "reset": rng.randrange(3),
         "leak_shift": rng.randint(0, p.lif.k_max), "requantise": int(p.requantise and rng.random() < 0.5),
-        "word_bits": rng.choice((1, p.t_max)), **(loom_fields(rng, p, passes) if p.loom else {})}
+        "word_bits": rng.choice((1, p.t_max)), "ttfs": int(p.ttfs and passes > 0 and rng.random() < 0.5),
+        "window": rng.choice((1, p.ttfs_slots - 1)), **(loom_fields(rng, p, passes) if p.loom else {})}
 
 
 def loom_fields(rng: random.Random, p: Arch, passes: int) -> dict[str, int]:

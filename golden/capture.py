@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from golden.arch import ParameterError
 from golden.float_run import Protocol, compare, measured
-from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, kind_of, neuron_args, unsupported
+from golden.layers import LAYERS, NEURONS, SUPPORTED, TIMES, describe, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
 
@@ -122,7 +122,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kind = kind_of(m)
-        return (kind in NEURONS or (kind in LAYERS and not isinstance(m, nn.Sequential))
+        return (kind in NEURONS or kind in TIMES or (kind in LAYERS and not isinstance(m, nn.Sequential))
                 or type(m).__module__.split(".")[0] in LIBRARIES
                 or super().is_leaf_module(m, module_qualified_name))
 
@@ -228,7 +228,8 @@ class _Folder:
             op, arguments, tensors = describe(path, module)
         except (AttributeError, TypeError) as error:
             raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
-        return self._emit(op, path, [data], path, args=arguments, tensors=tensors)
+        inputs = [value for value in args if isinstance(value, _Value)] if kind in TIMES else [data]
+        return self._emit(op, path, inputs, path, args=arguments, tensors=tensors)
 
     def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
         arguments = neuron_args(path, module)

@@ -105,6 +105,7 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
         "leak": layer.neuron.leak, "leak_shift": layer.neuron.leak_shift, "decay_input": layer.neuron.decay_input,
         "compare": layer.neuron.compare, "reset": layer.neuron.reset}
     found["requantise"] = layer.requantise and {"bits": layer.requantise.bits, "signed": layer.requantise.signed}
+    found["ttfs"] = layer.ttfs and {"window": layer.ttfs.window, "resolution": layer.ttfs.resolution, "bits": layer.ttfs.bits}
     found["spikes"] = _tensor(image.tensors[layer.name]) if layer.name in image.tensors else None
     region = image.currents.get(layer.name)
     found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,

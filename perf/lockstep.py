@@ -21,7 +21,7 @@ from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, STAT
 TILE_HEADER_BYTES = 64
 WRITES_OUTSTANDING = 64
 SETTLED = 64
-UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "or_pool")
+UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "or_pool", "ttfs")
 
 
 class Fifo:

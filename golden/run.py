@@ -8,7 +8,7 @@ from functools import reduce
 
 from array_api_compat import array_namespace
 
-from golden.formats import NEVER
+from golden.formats import LEAD_BITS, NEVER
 from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
 from golden.or_pool import or_pool
@@ -184,6 +184,12 @@ def logits(trace: Trace) -> Array:
     readout = list(trace.layers.values())[-1].readout
     assert readout is not None
     return array_namespace(readout).reshape(readout, (-1,))
+
+
+def decision_tick(network: Network, trace: Trace) -> int | None:
+    """Return the tick of the first output spike of a race, its window for none; None for another read-out."""
+    race = network.layers[-1].ttfs
+    return None if race is None else race.window - (max(logits(trace).tolist()) >> LEAD_BITS)
 
 
 def predict(trace: Trace) -> int:

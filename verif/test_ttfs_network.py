@@ -10,81 +10,27 @@ from torch import Tensor
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.formats import NEVER
 from golden.limits import check
-from golden.network import (
-    Input,
-    Layer,
-    Network,
-    Pass,
-    Pool,
-    Requantise,
-    Ttfs,
-    input_planes,
-    input_words,
-    number_planes,
-)
+from golden.network import Layer, Network, input_words
 from golden.run import logits, run
 from hdl.image import build_image
 from verif.chunks import TTFS
 from verif.system import Start, System
-from verif.verify import run_network
+from verif.times_network import Times, times_network, zeros
+from verif.verify import Maker, run_network
 
-CHANNELS, CLASSES = 6, 10
+CLASSES = 10
 CASES = {"9 ticks": (9, 0), "18 ticks": (18, 1), "20 ticks in quarters": (20, 2), "21 ticks of a whole octave": (21, 0)}
 
 
-def clip(bits: int) -> Requantise:
-    """Return the requantiser that only clips spike times."""
-    return Requantise(multiplier=torch.full((CHANNELS,), 127), shift=torch.full((CHANNELS,), 7), bits=bits)
-
-
-def zeros(count: int = CHANNELS) -> Tensor:
-    """Return int64 zeros."""
-    return torch.zeros(count, dtype=torch.int64)
-
-
 def network(window: int, resolution: int, seed: int) -> Network:
-    """Return pixels to times, a neuron layer of stride 2, a skip added, a delayed skip concatenated, and the race.
-
-    The window doubles behind the addition.
-    """
+    """Return a network with all kinds of skips."""
     generator = torch.Generator().manual_seed(seed)
 
     def weight(*shape: int) -> Tensor:
         drawn = torch.randint(-60, 90, shape, generator=generator)
         return torch.where(torch.rand(shape, generator=generator) < 0.5, drawn, 0).to(torch.int8)
 
-    bits, wide = window.bit_length(), (2 * window).bit_length()
-
-    def neurons(window: int, bits: int, count: int = CHANNELS) -> Ttfs:
-        threshold = torch.randint(20, 120, (count,), generator=generator)
-        return Ttfs(threshold=threshold, window=window, resolution=resolution, bits=bits)
-
-    spec = Input(kind="static", channels=1, height=8, width=8, bits=5, scale=1.0, plane_bits=16)
-    eye = torch.eye(CHANNELS, dtype=torch.int8)[:, :, None, None]
-    flipped = tuple(replace(plane, negate=True) for plane in number_planes(bits))
-    layers = (
-        Layer(name="pixels", bias=zeros(), store_currents=True, passes=tuple(
-            Pass(source=source, weight=weight(CHANNELS, 1, 3, 3), padding=1, planes=planes)
-            for source, planes in input_planes(spec, 1))),
-        Layer(name="levels", bias=zeros(), passes=(), residual="pixels", max_pool=Pool(kernel=2, stride=2),
-              requantise=Requantise(multiplier=zeros() + 80 * window, shift=zeros() + 16, bits=bits)),
-        Layer(name="times", bias=zeros() + window, store_currents=True, requantise=clip(bits),
-              passes=(Pass(source="levels", weight=eye, planes=flipped),)),
-        Layer(name="first", bias=zeros(), ttfs=neurons(window, bits), passes=(
-            Pass(source="times", weight=weight(CHANNELS, CHANNELS, 3, 3), padding=1, stride=2, planes=number_planes(bits)),)),
-        Layer(name="earliest", bias=zeros(), passes=(), residual="times", max_pool=Pool(kernel=3, stride=2, padding=1),
-              store_currents=True),
-        Layer(name="delayed", bias=zeros() + window - torch.arange(CHANNELS), passes=(), residual="earliest",
-              requantise=clip(wide)),
-        Layer(name="added", bias=zeros(), residual="earliest", ttfs=neurons(window, wide), passes=(
-            Pass(source="first", weight=weight(CHANNELS, CHANNELS, 3, 3), padding=1, planes=number_planes(bits)),)),
-        Layer(name="joined", bias=zeros(), ttfs=neurons(2 * window, wide), passes=(
-            Pass(source="added", weight=weight(CHANNELS, CHANNELS, 1, 1), planes=number_planes(wide)),
-            Pass(source="delayed", weight=weight(CHANNELS, CHANNELS, 1, 1), planes=number_planes(wide)))),
-        Layer(name="race", bias=zeros(CLASSES), readout=True, ttfs=neurons(2 * window, wide, CLASSES), passes=(
-            Pass(source="joined", weight=weight(CLASSES, CHANNELS, 2, 2), planes=number_planes(wide)),)),
-    )
-    return Network(name="times", steps=1, input=spec, layers=layers)
+    return times_network("times", Times(window=window, resolution=resolution, classes=CLASSES), generator, weight)
 
 
 def image(seed: int) -> Tensor:
@@ -106,6 +52,19 @@ def test_networks_are_exact(case: str) -> None:
         seen |= set(trace.layers["added"].currents.flatten().tolist())
     assert any(value < NEVER // 2 for value in seen)
     assert max(seen) > CASES[case][0]
+
+
+def test_random_networks_are_exact() -> None:
+    """The networks that `Maker` draws for a build with spike times have some, of other shapes, and run exactly."""
+    system, drawn = System(TTFS), []
+    for seed in range(100):
+        net = Maker(TTFS, seed).network("random")
+        if any(layer.ttfs for layer in net.layers):
+            drawn.append(net)
+            assert run_network(net, Maker(TTFS, seed).image(net.input, 1), system, stall_seed=seed % 2 and seed) is None
+        if len(drawn) == 5:
+            break
+    assert len(drawn) == 5 and len({net.layers[-1].ttfs.window for net in drawn if net.layers[-1].ttfs}) > 1
 
 
 def test_a_wrong_threshold_shows() -> None:
@@ -154,9 +113,9 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(replace(joined, ttfs=replace(ttfs, window=64)), "window in ticks: needs 64; legal: 1 to 63")
     refused(replace(joined, ttfs=replace(ttfs, resolution=4)), "resolution: needs 5; legal: 1 to 4")
     refused(replace(joined, ttfs=replace(ttfs, bits=7)), "bits of a spike time: needs 7; legal: 1 to 6")
-    refused(replace(joined, ttfs=replace(ttfs, threshold=zeros())), "thresholds: must be at least 1, not 0")
-    refused(replace(joined, ttfs=replace(ttfs, threshold=zeros() + (1 << 23))), "drives in bits: needs 25; legal: at most 24")
-    refused(replace(joined, or_pool=Pool(kernel=2, stride=2)), "legal: pools as layers of their own")
+    refused(replace(joined, ttfs=replace(ttfs, threshold=zeros(6))), "thresholds: must be at least 1, not 0")
+    refused(replace(joined, ttfs=replace(ttfs, threshold=zeros(6) + (1 << 23))), "drives in bits: needs 25; legal: at most 24")
+    refused(joined, "must stand alone behind passes of a network of T 1, not T 4", steps=4)
     refused(replace(race, bias=zeros(CLASSES) + 1), "race: must be of spike times alone")
     refused(replace(race, ttfs=replace(race.ttfs, resolution=0)), "octaves of a race: needs 35; legal: at most 32")
 

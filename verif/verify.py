@@ -44,6 +44,7 @@ from verif.compare import compare
 from verif.modules import ModuleMaker, map_size
 from verif.simulate import memory_of
 from verif.system import Start, System, SystemFailure
+from verif.times_network import LONGEST, Times, times_network
 
 HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
@@ -53,6 +54,8 @@ MODULES = 4
 # Lines of a failing bench's output that a report keeps.
 TAIL = 40
 WIDEST = {"t_max": 16, "acc_bits": 24, "stream_bits": 24, "membrane_bits": 32, "address_bits": 40}
+# Share of the networks that have spike times, on builds that have them.
+SPIKE_TIMES = 0.3
 # Share of the thresholds that equal a current, so that >= and > differ.
 TIES = 0.3
 # Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
@@ -104,8 +107,8 @@ class Maker:
     six: their weights exceed every buffer of ``tiny``), kernels 1 to 5, strides 1 to 3, padding 0 to 2,
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
-    one step or to all. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in
-    a row meet all of them.
+    one step or to all; where it has spike times, three networks in ten are made of them. The neurons of a network go through
+    `neuron_variants` from a place that the seed gives: seeds in a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -120,7 +123,8 @@ class Maker:
         while True:
             self.turn = turn
             try:
-                network = self._draw(name, steps)
+                times = self.arch.ttfs and steps is None and self.random.random() < SPIKE_TIMES
+                network = self._times(name) if times else self._draw(name, steps)
                 check(network, self.arch)
                 build_image(network, self.arch)
             except ParameterError:
@@ -165,6 +169,14 @@ class Maker:
         multiplier = [min(min(1 << k, 1 << 16) - 1, int((1 << k + bits) * draw.uniform(0.2, 2)) // spread) for k in shift]
         return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits,
                           signed=draw.random() < 0.5)
+
+    def _times(self, name: str) -> Network:
+        """Return a network of time-to-first-spike neurons."""
+        draw = self.random.randint
+        resolution = draw(0, 3)
+        form = Times(window=draw(2, LONGEST if resolution else 16), resolution=resolution, channels=draw(1, 12),
+                     classes=draw(1, 10), height=draw(4, 9), width=draw(4, 9), plane_bits=min(self.arch.t_max, 8))
+        return times_network(name, form, self.generator, self._weight)
 
     def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint

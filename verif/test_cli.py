@@ -113,7 +113,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
-    (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits; try: spikeloom list"),
+    (["train", "imagenet"],
+     "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add; "
+     "try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
     (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),

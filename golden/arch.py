@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ DATAFLOWS = ("lockstep", "loom")
 ATTENTION_FIELDS = ("attention", "attention_columns", "attention_bits", "attention_rows")
 LOOM_FIELDS = ("dataflow", "rows", "pixel_chunks", "pixel_lines", "window_chunks", "window_lines", "window_columns")
 # Units that most builds lack; a build without them is what it was before they existed.
-UNITS = ("digit", "skip_taps", "token_sum", "attention")
+UNITS = ("digit", "skip_taps", "token_sum", "attention", "ttfs")
+# Slots of the time-indexed sums: one more than the longest window of spike times.
+TTFS_SLOTS = 64
+# P of the table of mantissas of `z = e^t`, and the bits below a membrane that decide ties: one for each octave behind.
+MANTISSA_BITS = 8
+FRACTION_BITS = 32
 # Of an open output fiber: bytes of whole words behind it, bits of the byte begun, that byte.
 RESUME_BITS = 16 + 3 + 7
 # Chunks and lines of a row slot, whose numbers are descriptor fields of 8 bits.
@@ -47,6 +53,15 @@ def _require(ok: bool, name: str, value: object, legal: str) -> None:
 def word_bits(steps: int) -> int:
     """Return the stored width of a word of ``steps`` bits: the next power of two (1, 2, 4, 8, 16)."""
     return 1 << (steps - 1).bit_length()
+
+
+def mantissas(resolution: int) -> tuple[int, ...]:
+    """Return ``M[i] = round(2^P * 2^(i / 2^resolution))``, half up, for i from 0 to ``2^resolution``: an octave and its end."""
+    def root(x: int, halvings: int) -> int:
+        return x if halvings == 0 else root(isqrt(x), halvings - 1)
+
+    parts = 1 << resolution
+    return tuple((root(1 << (MANTISSA_BITS + 1) * parts + i, resolution) + 1) // 2 for i in range(parts + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +118,7 @@ class Arch:
     requantise : layers without time too: a requantiser beside the neurons
     skip_taps : dataflow lockstep: taps that are 0 in all columns are neither loaded nor scanned
     digit : words made of bits of the currents; a requantiser takes any step
+    ttfs : layers of time-to-first-spike neurons: time-indexed sums in each lane, their neurons behind (dataflow lockstep)
     patience_log2 : a run without progress for ``2^patience_log2`` cycles ends in an error
     dataflow : ``"lockstep"`` (one row per lane, all lanes at the same chunk) or ``"loom"``, which alone reads what follows
     rows : row slots of a lane, which share ``max_chunks`` and ``row_value_lines`` evenly
@@ -153,6 +169,7 @@ class Arch:
     attention_columns: int = 32
     attention_bits: int = 11
     attention_rows: int = 576
+    ttfs: bool = False
 
     def __post_init__(self) -> None:
         _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
@@ -183,6 +200,8 @@ class Arch:
         _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
         self._check_loom()
         self._check_attention()
+        _require(not (self.ttfs and self.loom), "ttfs", self.ttfs, "false with dataflow loom")
+        _require(self.requantise or not self.ttfs, "ttfs", self.ttfs, "false without requantise, which clips spike times")
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
@@ -263,6 +282,11 @@ class Arch:
         return self.chunk_bits + self.index_bits + (self.laggy_cycles - 1) * self.count_bits
 
     @property
+    def ttfs_slots(self) -> int:
+        """Slots of one half of a lane's time-indexed sums: one more than the largest earliness."""
+        return min(TTFS_SLOTS, 1 << self.t_max)
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
@@ -274,6 +298,7 @@ class Arch:
             pixels = self.pixel_chunks * self.row_entry_bits + self.pixel_lines * self.chunk_bits
             return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes + heads
         lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
+        lane += 2 * self.ttfs_slots * (self.acc_bits + 1) if self.ttfs else 0
         return -(-self.lanes * lane // 8) + 2 * self.weight_bytes + heads
 
     @property

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from golden.arch import ParameterError
 from golden.float_run import Protocol, compare, measured
-from golden.layers import LAYERS, NEURONS, SUPPORTED, describe, describe_steps, kind_of, neuron_args, unsupported
+from golden.layers import LAYERS, NEURONS, SUPPORTED, TIMES, describe, describe_steps, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
 
@@ -123,7 +123,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kind = kind_of(m)
-        return (kind in NEURONS or (kind in LAYERS and not isinstance(m, nn.Sequential))
+        return (kind in NEURONS or kind in TIMES or (kind in LAYERS and not isinstance(m, nn.Sequential))
                 or type(m).__module__.split(".")[0] in LIBRARIES
                 or super().is_leaf_module(m, module_qualified_name))
 
@@ -231,7 +231,7 @@ class _Folder:
             op, arguments, tensors = describe(path, module)
         except (AttributeError, TypeError) as error:
             raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
-        operands = args if op == "attention" else [data]
+        operands = args if op == "attention" or kind in TIMES else [data]
         if not all(isinstance(operand, _Value) for operand in operands):
             raise unsupported(path, module, "its arguments must be spikes of three layers")
         return self._emit(op, path, operands, path, args=arguments, tensors=tensors)

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from golden.arch import ParameterError
 from golden.dynamics import dynamics
+from golden.float_times import float_times
 from golden.network import Array
-from golden.store import Captured, Node
+from golden.store import TIMES, Captured, Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +103,8 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
         elif node.op == "relu":
             values[node.name] = operands[0].relu()
             peaks[node.name] = float(values[node.name].max())
+        elif node.op in TIMES:
+            values[node.name] = _times(captured, node, operands)
         elif node.op == "flatten":
             values[node.name] = operands[0].flatten(2)
         else:
@@ -141,6 +144,8 @@ def measured(captured: Captured, example: Tensor, steps: int) -> Captured:
 
     example : [N, C, H, W], shown for ``steps`` steps where there is no ReLU, or [T, N, C, H, W]
     """
+    if any(node.op in TIMES for node in captured.nodes):
+        return replace(captured, steps=1)
     rectified = any(node.op == "relu" for node in captured.nodes)
     inner = {node.name for node in captured.nodes if node.op == "conv" and {
         other.op for other in captured.nodes if node.name in other.inputs} == {"conv"}}
@@ -164,6 +169,12 @@ def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:
         raise ParameterError(f"{node.path}: {node.args['class']}: makes {shown} in the model, not {len(currents)} "
                              f"{list(currents.shape[1:])}; {SAME}")
     return torch.stack(spikes).to(currents.dtype)
+
+
+def _times(captured: Captured, node: Node, operands: list[Tensor]) -> Tensor:
+    """Return the spike times of an operation [T, B, ...]; every step is a run of its own."""
+    flat = float_times(captured, node, [operand.flatten(0, 1).numpy() for operand in operands])
+    return torch.as_tensor(flat, dtype=torch.float32).reshape(*operands[0].shape[:2], *flat.shape[1:])
 
 
 def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:

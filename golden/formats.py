@@ -21,6 +21,10 @@ MAX_PASSES = 32
 # Pixels of a map and bytes of a fiber's mask or slot are numbers of 18 bits, which one DSP block multiplies.
 PLACE_BITS = 18
 MAX_PROGRAM_BYTES = 1 << 20
+# Spike times among currents: what stands for never is below every sum of them, 0 and less is never too. A score of a
+# read-out has the earliness above these bits.
+NEVER = -1024
+LEAD_BITS = 8
 
 ERRORS = {
     0: "none",
@@ -136,6 +140,10 @@ LAYER = (
     Field("digit_low", 26, 0, 5, "lowest bit that is taken of a current"),
     Field("digit_bits", 26, 8, 5, "bits that are taken of each current"),
     Field("word_step", 26, 16, 4, "step whose current becomes a word (feature digit)"),
+    Field("ttfs", 27, 0, 1, "time-to-first-spike neurons ahead of the tail, with `readout` their race"),
+    Field("window", 27, 8, 6, "ttfs: ticks of what arrives"),
+    Field("resolution", 27, 16, 2, "ttfs: log2 of the ticks of an octave"),
+    Field("last_lanes", 27, 24, 6, "ttfs: lanes of the last row tile that hold a row, less 1"),
 )
 
 PASS = (

@@ -28,13 +28,24 @@ LAYERS = {
     "Identity": "removed",
     "Dropout": "removed (as in evaluation mode); also Dropout2d",
 }
+TIMES = {
+    "TtfsEncode": "first layer: `conv` (no bias), `norm`, square `pool`; ReLU's value is a spike time, on ticks",
+    "TtfsTimes": "first layer: the input is spike times, which it rounds to ticks",
+    "TtfsConv2d": "neurons that fire once, threshold 1, no bias; `window`, `resolution`; also a kernel as large as the map; "
+                  "`exact` only in front of TtfsRace, where larger membranes win the ties of the ticks",
+    "TtfsMinPool2d": "earliest spike of a square window",
+    "TtfsDelay": "`delay` per channel, above 0, below the window",
+    "TtfsAdd": "the times of a TtfsConv2d that nothing else reads, and of another tensor",
+    "TtfsConcat": "channels of two tensors of one window",
+    "TtfsRace": "end of the network: the first spike of its TtfsConv2d wins",
+}
 NEURONS = {
     "IFNode": "SpikingJelly: `v_threshold`, `v_reset` (a number: hard, None: soft), `step_mode` `s` or `m`",
     "LIFNode": "SpikingJelly: as IFNode, with `tau` and `decay_input`",
     "Leaky": "snnTorch: `beta` (one number), `threshold`, `reset_mechanism` `subtract` (with `reset_delay=True`) "
              "or `zero`, `init_hidden`, `output`",
 }
-SUPPORTED = ", ".join([*LAYERS, *NEURONS])
+SUPPORTED = ", ".join([*LAYERS, *NEURONS, *TIMES])
 CHECKED = """After the trace, capture runs the model itself from rest (`reset()` of its modules, evaluation mode) and compares
 every spike of every neuron layer, and the output, with the captured network: on the example's first two images and on
 random images of its shape and size. A model called once per step is called for 4 steps; one that loops inside `forward`, or
@@ -169,7 +180,43 @@ def neuron_args(path: str, module: Any) -> dict[str, Any]:
     return args
 
 
-DESCRIBE = {"Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
+def _ticks(module: Any) -> dict[str, Any]:
+    return {"window": int(module.window), "resolution": int(module.resolution)}
+
+
+def _encode(path: str, module: Any) -> Description:
+    _, args, tensors = _conv(path, module.conv)
+    weight, norm = tensors["weight"], module.norm
+    plain = (args["stride"], args["groups"], args["dilation"]) == (1, 1, [1, 1])
+    if not plain or tensors["bias"] is not None or weight is None:
+        raise unsupported(path, module, "its convolution must have stride 1, one group, no dilation and no bias")
+    gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return "ttfs_encode", {**_ticks(module), "padding": args["padding"], "pool": int(module.pool)}, {
+        "weight": weight * gain[:, None, None, None], "bias": norm.bias - norm.running_mean * gain}
+
+
+def _fire(path: str, module: Any) -> Description:
+    args = {"stride": int(module.stride), "padding": int(module.padding), "exact": bool(module.exact)}
+    return "ttfs_fire", {**_ticks(module), **args}, {"weight": module.weight}
+
+
+def _earliest(path: str, module: Any) -> Description:
+    return "ttfs_earliest", {"kernel": int(module.kernel_size), "stride": int(module.stride),
+                             "padding": int(module.padding)}, {}
+
+
+def _delay(path: str, module: Any) -> Description:
+    return "ttfs_delay", _ticks(module), {"bias": module.delay}
+
+
+def _add_times(path: str, module: Any) -> Description:
+    return "ttfs_add", {"windows": list(module.windows), "resolution": int(module.resolution)}, {}
+
+
+DESCRIBE = {"TtfsEncode": _encode, "TtfsTimes": lambda path, module: ("ttfs_times", _ticks(module), {}),
+            "TtfsConv2d": _fire, "TtfsMinPool2d": _earliest, "TtfsDelay": _delay, "TtfsAdd": _add_times,
+            "TtfsConcat": lambda path, module: ("ttfs_concat", {}, {}), "TtfsRace": lambda path, module: ("ttfs_race", {}, {}),
+            "Conv2d": _conv, "Linear": _linear, "BatchNorm2d": _batchnorm, "MaxPool2d": _maxpool, "AvgPool2d": _avgpool,
             "AdaptiveAvgPool2d": _adaptive_avgpool, "Flatten": _flatten, "ReLU": _relu,
             "SpatialTemporalAttention": _attention}
 
@@ -202,6 +249,9 @@ def layers_markdown() -> str:
     lines = ["# Supported layers", "", "Generated from `golden/layers.py`; a test keeps it up to date.", "",
              "| layer | limits |", "|---|---|"]
     lines += [f"| {name} | {limits} |" for name, limits in LAYERS.items()]
+    lines += ["", "# Layers of spike times", "", "Classes by these names with the attributes of `models/ttfs.py`; T is 1.", "",
+              "| class | what it is |", "|---|---|"]
+    lines += [f"| {name} | {limits} |" for name, limits in TIMES.items()]
     lines += ["", "# Supported neurons", "", "| class | parameters |", "|---|---|"]
     lines += [f"| {name} | {limits} |" for name, limits in NEURONS.items()]
     return "\n".join([*lines, "", "# What is checked", "", CHECKED]) + "\n"

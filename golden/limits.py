@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import Arch, ParameterError, word_bits
-from golden.formats import LAYER, PASS, PLANE, SCALE
-from golden.network import Attention, Digit, Layer, Network, Neuron, Pass, Requantise, map_arrays
+from golden.arch import FRACTION_BITS, Arch, ParameterError, word_bits
+from golden.formats import LAYER, LEAD_BITS, NEVER, PASS, PLANE, SCALE
+from golden.network import Attention, Digit, Layer, Network, Neuron, Pass, Requantise, Ttfs, map_arrays
 
 Bound = NDArray[np.int64]
 
@@ -32,6 +32,8 @@ def check(network: Network, arch: Arch) -> None:
         _check_row(layer, network, arch)
         for p in layer.passes:
             _check_width(layer, "dots", *_dot_bounds(p), bits=arch.acc_bits, arch=arch)
+        if layer.ttfs is not None:
+            _check_ttfs(layer, layer.ttfs, network, arch)
         if layer.attention is not None:
             _check_attention(layer, layer.attention, network, arch)
         low, high = current_bounds(replace(layer, residual=None, sum_pool=None), network.steps, {})
@@ -184,6 +186,41 @@ def _check_attention(layer: Layer, p: Attention, network: Network, arch: Arch) -
             _refuse(layer, f"attention: {what}", need, f"1 to {most}", arch)
 
 
+def _check_ttfs(layer: Layer, p: Ttfs, network: Network, arch: Arch) -> None:
+    """Refuse time-to-first-spike neurons that the build does not have, whose drive does not fit, or that race too far.
+
+    The drive ``B - threshold`` bounds the membrane, D in units of the octave: ``|D| <= 2^(P+1) * |drive|`` for any window.
+    """
+    where = _where(layer)
+    if not arch.ttfs:
+        raise ParameterError(f"{where}: time-to-first-spike neurons: preset {arch.name} has none; legal: other neurons; "
+                             "try: a preset file with ttfs = true and dataflow lockstep")
+    if network.steps != 1 or not layer.passes or any(
+            (layer.neuron, layer.requantise, layer.digit, layer.or_pool, layer.max_pool, layer.sum_pool)):
+        raise ParameterError(f"{where}: time-to-first-spike neurons: must stand alone behind passes of a network of T 1, not "
+                             f"T {network.steps} with other neurons or pools; legal: pools as layers of their own")
+    for what, value, most in (("window in ticks", p.window, arch.ttfs_slots - 1), ("resolution", p.resolution + 1, 4),
+                              ("bits of a spike time", p.bits, min(arch.t_max, arch.ttfs_slots.bit_length() - 1))):
+        if not 1 <= value <= most:
+            _refuse(layer, what, value, f"1 to {most}", arch)
+    if p.threshold.min() < 1:
+        raise ParameterError(f"{where}: thresholds: must be at least 1, not {int(p.threshold.min())}")
+    weight = np.concatenate([s.weight.astype(np.int64).reshape(len(s.weight), -1) for s in layer.passes], axis=1)
+    _check_width(layer, "drives", weight.clip(max=0).sum(1) - p.threshold, weight.clip(min=0).sum(1), bits=arch.acc_bits,
+                 arch=arch)
+    for sweep in layer.passes:
+        source = next((n.ttfs for n in network.layers if n.name == sweep.source), None)
+        if source is not None and (1 << source.bits) - 1 > arch.ttfs_slots - 1:
+            _refuse(layer, f"bits of the spike times of {sweep.source}", source.bits, "6 or less", arch)
+    if layer.readout:
+        if layer.residual is not None or layer.bias.any() or layer.store_currents:
+            raise ParameterError(f"{where}: race: must be of spike times alone, not with a bias, a residual or stored currents")
+        if len(layer.bias) > 1 << LEAD_BITS:
+            _refuse(layer, "columns of a race", len(layer.bias), f"at most {1 << LEAD_BITS}", arch)
+        if (p.window - 1) >> p.resolution > FRACTION_BITS:
+            _refuse(layer, "octaves of a race", (p.window - 1) >> p.resolution, f"at most {FRACTION_BITS}", arch)
+
+
 def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
     chunks = words = 0
     widths = {word_bits(network.input.plane_bits if p.source.startswith("input.") else len(p.planes))
@@ -210,7 +247,11 @@ def _dot_bounds(p: Pass) -> tuple[Bound, Bound]:
 
 
 def _sum_bounds(layer: Layer, steps: int) -> tuple[Bound, Bound]:
-    """Return int64 [T, N] lowest and highest sums over all operand words."""
+    """Return int64 [T, N] lowest and highest sums over all operand words, or of spike times and scores."""
+    if layer.ttfs is not None:
+        score = layer.ttfs.window << LEAD_BITS | (1 << LEAD_BITS) - 1
+        least, most = (0, score) if layer.readout else (NEVER, layer.ttfs.window)
+        return np.full((1, len(layer.bias)), least), np.full((1, len(layer.bias)), most)
     low, high = np.zeros((2, steps, len(layer.bias)), np.int64)
     for p in layer.passes:
         negative, positive = _dot_bounds(p)
@@ -229,7 +270,8 @@ def current_bounds(layer: Layer, steps: int, before: dict[str, tuple[Bound, Boun
         high = high + layer.attention.saturation
     low, high = low + layer.bias, high + layer.bias
     if layer.residual is not None:
-        low, high = low + before[layer.residual][0], high + before[layer.residual][1]
+        least, most = before[layer.residual]
+        low, high = low + (least if layer.ttfs is None else NEVER), high + most
     if layer.sum_pool is not None:
         low, high = (bound * layer.sum_pool.kernel ** 2 for bound in (low.clip(max=0), high.clip(min=0)))
     return low, high

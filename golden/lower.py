@@ -11,6 +11,7 @@ from array_api_compat import array_namespace
 from golden.arch import Arch, ParameterError
 from golden.draft import draft_layers
 from golden.limits import check
+from golden.lower_times import has_times, lower_times
 from golden.network import Array, Input, Network
 from golden.quantise import quantise
 from golden.store import Captured
@@ -37,6 +38,13 @@ def lower(captured: Captured, steps: int, arch: Arch, *, name: str, input_kind: 
                                  f"kernels for, not {steps}; try: --T {node.args.get('of', steps)}")
     spec = _input_spec(captured, steps, arch, kind=input_kind, bits=input_bits, scale=input_scale,
                        calibration=calibration)
+    if has_times(captured):
+        if steps != 1:
+            raise ParameterError(f"T: must be 1 for a network of spike times, which has one word for all ticks, not {steps}; "
+                                 "try: --T 1")
+        network = lower_times(captured, spec, arch, name)
+        check(network, arch)
+        return network
     drafts = draft_layers(captured, arch, leak_nearest=leak_nearest)
     if steps > 1 and any(draft.rectifier is not None for draft in drafts):
         raise ParameterError(f"T: must be 1 for a network with ReLU, which has no time, not {steps}; try: --T 1")

@@ -102,6 +102,24 @@ class Digit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ttfs:
+    """Time-to-first-spike neurons, which fire once or never; words of their passes and of their own are earliness.
+
+    A word is ``e = window - n`` of the spike's tick n, 0 is a neuron that never fires.
+
+    threshold : int64 [N], at least 1
+    window : ticks of what arrives, 1..63: the largest word of every pass
+    resolution : log2 of the ticks in which ``e^t`` doubles, 0..3
+    bits : of the word that is stored
+    """
+
+    threshold: Array
+    window: int
+    resolution: int
+    bits: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """Pool window in pixels."""
 
@@ -150,6 +168,8 @@ class Layer:
     digit : in place of a neuron, or None
     attention : in place of passes, or None
     sum_pool : in place of `max_pool`: the sum of the currents in a window, or None
+    ttfs : neurons ahead of the tail, which takes their spike times for sums of step 0, or None. Bias and residual move a
+        spike; a residual of 0 or less is never. What is above 0 then is stored as the word
     """
 
     name: str
@@ -167,17 +187,24 @@ class Layer:
     digit: Digit | None = None
     attention: Attention | None = None
     sum_pool: Pool | None = None
+    ttfs: Ttfs | None = None
 
     @property
     def stores_words(self) -> bool:
-        """Whether other layers can read words of this one: it has neurons, a requantiser or digits."""
-        return self.neuron is not None or self.requantise is not None or self.digit is not None
+        """Whether other layers can read words of this one: neurons', a requantiser's or digits, but not of a race."""
+        return any((self.neuron, self.requantise, self.digit)) or (self.ttfs is not None and not self.readout)
+
+    @property
+    def spikes(self) -> bool:
+        """Whether the words are one bit per timestep."""
+        return self.neuron is not None
 
     def word_width(self, steps: int) -> int:
-        """Return the bits of a stored word: one per timestep, the requantiser's, or the digits' of all steps."""
+        """Return the bits of a stored word: one per timestep, the requantiser's, the digits' of all steps, a spike time's."""
         if self.digit is not None:
             return self.digit.bits * len(self.digit.taken(steps))
-        return steps if self.requantise is None else self.requantise.bits
+        own = self.requantise or self.ttfs
+        return steps if own is None else own.bits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +256,8 @@ def map_arrays(network: Network, function: Callable[[Array], Array]) -> Network:
         passes=tuple(replace(p, weight=function(p.weight)) for p in layer.passes),
         neuron=layer.neuron and replace(layer.neuron, threshold=function(layer.neuron.threshold)),
         requantise=layer.requantise and replace(
-            layer.requantise, multiplier=function(layer.requantise.multiplier), shift=function(layer.requantise.shift)))
+            layer.requantise, multiplier=function(layer.requantise.multiplier), shift=function(layer.requantise.shift)),
+        ttfs=layer.ttfs and replace(layer.ttfs, threshold=function(layer.ttfs.threshold)))
         for layer in network.layers]
     return replace(network, layers=tuple(layers))
 

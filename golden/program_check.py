@@ -30,7 +30,7 @@ def body_code(header: Fields, crc: int, arch: Arch) -> int:
         return 4
     there = {name for name, has in (("leak_1m2k", arch.leak == "1-2^-k"), ("requantise", arch.requantise),
                                      ("attention", arch.attention), ("token_sum", arch.token_sum),
-                                     ("digit", arch.digit), ("skip_taps", arch.skip_taps)) if has}
+                                     ("digit", arch.digit), ("skip_taps", arch.skip_taps), ("ttfs", arch.ttfs)) if has}
     return 5 if header["features"] & ~sum(1 << FEATURES[name] for name in there) else 0
 
 
@@ -51,6 +51,8 @@ def layer_code(layer: Fields, arch: Arch) -> int:
         ranges |= {"digit_bits": (1, arch.t_max), "digit": (0, int(arch.digit))}
     if layer["requantise"] or layer["digit"]:
         ranges["word_step"] = (0, arch.t_max - 1 if arch.digit else 0)
+    if layer["ttfs"] and arch.ttfs:
+        ranges |= {"window": (1, arch.ttfs_slots - 1), "passes": (1, MAX_PASSES)}
     ranges |= dict.fromkeys(("height", "width", "out_height", "out_width"), (1, 65535))
     ranges |= dict.fromkeys(("pool_kernel", "pool_stride"), (1, 255))
     if arch.loom:

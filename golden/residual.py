@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from golden.formats import NEVER
 from golden.network import Array, Pool
 from golden.walker import pixels
 from golden.window import extent
@@ -26,11 +27,12 @@ class Current:
     end: bool
 
 
-def residual(currents: Array, pool: Pool | None, lanes: int) -> Iterator[Current]:
+def residual(currents: Array, pool: Pool | None, lanes: int, ttfs: bool = False) -> Iterator[Current]:
     """Yield the currents of every tile: column, lane, pixel of the window inside the map, timestep.
 
     currents : int64 [T, N, H, W]
     pool : signed max-pool or sum of a window, or None for a plain addition
+    ttfs : they are spike times, of which 0 or less is never
 
     The last entry of a column has ``end``. When the last lane has no pixel there, or its window ends outside the
     map, an entry without ``keep`` (nothing else in it means anything) carries it.
@@ -47,7 +49,8 @@ def residual(currents: Array, pool: Pool | None, lanes: int) -> Iterator[Current
                 y, x = _at(place, member, window)
                 if 0 <= y < height and 0 <= x < width:
                     for t in range(steps):
-                        yield Current(int(currents[t, column, y, x]), lane, t, first, True, end and t == steps - 1)
+                        value = int(currents[t, column, y, x])
+                        yield Current(NEVER if ttfs and value <= 0 else value, lane, t, first, True, end and t == steps - 1)
                     first = False
                 elif end:
                     yield Current(0, lane, 0, first, False, True)

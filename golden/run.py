@@ -10,10 +10,12 @@ from array_api_compat import array_namespace
 
 from golden.attention import attention
 from golden.digit import digit
+from golden.formats import LEAD_BITS, NEVER
 from golden.network import Array, Layer, Network, Pass, Pool, map_arrays, operand
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.requantise import requantise
+from golden.ttfs import numbers, race, ttfs
 from golden.window import windows
 
 PAD_CURRENT = -(1 << 62)
@@ -23,7 +25,7 @@ PAD_CURRENT = -(1 << 62)
 class LayerTrace:
     """What one layer computed for one image.
 
-    sums : int64 [T, N, H, W] after the passes, before the bias
+    sums : int64 [T, N, H, W] after the passes, before the bias; what time-to-first-spike neurons made of them, if there are
     currents : int64 [T, N, H', W'] after bias, residual and signed max-pool
     words : int64 [N, H', W'] that leave the neurons, requantiser or digits, before mask and OR-pool; None without them
     output : int64 [N, H'', W''] after mask and OR-pool, what is stored as fibers; None where ``words`` is
@@ -68,23 +70,10 @@ def run(network: Network, words: dict[str, Array]) -> Trace:
 
 def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[str, Array]) -> LayerTrace:
     """Execute one layer; ``tensors`` holds operand words and ``stored`` currents by name."""
-    matches = 0
-    if layer.passes:
-        partial = []
-        for p in layer.passes:
-            part, matched = convolve(tensors[p.source], p, steps)
-            partial.append(part)
-            matches += matched
-        sums = sum(partial)
-    elif layer.attention is not None:
-        query, key, value = (unpack(tensors[source], steps) for source in layer.attention.sources)
-        sums, matches = attention(query, key, value, layer.attention)
-    else:
-        before = stored[str(layer.residual)]
-        sums = array_namespace(before).zeros_like(before)
+    sums, matches = _sums(layer, steps, tensors, stored)
     currents = sums + layer.bias[:, None, None]
     if layer.residual is not None:
-        currents = currents + stored[layer.residual]
+        currents = currents + (stored[layer.residual] if layer.ttfs is None else sooner(stored[layer.residual]))
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
     if layer.sum_pool is not None:
@@ -99,8 +88,34 @@ def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[
         spikes = output = requantise(currents[layer.requantise.step, ...], layer.requantise)
     elif layer.digit is not None:
         spikes = output = digit(currents, layer.digit)
+    elif layer.ttfs is not None and not layer.readout:
+        spikes = output = array_namespace(currents).clip(currents[0, ...], 0, (1 << layer.ttfs.bits) - 1)
     return LayerTrace(sums=sums, currents=currents, words=spikes, output=output,
                       readout=array_namespace(currents).sum(currents, axis=0) if layer.readout else None, matches=matches)
+
+
+def _sums(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[str, Array]) -> tuple[Array, int]:
+    """Return (sums [T, N, H, W] of all passes or of attention, their matches)."""
+    if layer.attention is not None:
+        query, key, value = (unpack(tensors[source], steps) for source in layer.attention.sources)
+        return attention(query, key, value, layer.attention)
+    if not layer.passes:
+        before = stored[str(layer.residual)]
+        return array_namespace(before).zeros_like(before), 0
+    if layer.ttfs is None:
+        parts = [convolve(tensors[p.source], p, steps) for p in layer.passes]
+    else:
+        parts = [arrivals(tensors[p.source], p, layer.ttfs.window) for p in layer.passes]
+    sums, matches = sum(part for part, _ in parts), sum(matched for _, matched in parts)
+    if layer.ttfs is not None:
+        spikes = ttfs(sums, layer.ttfs)
+        sums = (race(spikes) if layer.readout else numbers(spikes))[None, ...]
+    return sums, matches
+
+
+def sooner(currents: Array) -> Array:
+    """Return stored spike times with `NEVER` for those that are 0 or less."""
+    return array_namespace(currents).where(currents > 0, currents, NEVER)
 
 
 def convolve(words: Array, p: Pass, steps: int) -> tuple[Array, int]:
@@ -109,20 +124,46 @@ def convolve(words: Array, p: Pass, steps: int) -> tuple[Array, int]:
     words : int64 [C, H, W], bit b steered by ``p.planes[b]``; an output has fewer than 2^24 inputs
     returns int64 [T, N, H', W'] and the number of (row, column, k) with non-zero word and non-zero weight
     """
+    rows, weight, out, matches = _rows(words, p)
+    xp = array_namespace(rows)
+    bits = xp.reshape(xp.arange(len(p.planes), dtype=xp.int32), (-1, 1, 1))
+    dots = _dots(rows[None, ...] >> bits & 1, weight)
+    factors = [[(t in plane.steps) * (-1 if plane.negate else 1) << plane.shift for plane in p.planes] for t in range(steps)]
+    sums = xp.reshape(xp.asarray(factors, dtype=xp.int64) @ xp.astype(dots, xp.int64), (steps, *out, weight.shape[1]))
+    return xp.permute_dims(sums, (0, 3, 1, 2)), matches
+
+
+def arrivals(words: Array, p: Pass, window: int) -> tuple[Array, int]:
+    """Return what one pass brings to every tick of a window, and its matches; the planes of the pass mean nothing.
+
+    words : int64 [C, H, W], 0 or the earliness 1..window
+    returns int64 [window, N, H', W'], the sum of weights of the words ``window - n`` at tick n
+    """
+    rows, weight, out, matches = _rows(words, p)
+    xp = array_namespace(rows)
+    ticks = xp.reshape(window - xp.arange(window, dtype=xp.int32), (-1, 1, 1))
+    sums = xp.reshape(xp.astype(_dots(xp.astype(rows[None, ...] == ticks, xp.int32), weight), xp.int64),
+                      (window, *out, weight.shape[1]))
+    return xp.permute_dims(sums, (0, 3, 1, 2)), matches
+
+
+def _rows(words: Array, p: Pass) -> tuple[Array, Array, tuple[int, ...], int]:
+    """Return (words int32 [H' W', K] of every row, weights int32 [K, N], (H', W'), matches)."""
     xp = array_namespace(words, p.weight)
     columns, channels, height, width = p.weight.shape
     weight = xp.reshape(p.weight, (columns, channels * height * width)).T
     members = windows(xp.astype(operand(words, p), xp.int32), (height, width), stride=p.stride, padding=p.padding)
     rows = xp.permute_dims(xp.stack(members, axis=1), (2, 3, 0, 1))
-    out = rows.shape[:2]
+    out = tuple(rows.shape[:2])
     rows = xp.reshape(rows, (-1, weight.shape[0]))
-    bits = xp.reshape(xp.arange(len(p.planes), dtype=xp.int32), (-1, 1, 1))
-    planes = xp.reshape(rows[None, ...] >> bits & 1, (-1, weight.shape[0]))
-    dots = xp.reshape(planes @ xp.astype(weight, xp.int32), (len(p.planes), -1))
-    factors = [[(t in plane.steps) * (-1 if plane.negate else 1) << plane.shift for plane in p.planes] for t in range(steps)]
-    sums = xp.reshape(xp.asarray(factors, dtype=xp.int64) @ xp.astype(dots, xp.int64), (steps, *out, columns))
-    matches = xp.count_nonzero(rows, axis=0) * xp.count_nonzero(weight, axis=1)
-    return xp.permute_dims(sums, (0, 3, 1, 2)), int(xp.sum(matches))
+    matches = int(xp.sum(xp.count_nonzero(rows, axis=0) * xp.count_nonzero(weight, axis=1)))
+    return rows, xp.astype(weight, xp.int32), out, matches
+
+
+def _dots(planes: Array, weight: Array) -> Array:
+    """Return int32 [planes, H' W' N] of planes [planes, H' W', K]."""
+    xp = array_namespace(planes)
+    return xp.reshape(xp.reshape(planes, (-1, weight.shape[0])) @ weight, (planes.shape[0], -1))
 
 
 def max_pool(currents: Array, pool: Pool) -> Array:
@@ -157,6 +198,12 @@ def logits(trace: Trace) -> Array:
     readout = list(trace.layers.values())[-1].readout
     assert readout is not None
     return array_namespace(readout).reshape(readout, (-1,))
+
+
+def decision_tick(network: Network, trace: Trace) -> int | None:
+    """Return the tick of the first output spike of a race, its window for none; None for another read-out."""
+    race = network.layers[-1].ttfs
+    return None if race is None else race.window - (max(logits(trace).tolist()) >> LEAD_BITS)
 
 
 def predict(trace: Trace) -> int:

@@ -19,7 +19,11 @@ FORMAT = "spikeloom-captured"
 VERSION = (1, 2)
 OPERANDS = {"input": 0, "conv": 1, "linear": 1, "batchnorm": 1, "maxpool": 1, "avgpool": 1, "adaptive_avgpool": 1,
             "flatten": 1, "add": 2, "mul": 2, "attention": 3, "neuron": 1, "relu": 1, "output": 1}
-RANKS = {"conv": {"weight": 4}, "linear": {"weight": 2}, "batchnorm": {"mean": 1, "var": 1}}
+# Operations on spike times: of modules of the names in `golden.layers.TIMES`.
+TIMES = {"ttfs_encode": 1, "ttfs_times": 1, "ttfs_fire": 1, "ttfs_earliest": 1, "ttfs_delay": 1, "ttfs_add": 2,
+         "ttfs_concat": 2, "ttfs_race": 1}
+RANKS = {"ttfs_encode": {"weight": 4}, "ttfs_fire": {"weight": 4}, "ttfs_delay": {"bias": 1},
+         "conv": {"weight": 4}, "linear": {"weight": 2}, "batchnorm": {"mean": 1, "var": 1}}
 
 
 _Legal = tuple[str, Callable[[Any], bool]]
@@ -35,10 +39,19 @@ def _is_number(value: Any) -> bool:
 
 _SIZE, _NUMBER, _TRUTH = _integer(1), ("a finite number", _is_number), ("true or false", lambda value: type(value) is bool)
 _WINDOW = {"kernel": _SIZE, "stride": _SIZE, "padding": _integer(0)}
+_TICKS: dict[str, _Legal] = {"window": _SIZE, "resolution": _integer(0)}
 _INTEGRATE: dict[str, _Legal] = {
     "v_threshold": _NUMBER, "v_reset": ("a finite number or null", lambda value: value is None or _is_number(value))}
 ARGS: dict[str, dict[str, _Legal]] = {
     "conv": {"stride": _SIZE, "padding": _integer(0), "groups": _SIZE, "dilation": (
+        "two integers of at least 1", lambda value: isinstance(value, list) and len(value) == 2
+        and all(type(v) is int and v >= 1 for v in value))},
+    "ttfs_encode": {**_TICKS, "padding": _integer(0), "pool": _SIZE},
+    "ttfs_times": _TICKS,
+    "ttfs_fire": {**_TICKS, "stride": _SIZE, "padding": _integer(0), "exact": _TRUTH},
+    "ttfs_earliest": _WINDOW,
+    "ttfs_delay": _TICKS,
+    "ttfs_add": {"resolution": _integer(0), "windows": (
         "two integers of at least 1", lambda value: isinstance(value, list) and len(value) == 2
         and all(type(v) is int and v >= 1 for v in value))},
     "batchnorm": {"eps": _NUMBER},
@@ -68,7 +81,7 @@ class Node:
     """One operation of a captured network.
 
     name : unique, of letters, digits and ``_``; its tensors are called ``<name>.<role>``
-    op : a key of `OPERANDS`, which says how many inputs it reads
+    op : a key of `OPERANDS` or `TIMES`, which says how many inputs it reads
     inputs : names of the nodes it reads
     path : module path in the torch model, empty for a function call
     args : the operation's arguments; a neuron's class and parameters as its library calls them
@@ -170,16 +183,16 @@ def load(path: str | Path) -> Captured:
 
 def check(captured: Captured) -> None:
     """Raise `ValueError`, saying where, if a node lacks an operand, argument or tensor or has a wrong one."""
-    nodes, seen = captured.nodes, set[str]()
+    nodes, seen, operands = captured.nodes, set[str](), {**OPERANDS, **TIMES}
     for node in nodes:
-        if node.op not in OPERANDS:
+        if node.op not in operands:
             raise ValueError(f"unknown operation {node.op!r}")
         if not seen.issuperset(node.inputs):
             raise ValueError(f"{node.name} reads a later node")
         if node.name in seen:
             raise ValueError(f"two nodes are called {node.name}")
-        if len(node.inputs) != OPERANDS[node.op]:
-            raise ValueError(f"{node.name}: {node.op} must read {OPERANDS[node.op]} nodes, not {len(node.inputs)}")
+        if len(node.inputs) != operands[node.op]:
+            raise ValueError(f"{node.name}: {node.op} must read {operands[node.op]} nodes, not {len(node.inputs)}")
         _check_args(node)
         _check_tensors(captured, node)
         seen.add(node.name)

@@ -12,7 +12,7 @@ from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
 from golden.requantise import requantise
-from golden.run import mask, max_pool, pack, sum_pool
+from golden.run import mask, max_pool, pack, sooner, sum_pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
     """
     currents = sums + layer.bias[:, None, None]
     if residual is not None:
-        currents = currents + residual
+        currents = currents + (residual if layer.ttfs is None else sooner(residual))
     if layer.max_pool is not None:
         currents = max_pool(currents, layer.max_pool)
     if layer.sum_pool is not None:
@@ -46,6 +46,9 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
         return Tail(currents=currents, words=words, output=words)
     if layer.digit is not None:
         words = digit(currents, layer.digit)
+        return Tail(currents=currents, words=words, output=words)
+    if layer.ttfs is not None and not layer.readout:
+        words = array_namespace(currents).clip(currents[0, ...], 0, (1 << layer.ttfs.bits) - 1)
         return Tail(currents=currents, words=words, output=words)
     if layer.neuron is None:
         return Tail(currents=currents, words=None, output=None)

@@ -122,5 +122,11 @@ def _sum_pool(x: Tensor, pool: Pool) -> Tensor:
 
 
 def to_torch(network: Network, make_neuron: MakeNeuron = spikingjelly_neuron) -> IntegerModule:
-    """Return ``network`` as a torch module whose neurons ``make_neuron(threshold, parameters)`` builds."""
+    """Return ``network`` as a torch module whose neurons ``make_neuron(threshold, parameters)`` builds.
+
+    Raises `ParameterError` for time-to-first-spike neurons, which no library has.
+    """
+    if any(layer.ttfs for layer in network.layers):
+        raise ParameterError("to_torch: no library has the time-to-first-spike neurons of this network; legal: neurons of "
+                             "SpikingJelly; try: golden.run.run")
     return IntegerModule(network, make_neuron)

@@ -15,6 +15,7 @@ from hdl.count_ones import count_ones
 from hdl.descriptor import LAYER_LAYOUT
 from hdl.inner_join import value_ring
 from hdl.spike_buffer import SpikeBuffer, place_piece
+from hdl.times_of_array import connect_times
 from hdl.tppe import Tppe
 
 
@@ -29,7 +30,8 @@ class LockstepArray(Block):
     Twin of `golden.array.lockstep_cycles`. A chunk takes ``max(1, most matches of any lane)`` cycles; the dots
     of a pass leave 4 cycles after its last chunk (drain), while the next chunks run. A full FIFO in any lane stalls
     all lanes. Rows stay for all columns; the tile of columns changes inside, the tile of rows outside. The parameters
-    of a column go ahead of its chunks, so columns follow each other without a gap.
+    of a column go ahead of its chunks, so columns follow each other without a gap. In a layer with ``ttfs`` the spike times
+    of a column leave instead, once for all passes, as `hdl.ttfs.Ttfs` finds them.
 
     Members
     -------
@@ -90,7 +92,7 @@ class LockstepArray(Block):
         known, ahead = Signal(16), Signal(range(p.fifo_depth + 2))
         left, column_tile, last_tile_of_columns = Signal(32), Signal(16), Signal()
         lanes_ready, lanes_done = Signal(p.lanes), Signal(p.lanes)
-        hits, corrected, idles, results = Signal(p.lanes), Signal(p.lanes), Signal(p.lanes), Signal(p.lanes)
+        hits, corrected, idles, results, pass_end = *(Signal(p.lanes) for _ in range(4)), Signal()
         after_chunk, after_column, after_tile, after_known = (
             Signal(range(p.max_chunks + 1)), Signal(16), Signal(16), Signal(16))
         weights_ready, no_chunks = Signal(), Signal()
@@ -186,7 +188,7 @@ class LockstepArray(Block):
                 buffer.word_en.eq(tppe.word_en), buffer.word_address.eq(tppe.word_address),
                 tppe.line.eq(buffer.line), tppe.row.eq(buffer.row),
                 tppe.mask_b.eq(mask_b), tppe.values.eq(self.value_window), tppe.head.eq(self.value_head),
-                tppe.first.eq(first), tppe.go.eq(go), tppe.last.eq(advance & table.r_data[8]),
+                tppe.first.eq(first), tppe.go.eq(go), tppe.last.eq(advance & pass_end),
                 tppe.word_log2.eq(layer.operand_log2), tppe.steps.eq(layer.steps),
                 lanes_ready[lane].eq(tppe.ready), lanes_done[lane].eq(tppe.done),
                 hits[lane].eq(tppe.hit), corrected[lane].eq(tppe.corrected),
@@ -194,5 +196,7 @@ class LockstepArray(Block):
                 self.o.payload[lane].eq(tppe.o.payload),
                 tppe.o.ready.eq(self.o.ready & self.o.valid),
             ]
-        m.d.comb += self.o.valid.eq(results.all())
+        m.d.comb += [self.o.valid.eq(results.all()), pass_end.eq(table.r_data[8])]
+        if p.ttfs:
+            connect_times(self, m, pass_end, last_chunk)
         return m

@@ -67,12 +67,12 @@ class Image:
         return bytes(block)
 
 
-def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool, place: dict[str, int]) -> bytes:
+def _pass_record(sweep: Any, tensor: Tensor, arch: Arch, is_input: bool, place: dict[str, int], ttfs: bool) -> bytes:
     chunk = arch.chunk_bits
     kernel_height, kernel_width = sweep.weight.shape[2:]
-    planes = list(sweep.planes)
+    planes = [] if ttfs else list(sweep.planes)
     identity = all(p.shift == 0 and not p.negate and p.steps in ((), (b,)) for b, p in enumerate(planes))
-    steps = sum(1 << b for b, plane in enumerate(planes) if plane.steps)
+    steps = 1 if ttfs else sum(1 << b for b, plane in enumerate(planes) if plane.steps)
     record = bytearray(pack_record(PASS + TAPS, RECORD_BYTES, {
         "skipped": skipped(kept_taps(sweep.weight, arch.skip_taps)),
         "masks": tensor.masks, "mask_stride": tensor.mask_stride, "values": tensor.values,
@@ -117,7 +117,8 @@ class _Builder:
         plans: list[LayerPlan] = []
         for layer in network.layers:
             sources = [shapes[sweep.source].view(sweep.rows) for sweep in layer.passes]
-            plan = plan_layer(layer, arch, network.steps, sources, plans, self.order)
+            order = "rows" if layer.ttfs and layer.readout else self.order
+            plan = plan_layer(layer, arch, network.steps, sources, plans, order)
             plans.append(plan)
             shapes[layer.name] = self._shape(layer, plan)
 
@@ -144,9 +145,10 @@ class _Builder:
                         for layer, plan in zip(network.layers, plans, strict=True))
 
         used = {"leak_1m2k": any(n.neuron and n.neuron.leak == "1-2^-k" for n in network.layers),
-                "requantise": any(n.requantise for n in network.layers),
+                "requantise": any(n.requantise or n.ttfs for n in network.layers),
                 "digit": any(n.digit or (n.requantise and n.requantise.step) for n in network.layers),
-                "attention": any(n.attention for n in network.layers), "token_sum": any(n.sum_pool for n in network.layers)}
+                "attention": any(n.attention for n in network.layers), "token_sum": any(n.sum_pool for n in network.layers),
+                "ttfs": any(n.ttfs for n in network.layers)}
         used["skip_taps"] = any(skipped(kept_taps(sweep.weight, arch.skip_taps))
                                 for layer in network.layers for sweep in layer.passes)
         features = sum(needed << FEATURES[feature] for feature, needed in used.items())
@@ -202,6 +204,10 @@ class _Builder:
             fields |= {"neuron": 1, "digit": 1, "digit_low": layer.digit.low, "digit_bits": layer.digit.bits,
                        "digit_clip": int(layer.digit.clip), "digit_one": int(layer.digit.step is not None),
                        "word_step": layer.digit.step or 0}
+        if layer.ttfs:
+            last = plan.out_height * plan.out_width - (plan.row_tiles - 1) * self.arch.lanes - 1
+            fields |= {"neuron": int(layer.stores_words), "requantise": 1, "word_bits": layer.ttfs.bits, "ttfs": 1,
+                       "window": layer.ttfs.window, "resolution": layer.ttfs.resolution, "last_lanes": last}
         if layer.residual:
             region = self.currents[layer.residual]
             fields |= {"residual": 1, "residual_stride": region.stride,
@@ -214,7 +220,8 @@ class _Builder:
                        for name in ("tile_pixels", "groups", "span_log2", "teams_log2", "deal", "merge")}
             places = [dict(zip(("chunk_base", "line_base", "tap_lines"), place, strict=True)) for place in plan.tiling.passes]
         sweeps = b"".join(
-            _pass_record(sweep, self.tensors[sweep.source].view(sweep.rows), self.arch, sweep.source in inputs, place)
+            _pass_record(sweep, self.tensors[sweep.source].view(sweep.rows), self.arch, sweep.source in inputs, place,
+                         layer.ttfs is not None)
             for sweep, place in zip(layer.passes, places, strict=True))
         body, weights = b"", plan.weights[0]
         for part in plan.parts:

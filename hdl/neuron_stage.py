@@ -13,6 +13,9 @@ from hdl.parallel_lif import ParallelLif
 from hdl.requantise import Requantise
 from hdl.word_route import WordRoute
 
+# The factor (2^7 - 1) / 2^7 leaves the numbers up to 64 as they are: a requantiser that only clips.
+CLIP_SHIFT = 7
+
 
 class NeuronStage(Block):
     """One parallel LIF and one OR-pool per lane, all in step; a requantiser and digits for all lanes where the build has them.
@@ -124,6 +127,9 @@ class NeuronStage(Block):
             unit.i.p.bits.eq(self.layer.word_bits), unit.i.p.is_signed.eq(self.layer.signed_words),
             *(unit.i.p.x[lane].eq(self.sums[lane][step]) for lane in range(self.params.lanes)),
         ]
+        if self.params.ttfs:
+            with m.If(self.layer.ttfs):
+                m.d.comb += [unit.i.p.multiplier.eq((1 << CLIP_SHIFT) - 1), unit.i.p.shift.eq(CLIP_SHIFT)]
         with m.If(self.layer.requantise):
             m.d.comb += [ready.eq(unit.i.ready), valid.eq(unit.o.valid), words.eq(unit.o.p.words)]
 

@@ -53,7 +53,7 @@ class ProgramCheck(Block):
         m, p, header, layer = Module(), self.params, self.header, self.layer
         fits, length, legal = Signal(), Signal(), Signal()
         there = {"leak_1m2k": p.leak == "1-2^-k", "requantise": p.requantise, "attention": p.attention,
-                 "token_sum": p.token_sum, "digit": p.digit, "skip_taps": p.skip_taps}
+                 "token_sum": p.token_sum, "digit": p.digit, "skip_taps": p.skip_taps, "ttfs": p.ttfs}
         supported = sum(has << FEATURES[name] for name, has in there.items())
         limits = {"chunks": p.max_chunks, "row_lines": p.row_value_lines, "weight_bytes": p.weight_bytes,
                   "pool_channels": p.pool_channels, "resume_tiles": p.resume_tiles, "t_max": p.t_max,
@@ -75,6 +75,9 @@ class ProgramCheck(Block):
                      & (~layer.or_pool | _most(layer.columns, p.pool_channels))
                      & (~layer.resume | _most(layer.row_tiles, p.resume_tiles)) & self._loom_legal() & self._attention_legal()),
         ]
+        if p.ttfs:
+            with m.If(layer.ttfs & ((layer.window == 0) | ~_most(layer.window, p.ttfs_slots - 1) | (layer.passes == 0))):
+                m.d.comb += legal.eq(0)
         with m.If((header.magic != PROGRAM_MAGIC) | ~length):
             m.d.comb += self.head_code.eq(1)
         with m.Elif(header.major != FORMAT_MAJOR):

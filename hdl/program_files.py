@@ -111,6 +111,7 @@ def _layer(layer: Any, plan: LayerPlan, image: Image) -> dict[str, Any]:
                                                     "step": layer.requantise.step}
     found["digit"] = layer.digit and {"low": layer.digit.low, "bits": layer.digit.bits, "step": layer.digit.step,
                                       "clip": layer.digit.clip}
+    found["ttfs"] = layer.ttfs and {"window": layer.ttfs.window, "resolution": layer.ttfs.resolution, "bits": layer.ttfs.bits}
     found["spikes"] = _tensor(image.tensors[layer.name]) if layer.name in image.tensors else None
     region = image.currents.get(layer.name)
     found["currents"] = region and {"offset": region.base, "bytes": region.size, "stride": region.stride,

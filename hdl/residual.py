@@ -5,7 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from golden.arch import Arch
-from golden.formats import CURRENT_BYTES
+from golden.formats import CURRENT_BYTES, NEVER
 from hdl.block import Block
 from hdl.bus.fetch import Fetch, ar_signature
 from hdl.descriptor import LAYER_LAYOUT
@@ -23,8 +23,9 @@ def current_layout(p: Arch) -> data.StructLayout:
 class Residual(Block):
     """Fetch stored currents ``[y][x][c][t]`` for every lane of every tile, in the order column, lane, window, step.
 
-    Twin of `golden.residual.residual`. One current a cycle, fetched ahead of their use. For a signed max-pool, or
-    the sum of a window, its members that lie inside the map follow each other; ``first`` marks the first of them.
+    Twin of `golden.residual.residual`. One current a cycle, fetched ahead of their use. For a signed max-pool, or the sum
+    of a window, its members that lie inside the map follow each other; ``first`` marks the first of them. In a layer with
+    ``ttfs`` a current of 0 or less is `golden.formats.NEVER`.
 
     Members
     -------
@@ -113,6 +114,9 @@ class Residual(Block):
             o.p.value.eq(fetch.o.p.data[: p.stream_bits].as_signed()), o.p.lane.eq(tail.lane), o.p.step.eq(step),
             o.p.first.eq(tail.first), o.p.keep.eq(~tail.skip), o.p.end.eq(tail.end & fetch.o.p.last),
         ]
+        if p.ttfs:
+            with m.If(layer.ttfs & (fetch.o.p.data[: p.stream_bits].as_signed() <= 0)):
+                m.d.comb += o.p.value.eq(NEVER)
         with m.If(o.valid & o.ready):
             m.d.sync += step.eq(Mux(fetch.o.p.last, 0, step + 1))
         return m

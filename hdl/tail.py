@@ -25,11 +25,11 @@ PASS_KEPT = data.StructLayout({field.name: field.width for field in PASS if fiel
 class Tail(Block):
     """Finish the outputs of all lanes, column after column.
 
-    Twin of `golden.run.run` from the sums on. A column takes 2 cycles, one per identity pass, and one more than its
-    planes for any other pass; a residual costs its entries up to ``end``; stored currents take ``steps`` cycles per present
-    lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one cycle less. OR-pool and mask
-    cost nothing: the neurons run beside the next column, and so does the requantiser, which holds it up when it takes fewer
-    cycles than ``shift + 1``; digits take theirs (`hdl.digit.Digit`) in the column.
+    Twin of `golden.run.run` from the sums on; spike times (``ttfs``) are one pass. A column takes 2 cycles, one per identity
+    pass, and one more than its planes for any other pass; a residual costs its entries up to ``end``; stored currents take
+    ``steps`` cycles per present lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one
+    cycle less. OR-pool and mask cost nothing: the neurons run beside the next column, and so does the requantiser, which
+    holds it up when it takes fewer cycles than ``shift + 1``; digits take theirs (`hdl.digit.Digit`) in the column.
     Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
@@ -91,14 +91,15 @@ class Tail(Block):
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
-            last_pass.eq(last), next_number.eq(number),
+            last_pass.eq((number + 1 == layer.passes) | layer.ttfs if p.ttfs else number + 1 == layer.passes),
+            next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
             pixel.eq(first_pixel + lane),
             current.eq(lane_sums[lane].word_select(step, p.stream_bits).as_signed()),
-            last_step.eq(step == layer.steps - 1),
-            self.idle.eq(walk.idle),
+            last_step.eq(step == layer.steps - 1), self.idle.eq(walk.idle),
         ]
+
         leaves = layer.store_currents | layer.readout
 
         def finish() -> None:

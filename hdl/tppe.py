@@ -9,6 +9,7 @@ from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.inner_join import InnerJoin, value_ring
 from hdl.spike_buffer import row_chunk_layout
+from hdl.ttfs_sums import TtfsSums
 
 
 class Tppe(Block):
@@ -28,13 +29,18 @@ class Tppe(Block):
     word_log2, steps : In, log2 of the stored word width, timesteps
     word_en, word_address, line : read port of the row's words
     o : Out(stream), one signed dot per word bit
+    ttfs : In(1), the weight of a match goes to the sum of the word's slot instead, nothing leaves on ``o``, and a pass
+        ends where the column does; full, read, slot, sum, clear : as in `TtfsSums` (builds with ttfs)
     """
 
     o: stream.Interface
 
     def __init__(self, p: Arch) -> None:
         self.params = p
+        slots = {"ttfs": In(1), "full": Out(1), "read": In(1), "slot": In(range(p.ttfs_slots)), "clear": In(1),
+                 "sum": Out(signed(p.acc_bits))} if p.ttfs else {}
         super().__init__({
+            **slots,
             "row": In(row_chunk_layout(p)), "mask_b": In(p.chunk_bits), "values": In(value_ring(p) * p.weight_bits),
             "head": In(range(value_ring(p))),
             "first": In(1), "go": In(1), "last": In(1), "done": Out(1), "ready": Out(1),
@@ -96,4 +102,19 @@ class Tppe(Block):
                 m.d.sync += correction.eq(missing)
         with m.If(retire & last):
             m.d.sync += o.valid.eq(1)
+        if p.ttfs:
+            self._spike_times(m, busy, match, last, word, weight, retire)
         return m
+
+    def _spike_times(self, m: Module, busy: Signal, match: Signal, last: Signal, word: Signal, weight: Signal,
+                     retire: Signal) -> None:
+        """Let the time-indexed sums stand in for the accumulators of a layer that says so."""
+        m.submodules.slots = slots = TtfsSums(self.params)
+        m.d.comb += [
+            slots.slot.eq(word), slots.weight.eq(weight), slots.read.eq(self.read), slots.read_slot.eq(self.slot),
+            slots.clear.eq(self.clear), self.sum.eq(slots.sum), self.full.eq(slots.full)]
+        with m.If(self.ttfs):
+            m.d.comb += [
+                retire.eq(busy & (~last | ~slots.full | self.clear)), slots.add.eq(retire & match),
+                slots.close.eq(retire & last), self.corrected.eq(0), m.submodules.sums.i.valid.eq(0)]
+            m.d.sync += self.o.valid.eq(0)

@@ -49,7 +49,8 @@ def column_parameters(layer: Any) -> NDArray[np.int32]:
         for field in SCALE:
             scale |= np.asarray(getattr(layer.requantise, field.name)).astype("<i4") << field.lsb
         return scale
-    return np.asarray(layer.neuron.threshold).astype("<i4") if layer.neuron else np.zeros(len(layer.bias), "<i4")
+    neuron = layer.neuron or layer.ttfs
+    return np.asarray(neuron.threshold).astype("<i4") if neuron else np.zeros(len(layer.bias), "<i4")
 
 
 def _reach(layer: Any, arch: Arch, columns: list[Column], start: int, stop: int) -> int:

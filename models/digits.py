@@ -78,7 +78,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
             model.train()
             _prune(model, masks, epoch / EPOCHS)
             for index in _batches(len(x)):
-                shown = _distort(x[index])
+                shown = distort(x[index])
                 with torch.no_grad():
                     answers = (teacher(shown) / TEMPERATURE).softmax(1)
                 loss = TEMPERATURE ** 2 * F.cross_entropy(_answers(model, shown) / TEMPERATURE, answers)
@@ -105,7 +105,7 @@ def _teacher(x: Tensor, y: Tensor) -> nn.Module:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, epochs * (len(x) // BATCH))
     for _ in range(epochs):
         for index in _batches(len(x)):
-            loss = F.cross_entropy(model(_distort(x[index])), y[index], label_smoothing=0.05)
+            loss = F.cross_entropy(model(distort(x[index])), y[index], label_smoothing=0.05)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -130,7 +130,7 @@ def _answers(model: Digits, x: Tensor) -> Tensor:
     return out
 
 
-def _distort(x: Tensor) -> Tensor:
+def distort(x: Tensor) -> Tensor:
     """Return images turned by up to 8 degrees, scaled by 8 %, sheared by 15 % and moved by 0.8 pixels."""
     def draw(limit: float) -> Tensor:
         return (2 * torch.rand(len(x)) - 1) * limit

@@ -7,7 +7,7 @@ from golden.arch import Arch, ParameterError
 from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, unpack
 from perf.bus import Fetch, Fifo, Memory, Store
 
-UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "or_pool")
+UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "sum_pool", "or_pool", "attention", "digit", "ttfs")
 
 
 class RowReads(Protocol):

@@ -20,6 +20,8 @@ DENSITIES = (0.02, 0.1, 0.5, 0.9, 1.0)
 TINY = PRESETS["tiny"]
 # tiny with the longest words, the widths for them, and longer addresses
 WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40)
+# WIDE with spike times
+TTFS = replace(WIDE, name="times", requantise=True, ttfs=True, weight_bytes=2048, buffer_bytes=16384)
 # tiny as a loom of 4 lanes with 4 row slots, and one with short slots, longer chunks, 4-bit weights and a wide port
 LOOM = replace(TINY, name="weave", dataflow="loom", rows=4, max_chunks=64, row_value_lines=128, weight_bytes=256,
                pixel_chunks=64, pixel_lines=192, buffer_bytes=16384)

@@ -92,7 +92,7 @@ def compare(network: Network, image: Image, trace: Trace, run: Run, lanes: int) 
             wanted = np.broadcast_to(covered(layer, image, number), golden.shape)
             assert (seen[wanted] > 0).all(), f"layer {layer.name}: neuron words are missing in the record"
             differing = np.where(wanted, got ^ golden, 0)
-            spikes = layer.neuron is not None
+            spikes = layer.spikes
             result.neuron_steps = int(wanted.sum()) * (network.steps if spikes else 1)
             result.mismatches += int((np.bitwise_count(differing) if spikes else differing != 0).sum())
             if differing.any():
@@ -156,7 +156,7 @@ def _add_fiber(result: LayerResult, layer: Layer, golden: NDArray[np.int64], rtl
     differing = golden ^ rtl
     result.mismatches += int(np.count_nonzero(differing))
     if result.first is None and differing.any():
-        first = _first_bit if layer.neuron is not None else _first_word
+        first = _first_bit if layer.spikes else _first_word
         result.first = first(result.name, "fiber", tuple(np.argwhere(differing)[0]), golden=golden, rtl=rtl, cycle=None)
 
 

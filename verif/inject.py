@@ -44,7 +44,8 @@ class WeightBit:
         neuron = layer.neuron and replace(layer.neuron, threshold=layer.neuron.threshold[own])
         scale = layer.requantise and replace(
             layer.requantise, multiplier=layer.requantise.multiplier[own], shift=layer.requantise.shift[own])
-        return replace(layer, passes=tuple(passes), bias=layer.bias[own], neuron=neuron, requantise=scale)
+        ttfs = layer.ttfs and replace(layer.ttfs, threshold=layer.ttfs.threshold[own])
+        return replace(layer, passes=tuple(passes), bias=layer.bias[own], neuron=neuron, requantise=scale, ttfs=ttfs)
 
 
 def weight_bits_of(number: int, layer: Layer, weight_bits: int) -> Iterator[WeightBit]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from golden.arch import ParameterError, load_preset
 from golden.float_run import float_run
 from golden.network import Network
-from golden.run import Trace, predict, run
+from golden.run import Trace, decision_tick, predict, run
 from hdl.image import Image, build_image
 from hdl.program_files import classes
 from verif.compare import LayerResult, compare
@@ -153,6 +153,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
                       progress=progress)
     compared, result = done.compared, done.result
     reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
+    decided = [decision_tick(network, trace) for trace in done.traces]
     changed = spikes_changed(network, done.traces, reference.spikes) if reference else {}
     first = None
     for index, layers in enumerate(compared):
@@ -175,6 +176,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         "accuracy_rtl": _accuracy(done.rtl, workload.y), "accuracy_golden": _accuracy(done.golden, workload.y),
         "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), workload.y) if reference else None,
         "weight_sparsity": network.weight_sparsity,
+        "decision_ticks": None if decided[0] is None else sum(tick or 0 for tick in decided) / images,
         "cycles_per_image": counters["cycles"] / images,
         "matches": counters["matches"],
         "lane_utilisation": counters["matches"] / (arch.lanes * counters["cycles"]),

@@ -43,7 +43,7 @@ SIMULATED: dict[str, Any] = {
     "layers": [{"name": "conv1", "neuron_steps": 4096, "mismatches": 0, "spikes_changed": 3, "cycles": 1000}],
     "neuron_steps": 4096, "mismatches": 0, "first_mismatch": None, "accuracy_rtl": 1.0, "accuracy_golden": 1.0,
     "accuracy_float": None, "weight_sparsity": 0.9, "cycles_per_image": 1000.0, "matches": 5, "lane_utilisation": 0.5,
-    "simulated_cycles_per_second": 1.0}
+    "simulated_cycles_per_second": 1.0, "decision_ticks": None}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def process(*arguments: str, script: str = "", **environ: str) -> subprocess.Com
 def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
     """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered as ``name``."""
     facts = find(name)
-    network = lower(load(checkpoint), facts.steps, PRESETS[facts.preset], name=name, input_kind=facts.input_kind,
+    network = lower(load(checkpoint), facts.steps, load_preset(facts.preset), name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = (torch.from_numpy(part) for part in datasets.digits())
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
@@ -114,7 +114,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
-    (["train", "imagenet"], "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits; try: spikeloom list"),
+    (["train", "imagenet"],
+     "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add; "
+     "try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
     (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),

@@ -13,7 +13,7 @@ from golden.arch import PRESETS, Arch
 from golden.formats import FORMAT_MAJOR, HEADER, LAYER, PASS, PROGRAM_MAGIC, RECORD_BYTES, Field, pack
 from golden.program_check import body_code, head_code, layer_code, pass_code
 from hdl.program_check import ProgramCheck
-from verif.chunks import LOOM, LOOMS
+from verif.chunks import LOOM, LOOMS, TTFS
 from verif.heads import HEADS, WEAVE_HEADS
 from verif.layers import arch, layer_word
 from verif.mutant import mutant
@@ -22,7 +22,8 @@ from verif.sim import simulate
 TINY = PRESETS["tiny"]
 DIGITS = dataclasses.replace(TINY, digit=True)
 ARCHS = {"tiny": TINY, "digits": DIGITS, "loas, other leak": dataclasses.replace(PRESETS["loas"], leak="1-2^-k"), **LOOMS,
-         "heads": HEADS, "heads on a loom": WEAVE_HEADS}
+         "heads": HEADS, "heads on a loom": WEAVE_HEADS,
+         "spike times": TTFS, "spike times of 4 bits": dataclasses.replace(TTFS, t_max=4, acc_bits=18)}
 REQUANTISER = dataclasses.replace(TINY, requantise=True)
 
 
@@ -45,6 +46,9 @@ def test_program_check(name: str) -> None:
                  id="magic cut short"),
     pytest.param(TINY, "(self.word == field.word)", "(self.word == 4)", "passes", id="other words of a pass not checked"),
     pytest.param(TINY, "field.lsb : field.lsb + field.width", "0:32", "passes", id="words of a pass, not fields"),
+    pytest.param(TTFS, "(layer.window == 0)", "0", "layers", id="no window"),
+    pytest.param(ARCHS["spike times of 4 bits"], "~_most(layer.window, p.ttfs_slots - 1)", "0", "layers",
+                 id="window beyond the slots"),
     pytest.param(LOOM, "(layer.groups << layer.span_log2) <= p.rows", "layer.groups <= p.rows", "layers",
                  id="more groups than slots"),
     pytest.param(LOOM, "layer.groups != 0,", "", "layers", id="no group"),
@@ -90,7 +94,7 @@ def good_header(rng: random.Random, p: Arch) -> dict[str, int]:
         "crc": rng.getrandbits(32), "layers": rng.randint(1, 9), "chunk_bits": p.chunk_bits,
         "weight_bits": p.weight_bits, "lanes": p.lanes,
         "features": rng.choice((0, int(p.leak == "1-2^-k") | p.requantise << 4 | p.attention << 1 | p.token_sum << 2
-                                | p.digit << 5)),
+                                | p.digit << 5 | p.ttfs << 3)),
         **{name: limit - rng.choice((0, 0, 1)) for name, limit in most.items()}}
 
 
@@ -105,6 +109,7 @@ def good_layer(rng: random.Random, p: Arch) -> dict[str, int]:
         "leak_shift": rng.randint(0, p.lif.k_max), "requantise": int(p.requantise and rng.random() < 0.5),
         "word_bits": rng.choice((1, p.t_max)), "digit": int(p.digit and rng.random() < 0.5),
         "digit_bits": rng.choice((1, p.t_max)), "word_step": rng.choice((0, p.t_max - 1)) if p.digit else 0,
+        "ttfs": int(p.ttfs and passes > 0 and rng.random() < 0.5), "window": rng.choice((1, p.ttfs_slots - 1)),
         **(loom_fields(rng, p, passes) if p.loom else {}), **(attention_fields(rng, p) if p.attention and not passes else {})}
 
 

@@ -16,7 +16,7 @@ from golden.network import Pool
 from golden.residual import Current, residual
 from golden.tail import stored_currents
 from hdl.residual import Residual, current_layout
-from verif.chunks import TINY
+from verif.chunks import TINY, TTFS
 from verif.heads import HEADS
 from verif.layers import ARCHS, arch, layer_word, start
 from verif.memory import ReadMemory
@@ -29,10 +29,17 @@ POOLS = (None, Pool(kernel=2, stride=2), Pool(kernel=3, stride=2, padding=1), Po
 BASE, OFFSET = 0x40, 0x24
 
 
-@pytest.mark.parametrize("name", ARCHS)
-def test_residual(name: str) -> None:
+@pytest.mark.parametrize("p", [*(pytest.param(p, id=name) for name, p in ARCHS.items()), pytest.param(TTFS, id="spike times")])
+def test_residual(p: Arch) -> None:
     """Every cocotb test below passes on the generated Verilog."""
-    simulate(Residual(ARCHS[name]), __name__, parameters=dataclasses.asdict(ARCHS[name]))
+    simulate(Residual(p), __name__, parameters=dataclasses.asdict(p))
+
+
+def test_a_spike_time_that_is_added_as_it_is_is_caught() -> None:
+    """Stored times of 0 and less that are not taken for never are caught."""
+    outcome = simulate(mutant(Residual, "as_signed() <= 0)", "as_signed() < 0)")(TTFS), __name__,
+                       parameters=dataclasses.asdict(TTFS), expect_failure=True)
+    assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
 def test_residual_with_sums() -> None:
@@ -112,14 +119,17 @@ async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
         if window is not None and min(height, width) + 2 * window.padding < window.kernel:
             continue
         currents = torch.randint(-limit, limit, (steps, columns, height, width), generator=generator)
+        currents[:, :, ::2, ::3] = 0
         stored = stored_currents(currents, readout=False)
         content[BASE + OFFSET : BASE + OFFSET + len(stored)] = stored
-        dut.layer.value = layer_word(fields_of(currents, window, sums=p.token_sum and rng.random() < 0.5))
+        times = p.ttfs and bool(rng.randrange(2) or window)
+        dut.layer.value = layer_word(
+            fields_of(currents, window, sums=p.token_sum and rng.random() < 0.5) | {"ttfs": int(times)})
         dut.layer_start.value = 1
         await RisingEdge(dut.clk)
         dut.layer_start.value = 0
         wanted = [entry if entry.keep else dataclasses.replace(entry, first=False)
-                  for entry in residual(currents, window, p.lanes)]
+                  for entry in residual(currents, window, p.lanes, times)]
         got = await get(dut, "o", len(wanted), stalls(rng, 0.4 if stall else 0.0))
         assert [current_of(bits, p) for bits in got] == wanted
         await idle(dut, "o", 30)

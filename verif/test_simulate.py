@@ -28,7 +28,7 @@ ARCH = PRESETS["tiny"]
 IMAGES = {"tiny": 4, "loas": 2}
 KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
         "accuracy_rtl", "accuracy_golden", "accuracy_float", "weight_sparsity", "cycles_per_image", "matches",
-        "lane_utilisation", "simulated_cycles_per_second"}
+        "lane_utilisation", "simulated_cycles_per_second", "decision_ticks"}
 FIRST_KEYS = {"image", "layer", "in", "channel", "y", "x", "t", "golden", "rtl", "cycle", "command"}
 LAYER_KEYS = {"name", "neuron_steps", "mismatches", "spikes_changed", "cycles"}
 NEURONS = {"lif1": 16 * 8 * 8, "lif2": 32 * 8 * 8, "fc": 0}

@@ -47,6 +47,7 @@ from verif.compare import compare
 from verif.modules import ModuleMaker, map_size
 from verif.simulate import memory_of
 from verif.system import Start, System, SystemFailure
+from verif.times_network import LONGEST, Times, times_network
 
 HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
@@ -56,6 +57,8 @@ MODULES = 4
 # Lines of a failing bench's output that a report keeps.
 TAIL = 40
 WIDEST = {"t_max": 16, "acc_bits": 24, "stream_bits": 24, "membrane_bits": 32, "address_bits": 40}
+# Share of the networks that have spike times, on builds that have them.
+SPIKE_TIMES = 0.3
 # Share of the thresholds that equal a current, so that >= and > differ.
 TIES = 0.3
 # Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
@@ -109,8 +112,8 @@ class Maker:
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
     one step or to all; where it has digits, words of the currents' bits, and requantisers of any step; where it skips
     taps, kernels with taps that are 0 in all columns; where it has them, attention on three layers of one source, and sums
-    of windows. The neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in a row meet
-    all of them.
+    of windows; where it has spike times, three networks in ten are made of them. The neurons of a network go through
+    `neuron_variants` from a place that the seed gives: seeds in a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -125,7 +128,8 @@ class Maker:
         while True:
             self.turn = turn
             try:
-                network = self._draw(name, steps)
+                times = self.arch.ttfs and steps is None and self.random.random() < SPIKE_TIMES
+                network = self._times(name) if times else self._draw(name, steps)
                 check(network, self.arch)
                 build_image(network, self.arch)
             except ParameterError:
@@ -197,6 +201,14 @@ class Maker:
         threshold = torch.randint(1, max(2, saturation), (heads * head,), generator=self.generator)
         return [*layers, Layer(name=f"{name}attention", passes=(), bias=torch.zeros_like(threshold), attention=p,
                                neuron=Neuron(threshold=threshold, **choose(self.variants)), min_spikes=choose((1, 1, 2)))]
+
+    def _times(self, name: str) -> Network:
+        """Return a network of time-to-first-spike neurons."""
+        draw = self.random.randint
+        resolution = draw(0, 3)
+        form = Times(window=draw(2, LONGEST if resolution else 16), resolution=resolution, channels=draw(1, 12),
+                     classes=draw(1, 10), height=draw(4, 9), width=draw(4, 9), plane_bits=min(self.arch.t_max, 8))
+        return times_network(name, form, self.generator, self._weight)
 
     def _draw(self, name: str, steps: int | None) -> Network:
         choose, draw = self.random.choice, self.random.randint

@@ -45,6 +45,8 @@ def command(output: Output, workload: str, preset: str, top: str, images: int | 
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
+    if report["decision_ticks"] is not None:
+        output.say(f"ticks to the first output spike {report['decision_ticks']:.2f}")
     if report["first_mismatch"]:
         place = {key: value for key, value in report["first_mismatch"].items() if value is not None}
         command = place.pop("command")

@@ -314,9 +314,10 @@ PRESETS: dict[str, Arch] = {
     "tiny": Arch(name="tiny", lanes=4, chunk_bits=32, t_max=4, acc_bits=18, stream_bits=24, membrane_bits=26, max_chunks=64,
                  row_value_lines=96, weight_bytes=768, pool_channels=32, resume_tiles=8, data_bits=64, address_bits=32,
                  outstanding=16, buffer_bytes=8192, steps_per_cycle=1, requantise=False),
-    "loas": Arch(name="loas"),
+    "loas": Arch(name="loas", digit=True, skip_taps=True),
     "loom": Arch(name="loom", dataflow="loom", rows=4, row_value_lines=512, weight_bytes=4096, pool_channels=4096,
-                 resume_tiles=1, outstanding=64),
+                 resume_tiles=16, outstanding=64, digit=True, token_sum=True, attention=True, buffer_bytes=304 << 10),
+    "times": Arch(name="times", ttfs=True, weight_bytes=24576),
 }
 
 

@@ -379,7 +379,7 @@ class _Builder:
                                      "try: MaxPool2d before AvgPool2d")
             raise ParameterError(f"{node.path}: {kind}: reads multi-bit currents of "
                                  f"{value.origin or 'a residual stream'}; legal: the input or spikes; "
-                                 "try: a neuron between the two layers, or merge them")
+                                 "try: a neuron between the two layers, or merge them, or preset loas")
         return value
 
     def _currents(self, value: Linear | Words) -> Linear:

@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 PROGRAM_MAGIC = 0x504B5053  # "SPKP"
-FORMAT_MAJOR, FORMAT_MINOR = 1, 1
+FORMAT_MAJOR, FORMAT_MINOR = 1, 2
 HEADER_BYTES = 64
 RECORD_BYTES = 128
 ALIGN = 64

@@ -29,10 +29,9 @@ class Phase:
 PHASES = (Phase(40, 6e-3, exact=True), Phase(10, 3e-3, exact=False))
 
 
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.digits` as tensors."""
-    x_train, y_train, x_test, y_test = map(torch.from_numpy, digits())
-    return x_train, y_train, x_test, y_test
+def example() -> Tensor:
+    """Return the images that capture runs, [N, 1, 8, 8]: all of the training part."""
+    return torch.from_numpy(digits()[0])
 
 
 def accuracy(model: TtfsNetwork, x: Tensor, y: Tensor) -> float:
@@ -67,7 +66,7 @@ def train_skip(skip: str, seed: int = 0, progress: Callable[[int, int], None] = 
 
 def _epochs(model: TtfsNetwork, phase: Phase) -> Iterator[int]:
     """Train, and yield the number of epochs behind."""
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, digits())
     model.fc.exact = phase.exact
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, phase.rate, phase.epochs * (len(x) // BATCH))

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from models.ttfs import TtfsNetwork
-from models.ttfs_digits import accuracy, split, train_skip
+from models.ttfs_digits import accuracy, example, train_skip
 
-__all__ = ["accuracy", "split", "train"]
+__all__ = ["accuracy", "example", "train"]
 
 
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtfsNetwork:

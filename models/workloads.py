@@ -14,7 +14,7 @@ class Shipped:
     """A shipped network; its torch module (with ``_`` for ``-``) and its checkpoint, if it is trained, bear its name.
 
     data : name in `models.datasets.SPLITS`, or ``"seeded"`` (`models.datasets.seeded`)
-    preset : the smallest preset that runs it, or the path of a preset file that does
+    preset : the smallest preset that runs it
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
     weight_sparsity : share of weights that are zero
@@ -48,9 +48,6 @@ class Shipped:
 def shipped() -> dict[str, Shipped]:
     """Return every shipped network by name."""
     table = tomllib.loads((FOLDER / "workloads.toml").read_text())
-    for entry in table.values():
-        if entry["preset"].endswith(".toml"):
-            entry["preset"] = str(FOLDER / entry["preset"])
     return {name: Shipped(name=name, **entry) for name, entry in table.items()}
 
 

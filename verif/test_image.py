@@ -57,7 +57,7 @@ def test_a_build_limits_a_layer() -> None:
     """Chunks of a row beyond the build's are refused with the limit."""
     small = replace(LOAS, max_chunks=2)
     spec = Input(kind="static", channels=1, height=4, width=4, bits=1, scale=1.0, plane_bits=1)
-    passes = tuple(Pass(source=name, weight=np.zeros((1, 1, 2, 2), np.int8), planes=planes)
+    passes = tuple(Pass(source=name, weight=np.ones((1, 1, 2, 2), np.int8), planes=planes)
                    for name, planes in input_planes(spec, 1))
     layer = Layer(name="wide", passes=passes, bias=np.zeros(1, np.int64), readout=True)
     network = Network(name="wide", steps=1, input=spec, layers=(layer,))

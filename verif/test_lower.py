@@ -30,6 +30,7 @@ from models.workloads import find
 
 ROOT = Path(__file__).resolve().parent.parent
 LOAS, TINY = PRESETS["loas"], PRESETS["tiny"]
+DIGITLESS = replace(LOAS, digit=False)
 SLOW = Arch(name="slow", leak="1-2^-k", t_max=4)
 STEPS = 4
 
@@ -532,11 +533,11 @@ REFUSED: list[tuple[nn.Module, Arch, str]] = [
                    nn.Linear(3, 2)), LOAS,
      ("2: AdaptiveAvgPool2d: cannot fold into a residual stream or pooled currents; legal: on spikes, or directly after a "
       "convolution")),
-    (ending(nn.Conv2d(5, 2, 1), nn.Flatten(), nn.Linear(128, 2)), LOAS,
+    (ending(nn.Conv2d(5, 2, 1), nn.Flatten(), nn.Linear(128, 2)), DIGITLESS,
      ("4: Linear: reads multi-bit currents of 2; legal: the input or spikes; try: a neuron between the two layers, or merge "
-      "them")),
-    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), LOAS, ("1: Conv2d: reads multi-bit currents of 0; "
-     "legal: the input or spikes; try: a neuron between the two layers, or merge them")),
+      "them, or preset loas")),
+    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)), DIGITLESS, ("1: Conv2d: reads multi-bit currents of 0; "
+     "legal: the input or spikes; try: a neuron between the two layers, or merge them, or preset loas")),
     (wide_linear(17), replace(TINY, row_value_lines=16), ("layer3 (3): bits of one row's 1088 words, each stored 4 bits "
      "wide: needs 4352; legal: at most 512 on preset tiny; try: a larger preset or a smaller layer")),
     (nn.Sequential(nn.Conv2d(2, 33, 1), spikingjelly.IFNode(), nn.Conv2d(33, 2, 6)), TINY,

@@ -57,8 +57,8 @@ def draw(rng: random.Random, p: Arch) -> Case:
             break
     kinds: tuple[str | None, ...] = (None, "readout") if pool else (None, None, "store_currents", "readout", "residual")
     plain = rng.choice(kinds) if passes else "residual"
-    layer = SimpleNamespace(name="random", passes=tuple(passes), or_pool=pool, store_currents=plain == "store_currents",
-                            readout=plain == "readout", residual="before" if plain == "residual" else None)
+    layer = SimpleNamespace(name="random", attention=None, passes=tuple(passes), or_pool=pool, readout=plain == "readout",
+                            store_currents=plain == "store_currents", residual="before" if plain == "residual" else None)
     return Case(layer, sources, (out[0], out[1]), before)
 
 
@@ -210,8 +210,8 @@ def test_tiles_are_as_large_as_they_can_be(name: str, seed: int) -> None:
 
 def single(channels: int, size: tuple[int, int], kernel: int, **fields: Any) -> tuple[Any, list[Shape], Span]:
     """Return layer, source and output map of one pass without padding."""
-    layer = SimpleNamespace(name="conv", or_pool=None, store_currents=False, readout=False, residual=None, passes=(
-        SimpleNamespace(weight=np.zeros((1, channels, kernel, kernel), np.int8), stride=1, padding=0),))
+    layer = SimpleNamespace(name="conv", attention=None, or_pool=None, store_currents=False, readout=False, residual=None)
+    layer.passes = (SimpleNamespace(weight=np.zeros((1, channels, kernel, kernel), np.int8), stride=1, padding=0),)
     layer.__dict__.update(fields)
     return layer, [Shape(channels, *size, 2)], (size[0] - kernel + 1, size[1] - kernel + 1)
 

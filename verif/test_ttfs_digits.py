@@ -8,7 +8,8 @@ import torch
 import models.ttfs_digits as recipe
 from golden.arch import PRESETS, ParameterError, load_preset
 from golden.run import decision_tick, predict, run
-from models.ttfs_digits import PHASES, Phase, accuracy, split
+from models.datasets import digits
+from models.ttfs_digits import PHASES, Phase, accuracy
 from models.workloads import find, shipped
 from verif.chunks import TTFS
 from verif.simulate import run_images, simulate
@@ -50,7 +51,7 @@ def test_shipped_networks_are_what_they_promise(name: str) -> None:
 
 def test_other_builds_refuse_them() -> None:
     """A build without the unit refuses the network by name, before anything is simulated."""
-    assert not any(preset.ttfs for preset in PRESETS.values())
+    assert [name for name, preset in PRESETS.items() if preset.ttfs] == ["times"]
     with pytest.raises(ParameterError, match=r"conv1 \(conv1\): time-to-first-spike neurons: preset loas has none"):
         simulate(NAMES[0], "loas", 1)
 
@@ -61,6 +62,6 @@ def test_training_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     seen: list[tuple[int, int]] = []
     model = recipe.train_skip("none", 0, lambda done, of: seen.append((done, of)), window=9, resolution=0)
     assert seen == [(n, 5) for n in range(1, 6)] and sum(phase.epochs for phase in PHASES) == 50
-    _, _, x, y = split()
+    _, _, x, y = map(torch.from_numpy, digits())
     assert accuracy(model, x, y) > 0.2
     assert model.fc.exact and not model.training

@@ -39,7 +39,7 @@ from verif.test_verify import WEAVE
 
 MODELS = Path(__file__).parents[1] / "models"
 SHIPPED = ("dense", "ptt", "htt")
-LOAS = replace(PRESETS["loas"], name="loas-digit", digit=True)
+LOAS = PRESETS["loas"]
 # Two small builds that hold the shipped networks.
 LOCKSTEP = replace(WIDE, name="lockstep", digit=True, skip_taps=True, max_chunks=128, row_value_lines=512,
                    requantise=True, weight_bytes=4096, buffer_bytes=1 << 16)
@@ -250,7 +250,7 @@ def test_a_build_without_digits_refuses_the_shortcut() -> None:
     """Without digits a convolution of currents is refused in one line, as it was."""
     captured = load(file_of("dense"))
     with pytest.raises(ParameterError, match=r"^blocks\.1\.shortcut\.0: Conv2d: reads multi-bit currents of blocks\.0"):
-        lower(captured, STEPS, PRESETS["loas"], name="dense", input_bits=6, input_scale=0.0625)
+        lower(captured, STEPS, replace(LOAS, digit=False), name="dense", input_bits=6, input_scale=0.0625)
 
 
 @pytest.mark.parametrize(("kind", "build"), [("dense", "lockstep"), ("ptt", "lockstep"), ("htt", "lockstep"), ("htt", "loom"),

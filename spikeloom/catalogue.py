@@ -16,13 +16,24 @@ from spikeloom.output import check_file
 def workloads() -> list[dict[str, Any]]:
     """Return what is known of every network.
 
-    Name, source, weight sparsity; golden accuracy on the whole test split and SHA-256 of the checkpoint, None without;
-    the layers of a published table, empty without.
+    Name, source, preset, T, weight sparsity; golden accuracy on the whole test split, SHA-256 of the checkpoint and shape of
+    the input, None without a checkpoint; shapes of the weights by layer and the layers of a published table, empty without.
     """
-    return [{"name": entry.name, "source": entry.source, "accuracy_golden": entry.accuracy_golden,
-             "weight_sparsity": entry.weight_sparsity,
-             "sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest() if entry.trained else None,
+    return [{"name": entry.name, "source": entry.source, "preset": entry.preset, "steps": entry.steps,
+             "accuracy_golden": entry.accuracy_golden, "weight_sparsity": entry.weight_sparsity, **_checkpoint(entry),
              "layers": [asdict(layer) for layer in published(entry.name)]} for entry in shipped().values()]
+
+
+def _checkpoint(entry: Shipped) -> dict[str, Any]:
+    """Return hash, input and shapes of what was trained."""
+    from golden.store import load
+
+    if not entry.trained:
+        return {"sha256": None, "input": None, "shapes": {}}
+    captured = load(entry.checkpoint)
+    return {"sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest(), "input": list(captured.example_shape),
+            "shapes": {name.removesuffix(".weight"): list(tensor.shape) for name, tensor in captured.tensors.items()
+                       if name.endswith(".weight") and tensor.ndim > 1}}
 
 
 def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:

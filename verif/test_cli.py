@@ -67,7 +67,7 @@ def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
     facts = find(name)
     network = lower(load(checkpoint), facts.steps, load_preset(facts.preset), name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
-    _, _, x, y = (torch.from_numpy(part) for part in datasets.digits())
+    _, _, x, y = (torch.from_numpy(part) for part in datasets.SPLITS[facts.data]())
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
     found = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))
     return found / len(x), network.weight_sparsity
@@ -98,7 +98,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (["fly"], "No such command 'fly'; try: spikeloom --help"),
     (["generate", "--preset", "huge", "-o", "x"],
-     "preset: unknown name 'huge'; legal: tiny, loas, loom or a FILE.toml; try: spikeloom list"),
+     "preset: unknown name 'huge'; legal: tiny, loas, loom, times or a FILE.toml; try: spikeloom list"),
     (["generate", "--preset", "tiny"], "Missing option '--out' / '-o'; try: spikeloom generate --help"),
     (["generate", "--preset", "tiny", "-o", "/dev/null/x"],
      "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
@@ -110,13 +110,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--random", "1", "--sizes"],
      "verify: one of --random and --sizes, not both; try: spikeloom verify --help"),
     (["verify", "--random", "1", "--preset", "huge"],
-     "preset: unknown name 'huge'; legal: tiny, loas, loom or a FILE.toml; try: spikeloom list"),
+     "preset: unknown name 'huge'; legal: tiny, loas, loom, times or a FILE.toml; try: spikeloom list"),
     (["verify", "--sizes", "999", "--quiet"], "sizes: build 999 does not exist; legal: 1..96; try: --sizes"),
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
     (["train", "imagenet"],
-     "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add; "
-     "try: spikeloom list"),
+     "workload: unknown name, not 'imagenet'; legal: "
+     f"{', '.join(name for name, facts in shipped().items() if facts.trained)}; try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
     (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),
@@ -319,7 +319,7 @@ def test_doctor_without_packages() -> None:
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
-    """The list has its keys; accuracy and sparsity are those of the golden model on the whole test split."""
+    """The list has its keys, and what the checkpoints hold."""
     assert run(["list", "--json", "-"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
@@ -327,12 +327,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
     assert {entry["name"] for entry in report["workloads"]} == set(shipped())
     for entry in report["workloads"]:
-        assert set(entry) == {"name", "source", "accuracy_golden", "weight_sparsity", "sha256", "layers"}
+        assert set(entry) == {"name", "source", "preset", "steps", "accuracy_golden", "weight_sparsity", "sha256", "input",
+                              "shapes", "layers"}
         facts = find(entry["name"])
-        assert entry["source"] == facts.source
-        if facts.trained:
-            assert (entry["accuracy_golden"], entry["weight_sparsity"]) == right(facts.checkpoint, facts.name)
-            assert entry["layers"] == []
+        assert (entry["source"], entry["preset"], entry["steps"]) == (facts.source, facts.preset, facts.steps)
+        assert (entry["shapes"] == {}) == (entry["layers"] != []) == (not facts.trained)
+    shapes = {entry["name"]: (entry["input"], entry["shapes"]) for entry in report["workloads"]}
+    assert shapes["digits"] == ([1, 8, 8], {"conv1": [16, 1, 3, 3], "conv2": [32, 16, 3, 3], "fc": [10, 512]})
     assert "digits" in captured.err
     random = [w for w in report["workloads"] if w["accuracy_golden"] is None]
     assert [(w["name"], len(w["layers"]), w["sha256"]) for w in random] == [
@@ -395,6 +396,33 @@ def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(catalogue, "train", lambda *arguments: {**report, "accuracy_golden": 0.25, "accuracy_float": 0.5})
     assert run(["train", "digits"]) == 0
     assert "digits: accuracy 25.00% (integer network), 50.00% (float network) on the test split" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "preset"), [
+    ("digits", "tiny"), ("ttfs-digits-plain", "times"), ("ttfs-digits-plain --preset loom", "loom"),
+    ("net.safetensors", "tiny")])
+def test_networks_run_on_their_own_preset(words: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ``--preset`` a shipped network runs on its own one, a file on ``tiny``."""
+    chosen: list[str] = []
+
+    def simulate(source: str, preset: str, *rest: object) -> dict[str, Any]:
+        chosen.append(preset)
+        return dict(SIMULATED)
+
+    module = types.ModuleType("verif.simulate")
+    module.simulate = simulate  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "verif.simulate", module)
+    assert run(["simulate", *words.split()]) == 0
+    assert chosen == [preset]
+
+
+@pytest.mark.parametrize("name", [name for name, facts in shipped().items() if facts.trained])
+def test_shipped_networks_are_what_the_list_says(name: str) -> None:
+    """Accuracy and sparsity are those of the golden model on the whole test split; checkpoints are as small as promised."""
+    facts = find(name)
+    assert (facts.accuracy_golden, facts.weight_sparsity) == right(facts.checkpoint, name)
+    assert facts.checkpoint.stat().st_size < 1_000_000
+    assert sum(tensor.size for tensor in load(facts.checkpoint).tensors.values()) <= 250_000
 
 
 def test_public_functions() -> None:

@@ -10,7 +10,8 @@ from spikeloom.output import Output, common
 
 @click.command("compile", epilog="Example: spikeloom compile digits --preset tiny -o build/digits")
 @click.argument("workload", metavar="NAME|FILE")
-@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to compile for.")
+@click.option("--preset", metavar="NAME|FILE.toml", show_default="the workload's own, or tiny for a file",
+              help="Hardware to compile for.")
 @top_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--images", type=click.IntRange(min=1), default=1, show_default=True,
@@ -21,12 +22,13 @@ from spikeloom.output import Output, common
               help="Take the nearest leak that the hardware has.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 @common
-def command(output: Output, workload: str, preset: str, top: str, out: Path, images: int, steps: int | None,
+def command(output: Output, workload: str, preset: str | None, top: str, out: Path, images: int, steps: int | None,
             data: Path | None, leak: str, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver."""
+    from models.workloads import preset_of
     from spikeloom.program import compile_workload
 
-    report = compile_workload(workload, preset, out, images=images, steps=steps, data=data,
+    report = compile_workload(workload, preset or preset_of(workload), out, images=images, steps=steps, data=data,
                               leak_nearest=leak == "nearest", force=force)
     output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
                f"weight sparsity {report['weight_sparsity']:.2%}")

@@ -1,6 +1,7 @@
 """``spikeloom list``."""
 
 from collections.abc import Iterable
+from math import prod
 
 import click
 
@@ -18,9 +19,14 @@ def command(output: Output, top: str) -> None:
     from spikeloom.catalogue import workloads
 
     shipped = workloads()
-    output.table(["workload", "golden accuracy", "weight sparsity", "source"], [
-        [w["name"], "-" if w["accuracy_golden"] is None else f"{w['accuracy_golden']:.2%}", f"{w['weight_sparsity']:.2%}",
-         w["source"]] for w in shipped])
+    output.table(["workload", "preset", "T", "golden accuracy", "weight sparsity", "source"], [
+        [w["name"], w["preset"], w["steps"], "-" if w["accuracy_golden"] is None else f"{w['accuracy_golden']:.2%}",
+         f"{w['weight_sparsity']:.2%}", w["source"]] for w in shipped])
+    output.say("")
+    output.table(["workload", "input", "weight layers", "columns", "inputs", "parameters"], [
+        [w["name"], "x".join(map(str, w["input"])), len(w["shapes"]), _span(shape[0] for shape in w["shapes"].values()),
+         _span(prod(shape[1:]) for shape in w["shapes"].values()), f"{sum(map(prod, w['shapes'].values())):,}"]
+        for w in shipped if w["shapes"]])
     output.say("")
     output.table(["workload", "spiking layers", "rows", "columns", "inputs", "weight sparsity", "silent words"], [
         [w["name"], len(w["layers"]), *(_span(layer[side] for layer in w["layers"]) for side in "MNK"),

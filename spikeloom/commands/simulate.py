@@ -11,7 +11,8 @@ from spikeloom.tools import need
 
 @click.command("simulate", epilog="Example: spikeloom simulate digits --preset tiny --images 20")
 @click.argument("workload", metavar="NAME|FILE")
-@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
+@click.option("--preset", metavar="NAME|FILE.toml", show_default="the workload's own, or tiny for a file",
+              help="Hardware to run on.")
 @top_option
 @click.option("--images", type=click.IntRange(min=1), show_default="20, 1 of a network with random weights, or all of fewer",
               help="First images of the data; more than it holds are refused.")
@@ -24,16 +25,18 @@ from spikeloom.tools import need
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @common
-def command(output: Output, workload: str, preset: str, top: str, images: int | None, steps: int | None, data: Path | None,
-            memory: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
+def command(output: Output, workload: str, preset: str | None, top: str, images: int | None, steps: int | None,
+            data: Path | None, memory: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
         check_file("--trace", trace)
+    from models.workloads import preset_of
     from verif.simulate import simulate
 
     need("g++")
     with output.progress(f"simulate {workload}") as advance:
-        report = simulate(workload, preset, images, steps, data, inject, trace, leak == "nearest", memory, advance)
+        report = simulate(workload, preset or preset_of(workload), images, steps, data, inject, trace, leak == "nearest",
+                          memory, advance)
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [

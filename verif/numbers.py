@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from golden.arch import PRESETS, ParameterError
+from models.published import published
+from models.workloads import find, shipped
 from spikeloom.output import Output, replace_file
 from synth.fit import ECP5_25F
 
@@ -74,6 +76,9 @@ def parts(images: int = IMAGES, networks: int = NETWORKS) -> dict[str, list[Row]
         "simulate": [row for row in (Row("", DEMO, compared, _simulated), *(
             Row(f"digits on `{preset}`, {images} images", f"spikeloom simulate digits --preset {preset} --images {images}",
                 compared, _simulated) for preset in PRESETS)) if row.what or images != DEMO_IMAGES],
+        "networks": [Row(f"{facts.name} on `{facts.preset}`, {facts.images} image{'s'[: facts.images - 1]}",
+                         f"spikeloom simulate {facts.name} --images {facts.images}", (*compared, "decision_ticks"), _network)
+                     for facts in shipped().values() if facts.name != "digits" and not published(facts.name)],
         "verify": [Row(f"{networks} random networks on `tiny`", f"spikeloom verify --random {networks} --seed 1",
                        ("blocks",), _verified)],
         "loas": [Row(f"layers of {title} on `{preset}`", f"spikeloom bench loas {name} --preset {preset}{source}",
@@ -104,6 +109,15 @@ def _simulated(report: Report) -> str:
     return (f"{report['mismatches']} mismatches of {report['neuron_steps']:,} neuron steps, accuracy "
             f"{report['accuracy_rtl']:.2%} (PyTorch {report['accuracy_golden']:.2%}), "
             f"{report['cycles_per_image']:,.0f} cycles per image")
+
+
+def _network(report: Report) -> str:
+    split = find(report["command"].split()[2]).accuracy_golden
+    found = (f"{report['mismatches']} mismatches of {report['neuron_steps']:,} neuron steps, "
+             f"{report['cycles_per_image']:,.0f} cycles per image, lanes {report['lane_utilisation']:.0%} busy")
+    ticks = report["decision_ticks"]
+    return "; ".join([found, *([] if ticks is None else [f"decided after {ticks:.1f} ticks"]),
+                      *([] if split is None else [f"integer network, whole test split: {split:.2%} right"])])
 
 
 def _verified(report: Report) -> str:

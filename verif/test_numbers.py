@@ -84,6 +84,8 @@ def test_claims_hold(stored: dict[str, Any]) -> None:
     assert reports(stored, "list")["spikeloom list"]["workloads"] == workloads()
     for report in reports(stored, "simulate").values():
         assert report["mismatches"] == 0 and report["accuracy_rtl"] == report["accuracy_golden"]
+    for report in reports(stored, "networks").values():
+        assert report["mismatches"] == 0 and report["accuracy_rtl"] == report["accuracy_golden"]
     for report in reports(stored, "verify").values():
         (block,) = report["blocks"]
         assert (block["failed"], block["passed"]) == (0, block["tests"])
@@ -160,7 +162,7 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown parts and stored commands that nothing runs are refused in one line."""
     assert main(["--only", "list,fly", "--file", str(tmp_path / "x")]) == 1
     assert capsys.readouterr().err == (
-        "spikeloom: --only: unknown part, not 'fly'; legal: list,simulate,verify,loas,bench,build,synth\n")
+        "spikeloom: --only: unknown part, not 'fly'; legal: list,simulate,networks,verify,loas,bench,build,synth\n")
     assert not (tmp_path / "x").exists()
     with pytest.raises(ParameterError, match="unknown command, not 'spikeloom fly'"):
         render({"list": {"rows": [{"command": "spikeloom fly"}]}})

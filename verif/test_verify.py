@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from golden.arch import LEAKS, PRESETS, Arch, ParameterError
-from golden.network import Network, input_words
+from golden.network import Network, Plane, input_words
 from golden.run import run
 from golden.store import OPERANDS
 from hdl.ftp import Ftp
@@ -44,7 +44,7 @@ from verif.verify import (
 )
 
 ARCH = PRESETS["tiny"]
-NETWORKS = 75
+NETWORKS = 90
 ATTEMPTS = 8
 DECAYS = {"2^-k": ((0, False), (0, True), (1, False), (1, True), (2, False)),
           "1-2^-k": ((0, False), (1, False), (2, False), (3, False))}
@@ -147,6 +147,11 @@ def test_what_is_drawn() -> None:
     digits = [layer.digit for layer in layers if layer.digit]
     assert {digit.clip for digit in digits} == {False, True} and {digit.step is None for digit in digits} == {False, True}
     assert any(layer.digit and not layer.passes for layer in layers) and any(scale.step for scale in scales)
+    assert any(Plane() in sweep.planes and sweep.source == other.source for layer in layers
+               for sweep, other in itertools.pairwise(layer.passes))
+    assert any(layer.sum_pool for layer in layers) and any(layer.ttfs and layer.readout for layer in layers)
+    heads = [layer.attention for layer in layers if layer.attention]
+    assert len(heads) > 1 and {p.heads for p in heads} != {1}
     densities = [float((sweep.weight != 0).float().mean()) for sweep in passes]
     assert min(densities) == 0
     assert max(densities) > 0.99
@@ -273,10 +278,10 @@ def lowered() -> tuple[Network, ...]:
 
 
 def test_what_modules_are_drawn() -> None:
-    """The modules use every layer that capture knows and every way in which currents and spikes join."""
+    """The modules use every layer of single steps that capture knows and every way in which currents and spikes join."""
     makers = [ModuleMaker(build_of(ARCH, seed), seed) for seed in range(60)]
     nodes = [node for maker in makers for node in maker.captured().nodes]
-    assert {node.op for node in nodes} == {*OPERANDS}
+    assert {node.op for node in nodes} == {*OPERANDS} - {"attention", "mul"}
     assert {node.args["class"] for node in nodes if node.op == "neuron"} == {"IFNode", "LIFNode", "Leaky"}
     layers = [layer for network in lowered() for layer in network.layers]
     convolutions = [p for layer in layers for p in layer.passes if not layer.readout]

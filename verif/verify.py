@@ -53,16 +53,18 @@ HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
 SHRINKS = 12
 OTHER_LEAK = 5
+MORE, WITH_ATTENTION, WITH_TIMES = 10, 2, 7
+AMPLE = 1 << 30
 MODULES = 4
 # Lines of a failing bench's output that a report keeps.
 TAIL = 40
 WIDEST = {"t_max": 16, "acc_bits": 24, "stream_bits": 24, "membrane_bits": 32, "address_bits": 40}
 # Share of the networks that have spike times, on builds that have them.
-SPIKE_TIMES = 0.3
+SPIKE_TIMES = 0.5
 # Share of the thresholds that equal a current, so that >= and > differ.
 TIES = 0.3
 # Coprime with the 30 and, five seeds further on, with the 24 variants of the two leaks.
-VARIANT_STRIDE = 7
+VARIANT_STRIDE = 23
 COMPARES, RESETS = (">=", ">"), ("hard", "soft", "soft_delayed")
 
 
@@ -111,9 +113,9 @@ class Maker:
     pools, residual currents and shortcuts, all neuron variants of the build's leak, T from 1 to ``t_max``, weight
     densities 0 to 1, and where the build has requantisers words of 1 to ``t_max`` bits, signed or not, that are added to
     one step or to all; where it has digits, words of the currents' bits, and requantisers of any step; where it skips
-    taps, kernels with taps that are 0 in all columns; where it has them, attention on three layers of one source, and sums
-    of windows; where it has spike times, three networks in ten are made of them. The neurons of a network go through
-    `neuron_variants` from a place that the seed gives: seeds in a row meet all of them.
+    taps, kernels with taps that are 0 in all columns; kernels of their own for some steps; where it has them, attention on
+    three layers of one source, and sums of windows; where it has spike times, half of the networks are made of them. The
+    neurons of a network go through `neuron_variants` from a place that the seed gives: seeds in a row meet all of them.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
@@ -176,6 +178,13 @@ class Maker:
         multiplier = [min(min(1 << k, 1 << 16) - 1, int((1 << k + bits) * draw.uniform(0.2, 2)) // spread) for k in shift]
         return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits,
                           signed=draw.random() < 0.5, step=draw.randrange(len(currents)) if self.arch.digit else 0)
+
+    def _by_step(self, sweep: Pass, first: int) -> tuple[Pass, ...]:
+        """Return a pass of spikes with its kernel in steps below ``first``, and one with another kernel in the others."""
+        other = replace(sweep, weight=self._weight(*sweep.weight.shape))
+        return tuple(replace(kernel, planes=tuple(plane if (t < first) == early else Plane()
+                                                  for t, plane in enumerate(sweep.planes)))
+                     for early, kernel in ((True, sweep), (False, other)))
 
     def _digit(self, currents: Tensor) -> Digit:
         """Return random digits of currents [T, N, H, W]; most of their bits are inside the largest one."""
@@ -241,6 +250,9 @@ class Maker:
                 shortcut = self._weight(columns, channels, 1, 1)
                 if kernel == 2 * padding + 1:
                     passes += (Pass(source=source, weight=shortcut, planes=planes[source]),)
+            spikes = source != "input" and steps > 1 and planes[source] == spike_planes(steps)
+            if spikes and choose((True, False, False, False)):
+                passes = self._by_step(passes[0], draw(1, steps - 1)) + passes[1:]
             layer = Layer(name=f"layer{number}", passes=passes, readout=last,
                           bias=torch.randint(-200, 200, (columns,), generator=self.generator))
             stored = [n for n in layers if n.store_currents and len(n.bias) == columns
@@ -263,7 +275,7 @@ class Maker:
             partial = run(Network(name=name, steps=steps, input=spec, layers=tuple(layers)), probe)
             currents = partial.layers[layer.name].currents
             scale = self._requantise(currents) if self.arch.requantise and choose((True, False, False)) else None
-            digit = self._digit(currents) if self.arch.digit and not scale and choose((True, False)) else None
+            digit = self._digit(currents) if self.arch.digit and not scale and choose((True, False, False, False)) else None
             neuron = None if scale or digit else self._neuron(currents)
             keep = not split and choose((True, False, False, False))
             window: Pool | None = None
@@ -371,18 +383,23 @@ def _scale_text(scale: Requantise | None) -> str:
 
 
 def build_of(arch: Arch, seed: int) -> Arch:
-    """Return the build that network ``seed`` runs on: ``arch``, for one seed in `OTHER_LEAK` another one.
+    """Return the build that network ``seed`` runs on: ``arch``, or for some seeds one that has more.
 
-    That one has the other leak, requantisers, digits, with dataflow lockstep skipped taps, and at least the words, sums,
-    currents, membranes and addresses of `WIDEST`.
+    One in `OTHER_LEAK` has the other leak, requantisers, digits, with dataflow lockstep skipped taps, and at least the words,
+    sums, currents, membranes and addresses of `WIDEST`. One in `MORE` has attention and sums of windows, and one, with
+    dataflow lockstep, spike times and `WIDEST`.
     """
-    if seed % OTHER_LEAK != OTHER_LEAK - 1:
-        return arch
-    widths = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
-    pool_bits = arch.lanes * arch.pool_channels * (widths["t_max"] - arch.t_max)
-    pool_bits += 2 * arch.lanes * (widths["t_max"] - arch.t_max) * arch.attention_columns * arch.attention_bits * arch.attention
-    return replace(arch, **widths, requantise=True, digit=True, skip_taps=not arch.loom,
-                   leak=next(leak for leak in LEAKS if leak != arch.leak), buffer_bytes=arch.buffer_bytes - -pool_bits // 8)
+    widest = {name: max(width, getattr(arch, name)) for name, width in WIDEST.items()}
+    more: dict[str, Any] = {}
+    if seed % OTHER_LEAK == OTHER_LEAK - 1:
+        more = {**widest, "requantise": True, "digit": True, "skip_taps": not arch.loom,
+                "leak": next(leak for leak in LEAKS if leak != arch.leak)}
+    elif seed % MORE == WITH_ATTENTION and not arch.attention:
+        more = {"attention": True, "token_sum": True, "attention_columns": max(8, arch.lanes)}
+    elif seed % MORE == WITH_TIMES and not arch.loom:
+        more = {**widest, "requantise": True, "ttfs": True, "weight_bytes": max(2048, arch.weight_bytes)}
+    build = replace(arch, **more, buffer_bytes=AMPLE)
+    return replace(build, buffer_bytes=max(arch.buffer_bytes, build.used_bytes))
 
 
 def random_network(arch: Arch, seed: int) -> tuple[Network, Tensor]:

@@ -91,8 +91,7 @@ class Tail(Block):
         lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
-            last_pass.eq((number + 1 == layer.passes) | layer.ttfs if p.ttfs else number + 1 == layer.passes),
-            next_number.eq(number),
+            last_pass.eq(last | layer.ttfs if p.ttfs else last), next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
             self.stall.eq(self.i.valid & ~self.i.ready),
             pixel.eq(first_pixel + lane),

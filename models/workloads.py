@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.arch import ParameterError
+from golden.arch import Arch, ParameterError, load_preset
 
 FOLDER = Path(__file__).parent
 
@@ -14,12 +14,13 @@ class Shipped:
     """A shipped network; its torch module (with ``_`` for ``-``) and its checkpoint, if it is trained, bear its name.
 
     data : name in `models.datasets.SPLITS`, or ``"seeded"`` (`models.datasets.seeded`)
-    preset : the smallest preset that runs it
+    preset : the smallest preset that runs it, or a file of this folder with one that does
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
     weight_sparsity : share of weights that are zero
     accuracy_golden : of the integer network on the whole test split; None for random weights
     images : how many are shown when nothing else is asked for
+    silent : of random weights, share of silent words that every layer is calibrated to; None: as `models.published` says
     """
 
     name: str
@@ -33,11 +34,17 @@ class Shipped:
     weight_sparsity: float
     accuracy_golden: float | None = None
     images: int = 20
+    silent: float | None = None
 
     @property
     def trained(self) -> bool:
-        """Whether there is a checkpoint; else the weights are random, at the counts of `models.published`."""
+        """Whether there is a checkpoint; else the weights are random."""
         return self.accuracy_golden is not None
+
+    @property
+    def arch(self) -> Arch:
+        """The build of ``preset``."""
+        return load_preset(str(FOLDER / self.preset) if self.preset.endswith(".toml") else self.preset)
 
     @property
     def checkpoint(self) -> Path:

@@ -10,7 +10,7 @@ from models.statten import CONFIGS, STAtten, accuracy, fit, frames
 __all__ = ["accuracy", "example", "split", "train"]
 
 CONFIG = CONFIGS["saccades"]
-EPOCHS = 20
+EPOCHS = 30
 
 
 def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:

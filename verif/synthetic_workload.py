@@ -47,7 +47,7 @@ def synthetic_network(facts: Shipped, arch: Arch, steps: int, width: float = 1.0
         network = calibrated(network, _first(network), figures)
     else:
         network = _lowered(facts, model, module.example() if example is None else example, arch, steps, leak_nearest)
-        network = with_sparsity(network, facts.weight_sparsity, STREAM_GAIN)
+        network = with_sparsity(_stored(network), facts.weight_sparsity, STREAM_GAIN)
         network = calibrated_evenly(network, _first(network), facts.silent)
     layers = [part for layer in network.layers[:-1] for part in split_layer(layer, arch, steps, flat=False)]
     network = replace(network, layers=(*layers, *split_layer(network.layers[-1], arch, steps, flat=True)))
@@ -64,6 +64,12 @@ def _lowered(facts: Shipped, model: "nn.Module", example: "Tensor", arch: Arch, 
                       attention=True, attention_columns=64, token_sum=True)
     return lower(trace(model, example), steps, endless, name=facts.name, input_kind=facts.input_kind,
                  input_bits=facts.input_bits, input_scale=facts.input_scale, leak_nearest=leak_nearest)
+
+
+def _stored(network: Network) -> Network:
+    """Return ``network`` with a stream at its end stored step by step, as for layers behind it, in place of its sum."""
+    *before, last = network.layers
+    return replace(network, layers=(*before, replace(last, store_currents=True, readout=False) if last.residual else last))
 
 
 def _first(network: Network) -> dict[str, Array]:

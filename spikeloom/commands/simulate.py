@@ -45,6 +45,10 @@ def command(output: Output, workload: str, preset: str, top: str, images: int | 
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
+    if all(layer["spikes_changed"] is None for layer in report["layers"]):
+        shares = [layer["non_silent"] for layer in report["layers"] if layer["non_silent"] is not None]
+        output.say(f"non-silent words {min(shares):.1%} to {max(shares):.1%} of a layer, "
+                   f"lanes busy {report['lane_utilisation']:.1%}")
     if report["first_mismatch"]:
         place = {key: value for key, value in report["first_mismatch"].items() if value is not None}
         command = place.pop("command")

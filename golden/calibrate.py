@@ -15,6 +15,7 @@ from golden.tail import tail
 from golden.window import extent
 
 NEAR = 1e-3
+UNBOUNDED = 1 << 40
 
 # How often each pixel [H, W] of an operand is read, the words of the matrix, and the silent ratio wanted.
 Reader = tuple[NDArray[np.int64], int, float]
@@ -28,10 +29,32 @@ def calibrated(network: Network, words: dict[str, Array], figures: Sequence[Figu
     Layers follow each other in execution order, each on the words that the ones before really make. A layer that several
     such passes read meets the mean of what they ask for; one that none reads takes the ratio of the last figures.
     """
-    xp = array_namespace(*words.values())
     wanted: dict[str, list[tuple[Pass, float]]] = {}
     for (_, p), found in zip(spiking_passes(network), figures, strict=True):
         wanted.setdefault(p.source, []).append((p, found.silent))
+    return _with_thresholds(network, words, wanted, figures[-1].silent)
+
+
+def calibrated_evenly(network: Network, words: dict[str, Array], silent: float) -> Network:
+    """Return ``network`` with one threshold per layer, such that the share ``silent`` of its output words is silent.
+
+    words : as `calibrated` takes them
+    Sums of attention are calibrated unbounded; where they then stop, at twice the threshold, changes no spike of neurons that
+    halve and reset to 0.
+    """
+    def stopped(layer: Layer, at: int) -> Layer:
+        return layer if layer.attention is None else replace(layer, attention=replace(layer.attention, saturation=at))
+
+    unbounded = replace(network, layers=tuple(stopped(layer, UNBOUNDED) for layer in network.layers))
+    found = _with_thresholds(unbounded, words, {}, silent)
+    return replace(found, layers=tuple(stopped(layer, 2 * int(layer.neuron.threshold[0]) if layer.neuron else 0)
+                                       for layer in found.layers))
+
+
+def _with_thresholds(network: Network, words: dict[str, Array], wanted: dict[str, list[tuple[Pass, float]]],
+                     otherwise: float) -> Network:
+    """Return ``network`` with thresholds for what the readers of a layer want, ``otherwise`` of its words where none does."""
+    xp = array_namespace(*words.values())
     tensors, stored, thresholds = dict(words), dict[str, Array](), {}
     for layer in map_arrays(network, xp.asarray).layers:
         trace = run_layer(layer, network.steps, tensors, stored)
@@ -40,7 +63,7 @@ def calibrated(network: Network, words: dict[str, Array], figures: Sequence[Figu
         if trace.output is not None:
             shape = trace.output.shape
             readers = [(*_readings(shape, p), silent) for p, silent in wanted.get(layer.name, ())]
-            readers = readers or [(np.ones(shape[1:], np.int64), math.prod(shape), figures[-1].silent)]
+            readers = readers or [(np.ones(shape[1:], np.int64), math.prod(shape), otherwise)]
             thresholds[layer.name], tensors[layer.name] = _threshold(layer, trace.sums, stored, readers)
     return replace(network, layers=tuple(
         layer if layer.neuron is None else replace(layer, neuron=replace(

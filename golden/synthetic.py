@@ -111,6 +111,38 @@ def with_weights(network: Network, figures: Sequence[Figures]) -> Network:
     return replace(network, layers=tuple(layers), weight_sparsity=zeros / total, float_info={})
 
 
+def with_sparsity(network: Network, zeros: float, gain: int) -> Network:
+    """Return ``network`` with random weights, the share ``zeros`` of them zero but where the image is read.
+
+    Places and values are those of `sparse_weights`, dense weights and biases as in `with_weights`. An identity pass adds
+    ``gain`` times its operand.
+    """
+    single = replace(network, layers=tuple(replace(layer, passes=_terms(layer)) for layer in network.layers))
+    shapes = [p.weight.shape for layer in single.layers for p in layer.passes if not _of_image(p) and not is_identity(p)]
+    sizes = [(c * kh * kw, n, round((1 - zeros) * n * c * kh * kw)) for n, c, kh, kw in shapes]
+    sparse, dense, layers, kernels = iter(sparse_weights(sizes)), np.random.default_rng(DENSE), [], []
+    for layer in single.layers:
+        passes: list[Pass] = []
+        for p in layer.passes:
+            shape = p.weight.shape
+            if _of_image(p) and passes:
+                weight = passes[0].weight
+            elif is_identity(p):
+                weight = (gain * np.eye(len(p.weight))).astype(np.int8).reshape(shape)
+            else:
+                weight = (_values(dense, p.weight.size) if _of_image(p) else next(sparse).T).reshape(shape)
+                kernels.append(weight)
+            passes.append(replace(p, weight=weight))
+        bias = dense.integers(-TOP, TOP + 1, len(layer.bias)) if layer.bias.any() else layer.bias
+        layers.append(replace(layer, passes=tuple(passes), bias=bias))
+    gone, total = sum(int((kernel == 0).sum()) for kernel in kernels), sum(kernel.size for kernel in kernels)
+    return replace(network, layers=tuple(layers), weight_sparsity=gone / total, float_info={})
+
+
+def _of_image(p: Pass) -> bool:
+    return p.source.startswith("input.")
+
+
 def _terms(layer: Layer) -> tuple[Pass, ...]:
     """Return one pass for every operand and kernel: those that differ in the digit of the weight alone are one."""
     found: dict[tuple[object, ...], Pass] = {}

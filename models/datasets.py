@@ -25,9 +25,9 @@ def digits() -> Split:
     return x_train, y_train, x_test, y_test
 
 
-def seeded(count: int) -> Images:
-    """Return images [N, 3, 32, 32] of normally distributed noise, the same ones for any ``count``."""
-    return np.stack([np.random.default_rng(index).standard_normal((3, 32, 32), np.float32) for index in range(count)])
+def seeded(count: int, shape: tuple[int, int, int] = (3, 32, 32)) -> Images:
+    """Return images [N, *shape] of normally distributed noise, the same ones for any ``count``."""
+    return np.stack([np.random.default_rng(index).standard_normal(shape, np.float32) for index in range(count)])
 
 
 SACCADE = (0, 1, 1, 0, -1, -1, -1, 0, 1, 1, 0), (0, 0, 1, 1, 1, 0, -1, -1, -1, 0, 0)

@@ -6,28 +6,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models import statten
+from models.datasets import digits
 from models.statten import CONFIGS, STAtten, accuracy, fit, frames
 
-__all__ = ["accuracy", "example", "split", "train"]
+__all__ = ["accuracy", "example", "train"]
 
 CONFIG = CONFIGS["digits"]
 EPOCHS = 40
 
 
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.digits` as tensors."""
-    return statten.split("digits")
-
-
 def example() -> Tensor:
     """Return images as the network takes them, [T, N, 1, 8, 8]."""
-    return frames(split()[0][:2], CONFIG.steps)
+    return frames(torch.from_numpy(digits()[0][:2]), CONFIG.steps)
 
 
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> STAtten:
     """Train from scratch on the training part, images moved by up to one pixel; return the network in evaluation mode."""
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, digits())
     return fit(CONFIG, x, y, EPOCHS, _moved, seed, progress)
 
 

@@ -2,28 +2,24 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from models import statten
+from models.datasets import saccades
 from models.statten import CONFIGS, STAtten, accuracy, fit, frames
 
-__all__ = ["accuracy", "example", "split", "train"]
+__all__ = ["accuracy", "example", "train"]
 
 CONFIG = CONFIGS["saccades"]
-EPOCHS = 20
-
-
-def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the four parts of `models.datasets.saccades` as tensors."""
-    return statten.split("saccades")
+EPOCHS = 30
 
 
 def example() -> Tensor:
     """Return events as the network takes them, [T, N, 2, 8, 8]."""
-    return frames(split()[0][:2], CONFIG.steps)
+    return frames(torch.from_numpy(saccades()[0][:2]), CONFIG.steps)
 
 
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> STAtten:
     """Train from scratch on the training part; return the network in evaluation mode."""
-    x, y, _, _ = split()
+    x, y, _, _ = map(torch.from_numpy, saccades())
     return fit(CONFIG, x, y, EPOCHS, lambda shown: shown, seed, progress)

@@ -4,7 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from golden.arch import ParameterError
+from golden.arch import PRESETS, Arch, ParameterError
 
 FOLDER = Path(__file__).parent
 
@@ -20,6 +20,7 @@ class Shipped:
     weight_sparsity : share of weights that are zero
     accuracy_golden : of the integer network on the whole test split; None for random weights
     images : how many are shown when nothing else is asked for
+    silent : of random weights, share of silent words that every layer is calibrated to; None: as `models.published` says
     """
 
     name: str
@@ -33,11 +34,17 @@ class Shipped:
     weight_sparsity: float
     accuracy_golden: float | None = None
     images: int = 20
+    silent: float | None = None
 
     @property
     def trained(self) -> bool:
-        """Whether there is a checkpoint; else the weights are random, at the counts of `models.published`."""
+        """Whether there is a checkpoint; else the weights are random."""
         return self.accuracy_golden is not None
+
+    @property
+    def arch(self) -> Arch:
+        """The build of ``preset``."""
+        return PRESETS[self.preset]
 
     @property
     def checkpoint(self) -> Path:

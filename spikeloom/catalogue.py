@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from golden.arch import ParameterError, load_preset
+from golden.arch import ParameterError
 from models.published import published
 from models.workloads import Shipped, shipped
 from spikeloom.output import check_file
@@ -72,5 +72,5 @@ def accuracy_golden(path: Path, facts: Shipped) -> float:
     from verif.workload import shipped_workload
 
     _, _, x, y = SPLITS[facts.data]()
-    workload = shipped_workload(facts, load(path), load_preset(facts.preset), x, y, steps=facts.steps)
+    workload = shipped_workload(facts, load(path), facts.arch, x, y, steps=facts.steps)
     return sum(predict(run(workload.network, workload.words(index))) == int(label) for index, label in enumerate(y)) / len(y)

@@ -13,6 +13,10 @@ HEADS = replace(TINY, name="heads", attention=True, token_sum=True, attention_co
                 buffer_bytes=16384)
 WEAVE_HEADS = replace(LOOM, name="weave-heads", attention=True, token_sum=True, attention_columns=8, attention_bits=6,
                       attention_rows=128, resume_tiles=32, buffer_bytes=1 << 15)
+# a small loom that holds the trained STAtten networks
+STATTEN = replace(WEAVE_HEADS, name="statten", t_max=10, acc_bits=24, membrane_bits=32, max_chunks=128, row_value_lines=512,
+                  pixel_chunks=512, pixel_lines=2048, weight_bytes=1024, pool_channels=64, attention_bits=8,
+                  attention_rows=160, buffer_bytes=1 << 17)
 ARCHS = {
     "heads": HEADS,
     "16 steps, 11 bits": replace(WIDE, attention=True, attention_columns=4, attention_bits=11, attention_rows=512,

@@ -161,10 +161,11 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
             if first is None and layer.first is not None:
                 first = {"image": index, **layer.first, "command": repeat(
                     source, preset, index + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest, memory=memory)}
-    layers_report = [{
+    layers_report: list[dict[str, Any]] = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in compared),
         "mismatches": sum(c[n].mismatches for c in compared), "spikes_changed": changed.get(layer.name),
         "cycles": sum(c[n].counters["cycles"] for c in compared) / images,
+        "matches": sum(c[n].counters["matches"] for c in compared), "non_silent": non_silent(layer.name, done.traces),
     } for n, layer in enumerate(network.layers)]
     counters = {name: sum(run.counters[name] for run in result.runs) for name in result.runs[0].counters}
     return {
@@ -179,7 +180,8 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         "decision_ticks": None if decided[0] is None else sum(tick or 0 for tick in decided) / images,
         "cycles_per_image": counters["cycles"] / images,
         "matches": counters["matches"],
-        "lane_utilisation": counters["matches"] / (arch.lanes * counters["cycles"]),
+        "lane_utilisation": sum(entry["matches"] for entry, layer in zip(layers_report, network.layers, strict=True)
+                                if layer.attention is None) / (arch.lanes * counters["cycles"]),
         "simulated_cycles_per_second": result.simulated_cycles_per_second,
         "counters": counters,
     }
@@ -202,6 +204,13 @@ def spikes_changed(network: Network, traces: list[Trace], spikes: dict[str, torc
                 total += int((bits != spikes[layer.name][:, index].reshape(bits.shape)).sum())
             changed[layer.name] = total
     return changed
+
+
+def non_silent(name: str, traces: list[Trace]) -> float | None:
+    """Return the share of the words that a layer stores that are not silent; None where it stores none."""
+    outputs = [output for trace in traces if (output := trace.layers[name].output) is not None]
+    words = sum(output.numel() for output in outputs)
+    return sum(int((output != 0).sum()) for output in outputs) / words if words else None
 
 
 def _accuracy(classes: list[int], labels: Labels | None) -> float | None:

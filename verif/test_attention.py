@@ -51,8 +51,9 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 
 
 def test_slow_one_is_caught() -> None:
-    """Waiting for a half that drains is caught, by the cycles alone."""
-    slow = mutant(Attention, "m.If(sums.ready & ~added)", "m.If(sums.ready & ~added & ~sums.o.valid)")
+    """Two cycles for every word of a value are caught, by the cycles alone."""
+    slow = mutant(Attention, "m.d.comb += o.ready.eq(1)",
+                  "m.d.comb += o.ready.eq(in_chunk[0]); m.d.sync += in_chunk.eq(in_chunk + 1)")
     outcome = simulate(slow(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True)
     assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 

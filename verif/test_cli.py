@@ -65,7 +65,7 @@ def process(*arguments: str, script: str = "", **environ: str) -> subprocess.Com
 def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
     """Return accuracy on the whole test split and weight sparsity of a captured digit network, lowered as ``name``."""
     facts = find(name)
-    network = lower(load(checkpoint), facts.steps, load_preset(facts.preset), name=name, input_kind=facts.input_kind,
+    network = lower(load(checkpoint), facts.steps, facts.arch, name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
     _, _, x, y = (torch.from_numpy(part) for part in datasets.SPLITS[facts.data]())
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]

@@ -159,6 +159,7 @@ async def layers(dut: Any) -> None:
     dut.header.value, dut.crc.value, dut.word.value, dut.data.value = 0, 0, 0, 0
     for _ in range(3000):
         fields = spoilt(rng, LAYER, good_layer(rng, p))
+        fields["columns"] += 8 * (fields["attention"] and fields["columns"] < 1 << 15 and rng.random() < 0.2)
         dut.layer.value = layer_word(fields)
         await Timer(1, "ns")
         assert int(dut.layer_code.value) == layer_code(fields, p), fields

@@ -30,7 +30,7 @@ KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "m
         "accuracy_rtl", "accuracy_golden", "accuracy_float", "weight_sparsity", "cycles_per_image", "matches",
         "lane_utilisation", "simulated_cycles_per_second", "decision_ticks"}
 FIRST_KEYS = {"image", "layer", "in", "channel", "y", "x", "t", "golden", "rtl", "cycle", "command"}
-LAYER_KEYS = {"name", "neuron_steps", "mismatches", "spikes_changed", "cycles"}
+LAYER_KEYS = {"name", "neuron_steps", "mismatches", "spikes_changed", "cycles", "matches", "non_silent"}
 NEURONS = {"lif1": 16 * 8 * 8, "lif2": 32 * 8 * 8, "fc": 0}
 
 
@@ -87,6 +87,8 @@ def test_digits(preset: str) -> None:
     assert report["accuracy_rtl"] == report["accuracy_golden"]
     assert sum(layer["cycles"] for layer in report["layers"]) == report["cycles_per_image"]
     assert all(layer["cycles"] > 0 for layer in report["layers"])
+    assert sum(layer["matches"] for layer in report["layers"]) == report["matches"]
+    assert [layer["non_silent"] is None for layer in report["layers"]] == [False, False, True]
     assert (report["workload"], report["preset"], report["top"], report["T"], report["images"]) == (
         "digits", preset, "ftp", 4, images)
     assert report["weight_sparsity"] >= 0.9

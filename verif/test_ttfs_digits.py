@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import models.ttfs_digits as recipe
-from golden.arch import PRESETS, ParameterError, load_preset
+from golden.arch import PRESETS, ParameterError
 from golden.run import decision_tick, predict, run
 from models.datasets import digits
 from models.ttfs_digits import PHASES, Phase, accuracy
@@ -37,7 +37,7 @@ def test_shipped_networks_are_what_they_promise(name: str) -> None:
     facts = find(name)
     assert facts.accuracy_golden is not None and facts.accuracy_golden >= PROMISED
     assert facts.checkpoint.stat().st_size < 1 << 20
-    workload = load_workload(name, load_preset(facts.preset))
+    workload = load_workload(name, facts.arch)
     assert workload.y is not None
     race = workload.network.layers[-1].ttfs
     assert race is not None

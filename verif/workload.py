@@ -123,7 +123,8 @@ def _synthetic(facts: "Shipped", arch: Arch, steps: int, data: Path | None, leak
 
     network = synthetic_network(facts, arch, steps, leak_nearest=leak_nearest)
     spec = network.input
-    x, y = (seeded(SEEDED), None) if data is None else read_data(data, (spec.channels, spec.height, spec.width), frames=0)
+    shape = (spec.channels, spec.height, spec.width)
+    x, y = (seeded(SEEDED, shape), None) if data is None else read_data(data, shape, frames=0)
     workload = Workload(facts.name, network, None, x, y, facts.images)
     if data is not None:
         workload.warn_of_clipping(data)

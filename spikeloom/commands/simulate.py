@@ -50,6 +50,10 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
     output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
     if report["decision_ticks"] is not None:
         output.say(f"ticks to the first output spike {report['decision_ticks']:.2f}")
+    if all(layer["spikes_changed"] is None for layer in report["layers"]):
+        shares = [layer["non_silent"] for layer in report["layers"] if layer["non_silent"] is not None]
+        output.say(f"non-silent words {min(shares):.1%} to {max(shares):.1%} of a layer, "
+                   f"lanes busy {report['lane_utilisation']:.1%}")
     if report["first_mismatch"]:
         place = {key: value for key, value in report["first_mismatch"].items() if value is not None}
         command = place.pop("command")

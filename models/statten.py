@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golden.arch import ParameterError
+from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
 
 BATCH = 64

@@ -17,14 +17,15 @@ from golden.network import Network, Pool, input_words, map_arrays
 from golden.run import logits, predict, run, unpack
 from golden.store import load
 from golden.to_torch import to_torch
+from hdl.image import build_image
 from models import statten_imagenet_block
 from models.datasets import SPLITS, seeded
 from models.statten import CONFIGS, Config, STAtten, frames
 from models.workloads import find
 from verif.heads import HEADS, STATTEN
-from verif.simulate import run_words
+from verif.simulate import memory_of, run_words
 from verif.synthetic_workload import synthetic_network
-from verif.system import System
+from verif.system import Start, System
 
 MODELS = Path(__file__).parents[1] / "models"
 INPUTS: dict[str, dict[str, Any]] = {
@@ -130,6 +131,14 @@ def test_build_without_the_unit(unit: str, message: str) -> None:
     lacking = replace(LOAS, attention=unit != "attention", token_sum=unit != "token_sum")
     with pytest.raises(ParameterError, match=message):
         check(lowered("digits"), lacking)
+
+
+def test_the_accelerator_without_the_unit_says_so() -> None:
+    """A program that needs attention ends in error code 5 on tiny, which has none."""
+    image = build_image(map_arrays(lowered("digits", BUILDS["digits"]), np.asarray), BUILDS["digits"])
+    memory, offsets = memory_of(image, [b""])
+    result = System(PRESETS["tiny"]).run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats)
+    assert result.runs[0].error_code == 5
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -16,8 +16,8 @@ from spikeloom.output import check_file
 def workloads() -> list[dict[str, Any]]:
     """Return what is known of every network.
 
-    Name, source, preset, T, weight sparsity; golden accuracy on the whole test split, SHA-256 of the checkpoint and shape of
-    the input, None without a checkpoint; shapes of the weights by layer and the layers of a published table, empty without.
+    Name, source, preset, T, weight sparsity; shape of the input; golden accuracy on the whole test split and SHA-256 of the
+    checkpoint, None without one; shapes of the weights by layer and the layers of a published table, empty without.
     """
     return [{"name": entry.name, "source": entry.source, "preset": entry.preset, "steps": entry.steps,
              "accuracy_golden": entry.accuracy_golden, "weight_sparsity": entry.weight_sparsity, **_checkpoint(entry),
@@ -29,7 +29,7 @@ def _checkpoint(entry: Shipped) -> dict[str, Any]:
     from golden.store import load
 
     if not entry.trained:
-        return {"sha256": None, "input": None, "shapes": {}}
+        return {"sha256": None, "input": entry.shape, "shapes": {}}
     captured = load(entry.checkpoint)
     return {"sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest(), "input": list(captured.example_shape),
             "shapes": {name.removesuffix(".weight"): list(tensor.shape) for name, tensor in captured.tensors.items()

@@ -331,16 +331,17 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
                               "shapes", "layers"}
         facts = find(entry["name"])
         assert (entry["source"], entry["preset"], entry["steps"]) == (facts.source, facts.preset, facts.steps)
-        assert (entry["shapes"] == {}) == (entry["layers"] != []) == (not facts.trained)
+        assert (entry["shapes"] != {}) == facts.trained and len(entry["input"]) == 3
     shapes = {entry["name"]: (entry["input"], entry["shapes"]) for entry in report["workloads"]}
     assert shapes["digits"] == ([1, 8, 8], {"conv1": [16, 1, 3, 3], "conv2": [32, 16, 3, 3], "fc": [10, 512]})
     assert "digits" in captured.err
     random = [w for w in report["workloads"] if w["accuracy_golden"] is None]
     assert [(w["name"], len(w["layers"]), w["sha256"]) for w in random] == [
-        ("alexnet", 4, None), ("vgg16", 12, None), ("resnet19", 19, None)]
+        ("alexnet", 4, None), ("vgg16", 12, None), ("resnet19", 19, None), ("statten-cifar-2-256", 0, None),
+        ("statten-imagenet-block", 0, None)]
     assert random[0]["layers"][2] == {"layer": 3, "M": 64, "N": 256, "K": 3456, "kernel": 3, "nonzeros": 9992,
                                       "silent": 0.69672}
-    assert all("LoAS (MICRO 2024" in w["source"] for w in random)
+    assert all("LoAS (MICRO 2024" in w["source"] for w in random[:3])
     assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
 
 

@@ -1,6 +1,6 @@
 """``spikeloom list``."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import prod
 
 import click
@@ -24,9 +24,7 @@ def command(output: Output, top: str) -> None:
          f"{w['weight_sparsity']:.2%}", w["source"]] for w in shipped])
     output.say("")
     output.table(["workload", "input", "weight layers", "columns", "inputs", "parameters"], [
-        [w["name"], "x".join(map(str, w["input"])), len(w["shapes"]), _span(shape[0] for shape in w["shapes"].values()),
-         _span(prod(shape[1:]) for shape in w["shapes"].values()), f"{sum(map(prod, w['shapes'].values())):,}"]
-        for w in shipped if w["shapes"]])
+        [w["name"], "x".join(map(str, w["input"])), *_sizes(w["shapes"].values())] for w in shipped if not w["layers"]])
     output.say("")
     output.table(["workload", "spiking layers", "rows", "columns", "inputs", "weight sparsity", "silent words"], [
         [w["name"], len(w["layers"]), *(_span(layer[side] for layer in w["layers"]) for side in "MNK"),
@@ -35,6 +33,14 @@ def command(output: Output, top: str) -> None:
     output.say(f"\npresets  {', '.join(PRESETS)}")
     output.say(f"blocks   {', '.join(blocks())}")
     output.result({"workloads": shipped, "presets": list(PRESETS), "blocks": blocks()})
+
+
+def _sizes(shapes: Collection[list[int]]) -> list[str]:
+    """Return number of layers, spans of their columns and inputs, and how many weights there are."""
+    if not shapes:
+        return ["-"] * 4
+    return [str(len(shapes)), _span(shape[0] for shape in shapes), _span(prod(shape[1:]) for shape in shapes),
+            f"{sum(map(prod, shapes)):,}"]
 
 
 def _span(values: Iterable[float], form: str = ",") -> str:

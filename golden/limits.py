@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from golden.arch import FRACTION_BITS, Arch, ParameterError, word_bits
 from golden.formats import LAYER, LEAD_BITS, NEVER, PASS, PLANE, SCALE
+from golden.kept_taps import kept_taps
 from golden.network import Attention, Digit, Layer, Network, Neuron, Pass, Requantise, Ttfs, map_arrays
 
 Bound = NDArray[np.int64]
@@ -229,9 +230,9 @@ def _check_row(layer: Layer, network: Network, arch: Arch) -> None:
         raise ParameterError(f"{_where(layer)}: passes: must read words of one width, not {sorted(widths)} bits; "
                              f"legal: T whose word is as wide as the input's; try: --T {network.input.plane_bits}")
     for p in layer.passes:
-        _, c, kh, kw = p.weight.shape
-        chunks += kh * kw * -(-c // arch.chunk_bits)
-        words += kh * kw * c
+        channels, taps = p.weight.shape[1], int(kept_taps(p.weight, arch.skip_taps).sum())
+        chunks += taps * -(-channels // arch.chunk_bits)
+        words += taps * channels
     bits = words * max(widths, default=0)
     if chunks > arch.max_chunks:
         _refuse(layer, "chunks of one row", chunks, f"at most {arch.max_chunks}", arch)

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace
 from golden.arch import Arch, word_bits
 from golden.fiber import mask_bytes
 from golden.formats import tile_bytes
+from golden.kept_taps import kept_taps
 from golden.network import Layer, Pass
 
 
@@ -35,14 +36,14 @@ def split_layer(layer: Layer, arch: Arch, operand_bits: int, *, flat: bool) -> t
 
 def _fits(passes: list[Pass], arch: Arch, width: int) -> bool:
     """Return whether a lane holds a row of the passes, and half of the weight buffer any column (dataflow lockstep)."""
-    sizes = [p.weight.shape[1:] for p in passes]
-    if (sum(kh * kw * -(-c // arch.chunk_bits) for c, kh, kw in sizes) > arch.max_chunks
-            or sum(kh * kw * c for c, kh, kw in sizes) * width > arch.row_value_bits):
+    sizes = [(p.weight.shape[1], int(kept_taps(p.weight, arch.skip_taps).sum())) for p in passes]
+    if (sum(taps * -(-c // arch.chunk_bits) for c, taps in sizes) > arch.max_chunks
+            or sum(taps * c for c, taps in sizes) * width > arch.row_value_bits):
         return False
     if arch.loom:
         return True
     values = sum((np.asarray(p.weight) != 0).sum((1, 2, 3)) for p in passes)
-    masks = sum(kh * kw * mask_bytes(c) for c, kh, kw in sizes)
+    masks = sum(taps * mask_bytes(c) for c, taps in sizes)
     return tile_bytes(1, masks, int(np.max(values)), arch.weight_bits) <= arch.weight_bytes
 
 

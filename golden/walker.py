@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from golden.kept_taps import walked_taps
+
 Fields = Mapping[str, int]
 
 
@@ -30,15 +32,9 @@ def chunk_table(passes: Sequence[Fields], chunk_bits: int) -> list[tuple[int, bo
     table = []
     for sweep in passes:
         tap = [chunk_bits // 8] * (sweep["tap_chunks"] - 1) + [sweep["last_bytes"]]
-        row = tap * len(_taps(sweep))
+        row = tap * len(walked_taps(sweep))
         table += [(size, n == len(row) - 1) for n, size in enumerate(row)]
     return table
-
-
-def _taps(sweep: Fields) -> list[tuple[int, int]]:
-    """Return the taps (ky, kx) of a pass that are not skipped."""
-    taps = product(range(sweep["kernel_height"]), range(sweep["kernel_width"]))
-    return [tap for number, tap in enumerate(taps) if not sweep.get("skipped", 0) >> min(number, 31) & 1]
 
 
 def pixels(layer: Fields, lanes: int) -> Iterator[list[tuple[int, int] | None]]:
@@ -78,7 +74,7 @@ def _center(layer: Fields, place: tuple[int, int] | None, member: tuple[int, ...
 
 def _sweep(sweep: Fields, centers: Sequence[tuple[int, int] | None], *, origin: int, chunk_bytes: int,
            last_pass: bool) -> Iterator[ChunkRun]:
-    taps = _taps(sweep)
+    taps = walked_taps(sweep)
     for tap, chunk in product(taps, range(sweep["tap_chunks"])):
         fiber_end = chunk == sweep["tap_chunks"] - 1
         for lane, center in enumerate(centers):

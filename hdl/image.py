@@ -25,7 +25,7 @@ from golden.formats import (
 from golden.formats import (
     pack as pack_record,
 )
-from hdl.kept_taps import kept_taps, skipped
+from golden.kept_taps import kept_taps, skipped
 from hdl.plan import LayerPlan, plan_layer, word_log2
 from hdl.regions import Currents, Shape, Space, Tensor
 

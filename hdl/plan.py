@@ -6,8 +6,8 @@ from typing import Any
 from golden.arch import Arch, ParameterError
 from golden.fiber import mask_bytes, slot_bytes
 from golden.formats import PLACE_BITS
+from golden.kept_taps import kept_taps
 from hdl.column_packing import column_stream
-from hdl.kept_taps import kept_taps
 from hdl.loop_order import Part, loop_order
 from hdl.regions import Shape
 from hdl.row_tiling import RowTiling, row_tiling

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from golden.arch import Arch, ParameterError
 from golden.formats import SCALE, TILE, TILE_HEADER_BYTES, align, tile_bytes
 from golden.formats import pack as pack_record
-from hdl.kept_taps import kept_taps
+from golden.kept_taps import kept_taps
 
 Column = tuple[bytes, NDArray[np.int64]]
 

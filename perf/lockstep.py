@@ -17,18 +17,21 @@ from numpy.typing import NDArray
 
 from golden.arch import Arch
 from golden.formats import STATS, STATS_BYTES, TILE, TILE_HEADER_BYTES, unpack
+from golden.kept_taps import walked_taps
 from perf.bus import Fetch
 from perf.fibers import Fibers, Neurons
 from perf.machine import Machine, described
 from perf.operand import Operand
 
 SETTLED = 64
+# Of the walker, before the first step of a tile.
+FIELD_CYCLES = 16
 
 
 class Rows:
     """`hdl.row_loader.RowLoader` with its walker: the rows of a tile into the lanes, one tile ahead.
 
-    steps : per tile the walk as (mask address, bytes, set bits, lane, value address, fiber end, row end)
+    steps : per tile the walk as (mask address, bytes, set bits, lane, value address, fiber end, row end, skipped taps in front)
     """
 
     def __init__(self, arch: Arch, word_log2: int, steps: Callable[[int], Iterator[tuple[Any, ...]]], tiles: int) -> None:
@@ -36,7 +39,7 @@ class Rows:
         self.masks, self.values = Fetch(arch, arch.chunk_bits // 8), Fetch(arch, arch.chunk_bits // 8)
         self.left, self.tile, self.filled, self.busy = tiles, 0, 0, False
         self.walk: Iterator[tuple[Any, ...]] = iter(())
-        self.fields = 0
+        self.wait = 0
         self.next: tuple[Any, ...] | None = None
         self.ready_at, self.counts = [0] * arch.lanes, [0] * arch.lanes
         self.idle_at, self.given, self.flush = 0, 0, False
@@ -76,16 +79,17 @@ class Rows:
             self.given = 0 if values.last else self.given + size
             self.flush = values.last and row_end
         mask_run: tuple[int, int, Any] | None = None
-        if self.fields:
-            self.fields -= 1
-            if not self.fields:
-                self.next = next(self.walk)
+        if self.wait:
+            self.wait -= 1
         elif self.next is not None and masks.ready:
-            address, size, ones, lane, value_address, fiber_end, row_end = self.next
+            address, size, ones, lane, value_address, fiber_end, row_end, _ = self.next
             mask_run = (address, size, (lane, ones, value_address, fiber_end, row_end))
             self.next = None if row_end else next(self.walk)
+            self.wait = self.next[-1] if self.next else 0
         if self.left and not self.busy and self.filled != 2:
-            self.walk, self.fields, self.busy = self.steps(self.tile), 16, True
+            self.walk, self.busy = self.steps(self.tile), True
+            self.next = next(self.walk)
+            self.wait = FIELD_CYCLES + self.next[-1]
             self.left, self.tile = self.left - 1, self.tile + 1
         if done:
             self.busy = False
@@ -213,14 +217,14 @@ class Tail:
 class WeightTile:
     """A weight tile as it lies in memory; ``at`` is its offset.
 
-    bits : of the masks, [columns, taps, pieces, chunk bits]; mask_bytes, ones : of every chunk
+    bits : of the masks, [columns, kept taps, pieces, chunk bits]; mask_bytes, ones : of every chunk
     """
 
     def __init__(self, arch: Arch, memory: bytes, at: int, sweep: dict[str, int]) -> None:
         head = unpack(TILE, memory[at : at + TILE_HEADER_BYTES])
         self.arch, self.beats, self.columns = arch, head["bytes"] * 8 // arch.data_bits, head["columns"]
         self.next = at + head["bytes"]
-        taps, pieces, size = sweep["kernel_height"] * sweep["kernel_width"], sweep["tap_chunks"], arch.chunk_bits // 8
+        taps, pieces, size = len(walked_taps(sweep)), sweep["tap_chunks"], arch.chunk_bits // 8
         raw = np.frombuffer(memory, np.uint8, self.columns * taps * sweep["mask_stride"], at + head["masks"])
         padded = np.zeros((self.columns, taps, pieces * size), np.uint8)
         padded[:, :, : sweep["mask_stride"]] = raw.reshape(self.columns, taps, -1)

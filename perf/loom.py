@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import BURSTS, COLUMNS_QUEUED, Arch
+from golden.arch import BURSTS, COLUMNS_QUEUED, Arch, ParameterError
 from golden.formats import COLUMN_BYTES, STATS, STATS_BYTES
 from golden.pixel_loader import rectangle
 from golden.tile_rows import exchanged, exchanges, first_deal
@@ -704,9 +704,13 @@ def cycles(arch: Arch, image: bytes, stats: int, stored: list[NDArray[np.bool_]]
     stats : offset of the counter records
     stored : per descriptor, bool [output pixels, columns]: which output words are not silent
     latency, bandwidth : of the memory, as `verif.simulate.Memory` has them
+    Raises `ParameterError` for a pass that skips taps, which is another build's.
     """
     machine = Loom(arch, image, latency, bandwidth)
     for number, layer, sweep, following in described(machine, image):
+        if sweep["skipped"]:
+            raise ParameterError(f"cycle model: layer {number}: a loom walks every tap, not {sweep['skipped']:#x} left out; "
+                                 "legal: images of a loom build")
         machine.run(layer, sweep, stored[number], following)
         machine.writes.finish(stats + number * STATS_BYTES, 4 * len(STATS))
         while machine.now < machine.writes.now:

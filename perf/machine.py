@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from golden.arch import Arch, ParameterError
-from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, unpack
+from golden.formats import HEADER, HEADER_BYTES, LAYER, PASS, RECORD_BYTES, TAPS, unpack
 from perf.bus import Fetch, Fifo, Memory, Store
 
 UNKNOWN = ("store_currents", "readout", "residual", "max_pool", "sum_pool", "or_pool", "attention", "digit", "ttfs")
@@ -152,14 +152,14 @@ def described(machine: Machine, image: bytes
               ) -> Iterator[tuple[int, dict[str, int], dict[str, int], tuple[int, int] | None]]:
     """Read a program at offset 0 as the sequencer does, and stop where each layer starts.
 
-    Yields (number, layer, its only pass, offset and bytes of the next layer's record, None behind the last one).
+    Yields (number, layer, its only pass with `TAPS`, offset and bytes of the next layer's record, None behind the last one).
     """
     header = unpack(HEADER, image[:HEADER_BYTES])
     machine.program(header["length"])
     at = HEADER_BYTES
     for number in range(header["layers"]):
         layer = unpack(LAYER, image[at : at + RECORD_BYTES])
-        sweep = unpack(PASS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
+        sweep = unpack(PASS + TAPS, image[at + RECORD_BYTES : at + 2 * RECORD_BYTES])
         check_layer(number, layer, sweep)
         machine.words(RECORD_BYTES // 4, (at + RECORD_BYTES, RECORD_BYTES))
         machine.words(RECORD_BYTES // 4)

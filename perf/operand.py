@@ -1,18 +1,21 @@
 """What a cycle model reads in a memory image: the operand of a layer, and how its rows are matched."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import Arch
+from golden.kept_taps import walked_taps
 
 
 class Operand:
     """The rows and columns of one layer as they lie in memory.
 
-    memory : the image with its inputs; layer, sweep : fields of the layer's and its only pass's descriptor
+    memory : the image with its inputs; layer, sweep : fields of the layer's and its only pass's descriptor, with `TAPS`
+    places, ahead : pixel of every lane at every tap that is kept; how many taps are skipped right in front of it
     """
 
     def __init__(self, arch: Arch, memory: bytes, layer: dict[str, int], sweep: dict[str, int]) -> None:
@@ -27,14 +30,15 @@ class Operand:
         self.ones = self.bits.sum(2).astype(np.int64)
         y, x = np.divmod(np.arange(-(-layer["out_height"] * layer["out_width"] // arch.lanes) * arch.lanes),
                          layer["out_width"])
-        taps = []
-        for ky in range(sweep["kernel_height"]):
-            for kx in range(sweep["kernel_width"]):
-                at_y, at_x = y * sweep["stride"] - sweep["padding"] + ky, x * sweep["stride"] - sweep["padding"] + kx
-                inside = ((y < layer["out_height"]) & (at_y >= 0) & (at_y < sweep["height"]) & (at_x >= 0)
-                          & (at_x < sweep["width"]))
-                taps.append(np.where(inside, at_y * sweep["width"] + at_x, pixels))
+        kept, taps = walked_taps(sweep), []
+        for ky, kx in kept:
+            at_y, at_x = y * sweep["stride"] - sweep["padding"] + ky, x * sweep["stride"] - sweep["padding"] + kx
+            inside = ((y < layer["out_height"]) & (at_y >= 0) & (at_y < sweep["height"]) & (at_x >= 0)
+                      & (at_x < sweep["width"]))
+            taps.append(np.where(inside, at_y * sweep["width"] + at_x, pixels))
         self.places = np.stack(taps, 1)
+        numbers = [ky * sweep["kernel_width"] + kx for ky, kx in kept]
+        self.ahead = [number - before - 1 for before, number in pairwise([-1, *numbers])]
         self.pixels = pixels
 
     def steps(self, tile: int) -> Iterator[tuple[Any, ...]]:
@@ -50,7 +54,8 @@ class Operand:
                     inside = pixel < self.pixels
                     yield (sweep["masks"] + pixel * sweep["mask_stride"] + piece * size, length if inside else 0,
                            int(self.ones[pixel, piece]), lane, sweep["values"] + pixel * sweep["slot_stride"], end,
-                           end and tap == len(places) - 1 and lane == lanes - 1)
+                           end and tap == len(places) - 1 and lane == lanes - 1,
+                           self.ahead[tap] if piece == lane == 0 else 0)
 
     def matches(self, columns: NDArray[np.float32]) -> NDArray[np.int16]:
         """Return the matches [row tiles, columns x chunks, lanes] of every broadcast chunk.

@@ -12,15 +12,19 @@ from hdl.image import build_image
 from models.published import NETWORKS
 from perf.bus import Fifo
 from perf.lockstep import cycles
+from perf.operand import Operand
 from verif.bench_loas import Case, cases, jobs, measure, modelled, program
 from verif.loas_layers import Layer, layers
 from verif.simulate import Memory, memory_of
 from verif.system import System
+from verif.ttsnn_table import LOCKSTEP
 
 DIVISOR = 8
 IDEAL, FAST, SLOW = Memory(latency=1), Memory(bandwidth=64), Memory(latency=37, bandwidth=5)
 # One of how many layers each memory is tried with.
 MEMORIES = {IDEAL: 1, FAST: 2, SLOW: 4}
+# Taps of a 3x3 kernel that have weights: a cross, two in the middle, the outermost ones, one, and none, which keeps the first.
+KERNELS = ((1, 3, 4, 5, 7), (4, 5), (0, 8), (8,), ())
 # Layers at full size on preset loas: one row tile of absent lanes, FIFOs that fill behind the tail, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
 
@@ -54,6 +58,31 @@ def test_full_size(network: str, memory: Memory) -> None:
     """Layers of full size take the cycles that the model predicts on preset loas."""
     model, rtl = counted(case_of(layers(network)[FULL[network] - 1]), PRESETS["loas"], memory)
     assert model == rtl
+
+
+def shaped(kept: tuple[int, ...]) -> Case:
+    """Return a layer of few channels, so that nothing hides the walk over its rows, with weights at some taps alone."""
+    case = case_of(layers("resnet19")[3].reduced(4 * DIVISOR))
+    weight = np.zeros_like(case.weight).reshape(case.layer.channels, 9, case.layer.columns)
+    weight[:, kept, :] = case.weight.reshape(weight.shape)[:, kept, :]
+    return replace(case, weight=weight.reshape(case.weight.shape))
+
+
+@pytest.mark.parametrize("memory", MEMORIES, ids=str)
+@pytest.mark.parametrize("kept", KERNELS, ids=str)
+def test_skipped_taps(kept: tuple[int, ...], memory: Memory) -> None:
+    """Taps that the build skips take the cycles that the model predicts: first ones, last ones, and any between."""
+    model, rtl = counted(shaped(kept), LOCKSTEP, memory)
+    assert model == rtl
+
+
+def test_a_skipped_tap_takes_its_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model in which skipped taps take no time is seen."""
+    steps = Operand.steps
+    monkeypatch.setattr(Operand, "steps", lambda self, tile: ((*step[:-1], 0) for step in steps(self, tile)))
+    for kept in KERNELS[:3:2]:
+        model, rtl = counted(shaped(kept), LOCKSTEP, IDEAL)
+        assert model < rtl
 
 
 def predictions(arch: Arch) -> list[int]:

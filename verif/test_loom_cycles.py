@@ -10,13 +10,14 @@ from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
 from perf.loom import NEVER, Lanes, cycles
-from perf.machine import check_layer
+from perf.machine import UNKNOWN, check_layer
 from verif.bench_loas import program
 from verif.chunks import LOOM
 from verif.loas_layers import layers
 from verif.simulate import Memory, memory_of, run_words
 from verif.system import System
-from verif.test_lockstep import DIVISOR, FAST, IDEAL, MEMORIES, SLOW, case_of, counted, predictions
+from verif.test_lockstep import DIVISOR, FAST, IDEAL, KERNELS, MEMORIES, SLOW, case_of, counted, predictions, shaped
+from verif.ttsnn_table import LOCKSTEP
 
 # Layers at full size on preset loom: row tiles that share columns, lanes that split them, a 1x1 kernel.
 FULL = {"alexnet": 1, "vgg16": 10, "resnet19": 17}
@@ -98,9 +99,19 @@ def test_other_programs_are_refused() -> None:
         cycles(LOOM, contents, image.stats, [stored], latency=1, bandwidth=0)
 
 
+def test_skipped_taps_are_refused() -> None:
+    """The image of a build that skips taps is not a loom's."""
+    case = shaped(KERNELS[0])
+    image = build_image(program(case), LOCKSTEP)
+    contents, _ = memory_of(image, [image.input_block({"input.0": case.words})])
+    stored = np.zeros((case.layer.rows, case.layer.columns), bool)
+    with pytest.raises(ParameterError, match="cycle model: layer 0: a loom walks every tap, not 0xffffff45 left out; legal: "):
+        cycles(LOOM, contents, image.stats, [stored], latency=1, bandwidth=0)
+
+
 def test_words_of_a_layer_are_refused() -> None:
     """What a layer stored is not in the image, so its matches are not known."""
-    layer = dict.fromkeys(("readout", "store_currents", "residual", "max_pool", "or_pool"), 0) | {"passes": 1, "neuron": 1}
+    layer = dict.fromkeys(UNKNOWN, 0) | {"passes": 1, "neuron": 1}
     check_layer(0, layer, {"identity": 1, "input": 1})
     with pytest.raises(ParameterError, match="cycle model: layer 3: must have a neuron and one pass of input spikes"):
         check_layer(3, layer, {"identity": 1, "input": 0})

@@ -19,8 +19,9 @@ from golden.split_layer import split_layer
 from golden.to_torch import to_torch
 from hdl.image import build_image
 from verif.compare import compare
-from verif.simulate import memory_of
+from verif.simulate import memory_of, run_words
 from verif.system import Start, System
+from verif.ttsnn_table import LOCKSTEP
 
 TINY = PRESETS["tiny"]
 STEPS = 4
@@ -144,3 +145,24 @@ def test_lowering_splits() -> None:
         "small": ["layer1", "layer5.sum0", "layer5"], "tiny": ["layer1", "layer5"]}
     seen = [run(net, input_words(quantise_input(example[0].numpy(), net.input), net.input, STEPS)) for net in found.values()]
     assert logits(seen[0]).tolist() == logits(seen[1]).tolist()
+
+
+def test_taps_that_the_build_skips_take_no_room() -> None:
+    """A cross whose nine taps are too long for a lane is lowered whole where its corners are skipped, and runs exactly."""
+    torch.manual_seed(0)
+    cross = nn.Conv2d(480, 6, 3)
+    cross.weight.data[:, :, ::2, ::2] = 0
+    model = nn.Sequential(nn.Conv2d(1, 480, 1), neuron.IFNode(), cross, neuron.IFNode(), nn.Flatten(), nn.Linear(6, 3))
+    example = torch.randn(1, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    captured = trace(model, example)
+    every = replace(LOCKSTEP, skip_taps=False, name="every")
+    found = {arch.name: lower(captured, STEPS, arch, name="net", input_scale=0.05) for arch in (LOCKSTEP, every)}
+    assert {name: [layer.name for layer in net.layers] for name, net in found.items()} == {
+        "lockstep": ["layer1", "layer3", "layer5"], "every": ["layer1", "layer3.sum0", "layer3", "layer5"]}
+    with pytest.raises(ParameterError, match=r"^layer3 \(2\): chunks of one row: needs 135; legal: at most 128 on preset every"):
+        check(found["lockstep"], every)
+    net = found["lockstep"]
+    given = input_words(quantise_input(example[0].numpy(), net.input), net.input, STEPS)
+    done = run_words(net, [given], System(LOCKSTEP))
+    assert [layer.mismatches for layer in done.compared[0]] == [0, 0, 0]
+    assert logits(run(net, given)).tolist() == logits(run(found["every"], given)).tolist()

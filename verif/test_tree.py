@@ -20,13 +20,13 @@ ROOMS = ("golden", "hdl", "models", "perf", "spikeloom", "synth", "verif")
 MAY_IMPORT = {
     "models": ("models", "golden.arch"),
     "golden": ("golden",),
-    "hdl": ("hdl", "golden.arch", "golden.formats", "golden.fiber"),
+    "hdl": ("hdl", "golden.arch", "golden.formats", "golden.fiber", "golden.kept_taps"),
     "synth": ("synth", "hdl", "golden.arch"),
     "perf": ("perf", "golden"),
 }
 NEVER = {"golden": ("amaranth", "cocotb", "sklearn"), "hdl": ("torch", "cocotb"), "models": ("amaranth", "cocotb"),
          "synth": ("torch", "cocotb"), "perf": ("amaranth", "cocotb")}
-PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber")}
+PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber", "kept_taps")}
 MODELS_READERS = {"spikeloom/catalogue.py"}
 TORCH_READERS = {"golden/capture.py", "golden/layers.py", "golden/float_run.py", "golden/to_torch.py"}
 

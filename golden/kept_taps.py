@@ -1,5 +1,7 @@
 """Taps that a pass keeps: those of a cross-shaped kernel, where the build skips taps that are 0 in all columns."""
 
+from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,3 +27,9 @@ def skipped(kept: NDArray[np.bool_]) -> int:
     if kept.all():
         return 0
     return sum(1 << n for n in range(TAPS[0].width) if n >= len(kept) or not kept[n])
+
+
+def walked_taps(sweep: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Return the taps (ky, kx) that are not skipped, of the fields of a pass; without ``skipped`` all."""
+    taps = product(range(sweep["kernel_height"]), range(sweep["kernel_width"]))
+    return [tap for number, tap in enumerate(taps) if not sweep.get("skipped", 0) >> min(number, TAPS[0].width - 1) & 1]

@@ -160,7 +160,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
             if first is None and layer.first is not None:
                 first = {"image": index, **layer.first, "command": repeat(
                     source, preset, index + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest, memory=memory)}
-    layers_report = [{
+    layers_report: list[dict[str, Any]] = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in compared),
         "mismatches": sum(c[n].mismatches for c in compared), "spikes_changed": changed.get(layer.name),
         "cycles": sum(c[n].counters["cycles"] for c in compared) / images,

@@ -102,8 +102,7 @@ def test_reduced_block_on_the_accelerator() -> None:
     """A block of 64 channels on 49 tokens with random weights: silent as calibrated, and no difference."""
     build, shown = BUILDS["saccades"], statten_imagenet_block.example(REDUCED, SIDE)
     network = synthetic_network(find("statten-imagenet-block"), build, 4, REDUCED, example=shown)
-    shape = (network.input.channels, network.input.height, network.input.width)
-    x = torch.from_numpy(np.asarray(quantise_input(seeded(1, shape)[0], network.input)))
+    x = torch.from_numpy(np.asarray(quantise_input(seeded(1, (shown.shape[2], SIDE, SIDE))[0], network.input)))
     trace_of = run(network, input_words(x, network.input, 4))
     for layer in network.layers:
         output = trace_of.layers[layer.name].output

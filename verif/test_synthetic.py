@@ -28,7 +28,8 @@ from verif.workload import load_workload
 
 LOAS = PRESETS["loas"]
 POINTS = 0.05
-WIDTH = 1 / 16
+WIDTH, QUARTER = 1 / 16, 1 / 4
+HEADED = replace(LOAS, attention=True, token_sum=True, buffer_bytes=1 << 19)
 SIZES = [(18, 5, 20), (64, 8, 100), (9, 3, 27)]
 
 
@@ -210,10 +211,11 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == (
         "", "spikeloom: lif1 (conv1): pooled channels: needs 64; legal: at most 32 on preset tiny; try: a larger preset or a "
             "smaller layer\n")
+    trained = [entry.name for entry in shipped().values() if entry.trained]
+    assert {"digits", "cnn-digits", "statten-digits", "statten-saccades"} <= {*trained}
     assert command_line(["train", "vgg16"]) == 2
-    trained = ", ".join(name for name, facts in shipped().items() if facts.trained)
     assert capsys.readouterr() == ("", "spikeloom: workload: must have been trained on data of its own, not 'vgg16'; "
-                                       f"legal: {trained}; try: spikeloom list\n")
+                                       f"legal: {', '.join(trained)}; try: spikeloom list\n")
 
 
 def test_data_of_ones_own(tmp_path: Path) -> None:
@@ -231,6 +233,28 @@ def test_data_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(ParameterError) as error:
         load_workload("alexnet", LOAS, data=path)
     assert str(error.value) == f"data: {path}: x must be real numbers [N, 3, 32, 32], not float64 [1, 4, 3, 32, 32]"
+
+
+def test_even_sparsity() -> None:
+    """A tenth of the weights of every layer that does not read the image, thresholds for one ratio, S twice the threshold."""
+    network = synthetic_network(find("statten-cifar-2-256"), HEADED, 4, QUARTER)
+    assert network.weight_sparsity == pytest.approx(0.9, abs=0.005)
+    assert len(network.layers) == 22
+    trace = run(network, {key: torch.from_numpy(word) for key, word in image(network).items()})
+    for layer in network.layers:
+        for p in layer.passes:
+            kept = np.count_nonzero(p.weight) / p.weight.size
+            assert kept == 1 if p.source.startswith("input.") else kept == pytest.approx(0.1, abs=0.01), layer.name
+        output = trace.layers[layer.name].output
+        if output is not None and output.numel() > 64:
+            assert (output != 0).double().mean() == pytest.approx(0.25, abs=POINTS), layer.name
+        if layer.attention is not None and layer.neuron is not None:
+            assert {layer.attention.saturation} == {2 * threshold for threshold in layer.neuron.threshold.tolist()}
+    module = to_torch(network)
+    module(torch.from_numpy(quantise_input(seeded(1)[0], network.input))[None])
+    for key, found in trace.layers.items():
+        if found.words is not None:
+            assert np.array_equal(module.spikes[key][:, 0].numpy(), unpack(found.words, 4).numpy()), key
 
 
 def test_seeded_images() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 SKIPS = ("none", "add", "concat", "delay")
 # Weight of the penalty on neurons whose weights cannot reach the threshold.
@@ -56,6 +57,42 @@ class TtfsEncode(nn.Module):
         return _late(t, self.window * unit)
 
 
+class _Sums(torch.autograd.Function):
+    """First ticks at which V is at least 1, and ``sum of w - 1`` and ``sum of w z`` of the inputs before them.
+
+    The first tick of a neuron that does not fire is the window. Gradients hold the ticks as they are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, weight: Tensor, stride: int, padding: int, window: int, unit: float
+                ) -> tuple[Tensor, Tensor, Tensor]:
+        ticks = torch.arange(window, device=t.device).view(-1, 1, 1, 1, 1)
+        z = (ticks * unit).exp()
+        planes = ((t / unit).round() == ticks).to(t.dtype)
+        came = F.conv2d(planes.flatten(0, 1), weight, None, stride, padding).unflatten(0, planes.shape[:2])
+        w, wz = came.cumsum(0) - 1, (came * z).cumsum(0)
+        fires = z * w >= wz
+        first = torch.where(fires.any(0), fires.to(torch.int8).argmax(0), window)
+        before = (first - 1).clamp(min=0)[None]
+        ctx.save_for_backward(planes, weight, z, first)
+        ctx.stride, ctx.padding = stride, padding
+        ctx.mark_non_differentiable(first)
+        there = first > 0
+        return first, torch.where(there, w.gather(0, before)[0], -1.0), torch.where(there, wz.gather(0, before)[0], 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor, for_w: Tensor, for_wz: Tensor
+                 ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        planes, weight, z, first = ctx.saved_tensors
+        rows, shape = planes.flatten(0, 1), planes.shape[:2]
+        before = first > torch.arange(len(z), device=z.device).view_as(z)
+        of_wz = (before * for_wz).flatten(0, 1)
+        of_w = (before * (for_w + for_wz * z)).flatten(0, 1)
+        later = conv2d_input(rows.shape, weight, of_wz, ctx.stride, ctx.padding).unflatten(0, shape)
+        kernel = conv2d_weight(rows, weight.shape, of_w, ctx.stride, ctx.padding)
+        return (later * planes * z).sum(0), kernel, None, None, None, None
+
+
 class TtfsConv2d(nn.Module):
     """Convolution of spike times: the neurons of the module's head.
 
@@ -77,30 +114,13 @@ class TtfsConv2d(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """Return times [N, columns, H', W'] of times [N, channels, H, W]."""
         unit, end = tick(self.resolution), self.window * tick(self.resolution)
-        first = self._first(t)
+        first, w, wz = _Sums.apply(t, self.weight, self.stride, self.padding, self.window, unit)
         fired = first < self.window
-        kernel = self.weight.shape[-1]
-        framed = F.pad(t, (self.padding,) * 4, value=end)
-        before = F.unfold(framed, kernel, stride=self.stride)[:, None]
-        came = before < (first.flatten(2)[:, :, None] - 0.5).clamp(max=self.window - 0.5) * unit
-        weights = came * self.weight.flatten(1)[None, :, :, None]
-        w, wz = weights.sum(2).view_as(first) - 1, (weights * before.exp()).sum(2).view_as(first)
         smooth = torch.where(fired, wz / w.clamp(min=LEAST), 1.0).clamp(min=1e-6).log()
         exact = torch.where(fired, wz / torch.where(fired, w, 1.0), 1.0).clamp(min=1e-6).log()
         spike = smooth + ((exact if self.exact else first * unit) - smooth).detach()
         late = w - wz / math.exp(end - unit)
         return torch.where(fired, spike, end - late + late.detach())
-
-    @torch.no_grad()
-    def _first(self, t: Tensor) -> Tensor:
-        """Return the first tick at which V is at least 1, the window for none."""
-        unit = tick(self.resolution)
-        ticks = torch.arange(self.window, device=t.device).view(-1, 1, 1, 1, 1)
-        planes = ((t / unit).round() == ticks).to(t.dtype)
-        came = F.conv2d(planes.flatten(0, 1), self.weight, None, self.stride, self.padding).unflatten(0, planes.shape[:2])
-        z = (ticks * unit).exp()
-        fires = z * (came.cumsum(0) - 1) >= (came * z).cumsum(0)
-        return torch.where(fires.any(0), fires.to(torch.int8).argmax(0), self.window)
 
     def reach(self) -> Tensor:
         """Return how far the weights of the neurons stay below the threshold, in the mean."""

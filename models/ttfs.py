@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 SKIPS = ("none", "add", "concat", "delay")
-# Weight of the penalty on neurons whose weights cannot reach the threshold.
-REACH = 1.0
+# Sum of the weights of a new neuron, in the mean, in thresholds.
+REACHED = 3.0
 # What ``sum of w - 1`` is at least where it divides a gradient.
 LEAST = 0.1
 
@@ -39,15 +39,16 @@ class TtfsEncode(nn.Module):
     """Convolution, BatchNorm, max-pool and ReLU whose value is a spike time: the larger, the later.
 
     window, resolution : ticks of the window, log2 of the ticks of an octave
+    start : mean time before training, as a share of the window; an early one leaves the earliest of neighbours little to say
     """
 
-    def __init__(self, channels: int, columns: int, kernel: int, *, padding: int, pool: int, window: int, resolution: int
-                 ) -> None:
+    def __init__(self, channels: int, columns: int, kernel: int, *, padding: int, pool: int, window: int, resolution: int,
+                 start: float = 0.5) -> None:
         super().__init__()
         self.window, self.resolution, self.pool = window, resolution, pool
         self.conv = nn.Conv2d(channels, columns, kernel, padding=padding, bias=False)
         self.norm = nn.BatchNorm2d(columns)
-        nn.init.constant_(self.norm.bias, 1.0)
+        nn.init.constant_(self.norm.bias, start * window * tick(resolution))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return times [N, columns, H, W] of x [N, channels, H, W]."""
@@ -55,6 +56,19 @@ class TtfsEncode(nn.Module):
         t = F.max_pool2d(self.norm(self.conv(x)), self.pool).relu()
         t = t + ((t / unit + 0.5).floor() * unit - t).detach()
         return _late(t, self.window * unit)
+
+
+class TtfsTimes(nn.Module):
+    """Spike times from outside, on ticks; those at or behind the end of the window never come."""
+
+    def __init__(self, *, window: int, resolution: int) -> None:
+        super().__init__()
+        self.window, self.resolution = window, resolution
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return times [N, C, H, W] of times [N, C, H, W]."""
+        unit = tick(self.resolution)
+        return _late((t / unit + 0.5).floor() * unit, self.window * unit)
 
 
 class _Sums(torch.autograd.Function):
@@ -109,7 +123,7 @@ class TtfsConv2d(nn.Module):
         self.window, self.resolution, self.stride, self.padding, self.exact = window, resolution, stride, padding, exact
         self.weight = nn.Parameter(torch.empty(columns, channels, kernel, kernel))
         fan_in = channels * kernel * kernel
-        nn.init.normal_(self.weight, 6.0 / fan_in, 1.5 / math.sqrt(fan_in))
+        nn.init.normal_(self.weight, REACHED / fan_in, 1.5 / math.sqrt(fan_in))
 
     def forward(self, t: Tensor) -> Tensor:
         """Return times [N, columns, H', W'] of times [N, channels, H, W]."""
@@ -192,15 +206,19 @@ class TtfsNetwork(nn.Module):
     added, channels twice at the second one, so the window grows by its base each time. Concatenation: the following
     convolution reads both; the split behind the authors' channel shuffle is left out, it reads all channels.
 
-    skip : one of `SKIPS`; window, resolution : of the encoder
+    skip : one of `SKIPS`; window, resolution, start : of the encoder
+    times : the input is spike times, and neurons stand where the encoder does
     """
 
     def __init__(self, skip: str, *, window: int, resolution: int, inputs: int = 1, width: int = 16, classes: int = 10,
-                 size: int = 8, pool: int = 1) -> None:
+                 size: int = 8, start: float = 0.5, times: bool = False) -> None:
         super().__init__()
         add, joins = skip == "add", skip in ("concat", "delay")
         self.skip, self.window, self.resolution = skip, window, resolution
-        self.encode = TtfsEncode(inputs, width, 3, padding=1, pool=pool, window=window, resolution=resolution)
+        self.encode = nn.Sequential(
+            TtfsTimes(window=window, resolution=resolution),
+            TtfsConv2d(inputs, width, 3, padding=1, window=window, resolution=resolution),
+        ) if times else TtfsEncode(inputs, width, 3, padding=1, pool=1, window=window, resolution=resolution, start=start)
         self.conv1 = TtfsConv2d(width, width, 3, stride=2, padding=1, window=window, resolution=resolution)
         self.conv2 = TtfsConv2d(width, width, 3, padding=1, window=window, resolution=resolution)
         second = window * (2 if add else 1)
@@ -208,7 +226,7 @@ class TtfsNetwork(nn.Module):
                                 resolution=resolution)
         self.conv4 = TtfsConv2d(2 * width, 2 * width, 3, padding=1, window=second, resolution=resolution)
         last = window * (3 if add else 1)
-        side = size // pool // 4
+        side = size // 4
         self.fc = TtfsConv2d(width * (3 if joins else 2), classes, side, window=last, exact=True, resolution=resolution)
         self.race = TtfsRace()
         if skip != "none":

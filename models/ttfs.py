@@ -19,8 +19,6 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 SKIPS = ("none", "add", "concat", "delay")
-# Sum of the weights of a new neuron, in the mean, in thresholds.
-REACHED = 3.0
 # What ``sum of w - 1`` is at least where it divides a gradient.
 LEAST = 0.1
 
@@ -84,15 +82,17 @@ class _Sums(torch.autograd.Function):
         z = (ticks * unit).exp()
         planes = ((t / unit).round() == ticks).to(t.dtype)
         came = F.conv2d(planes.flatten(0, 1), weight, None, stride, padding).unflatten(0, planes.shape[:2])
-        w, wz = came.cumsum(0) - 1, (came * z).cumsum(0)
-        fires = z * w >= wz
-        first = torch.where(fires.any(0), fires.to(torch.int8).argmax(0), window)
-        before = (first - 1).clamp(min=0)[None]
+        w, wz, late = torch.full_like(came[0], -1), torch.zeros_like(came[0]), torch.ones_like(came[0], dtype=torch.bool)
+        first = torch.zeros_like(late, dtype=torch.int64)
+        for now, arrived in zip(z.flatten().tolist(), came, strict=True):
+            w_here, wz_here = w + arrived, wz + arrived * now
+            late = late & (now * w_here < wz_here)
+            first = first + late
+            w, wz = torch.where(late, w_here, w), torch.where(late, wz_here, wz)
         ctx.save_for_backward(planes, weight, z, first)
         ctx.stride, ctx.padding = stride, padding
         ctx.mark_non_differentiable(first)
-        there = first > 0
-        return first, torch.where(there, w.gather(0, before)[0], -1.0), torch.where(there, wz.gather(0, before)[0], 0.0)
+        return first, w, wz
 
     @staticmethod
     def backward(ctx: Any, _: Tensor, for_w: Tensor, for_wz: Tensor
@@ -115,15 +115,16 @@ class TtfsConv2d(nn.Module):
     membrane at the end.
 
     exact : return these times themselves, not their ticks: what a race needs to have few ties
+    reached : sum of new weights, in the mean, in thresholds
     """
 
     def __init__(self, channels: int, columns: int, kernel: int, *, stride: int = 1, padding: int = 0, window: int,
-                 resolution: int, exact: bool = False) -> None:
+                 resolution: int, exact: bool = False, reached: float = 3.0) -> None:
         super().__init__()
         self.window, self.resolution, self.stride, self.padding, self.exact = window, resolution, stride, padding, exact
         self.weight = nn.Parameter(torch.empty(columns, channels, kernel, kernel))
         fan_in = channels * kernel * kernel
-        nn.init.normal_(self.weight, REACHED / fan_in, 1.5 / math.sqrt(fan_in))
+        nn.init.normal_(self.weight, reached / fan_in, 1.5 / math.sqrt(fan_in))
 
     def forward(self, t: Tensor) -> Tensor:
         """Return times [N, columns, H', W'] of times [N, channels, H, W]."""
@@ -207,27 +208,30 @@ class TtfsNetwork(nn.Module):
     convolution reads both; the split behind the authors' channel shuffle is left out, it reads all channels.
 
     skip : one of `SKIPS`; window, resolution, start : of the encoder
+    reached : of the neurons
     times : the input is spike times, and neurons stand where the encoder does
     """
 
     def __init__(self, skip: str, *, window: int, resolution: int, inputs: int = 1, width: int = 16, classes: int = 10,
-                 size: int = 8, start: float = 0.5, times: bool = False) -> None:
+                 size: int = 8, start: float = 0.5, reached: float = 3.0, times: bool = False) -> None:
         super().__init__()
         add, joins = skip == "add", skip in ("concat", "delay")
         self.skip, self.window, self.resolution = skip, window, resolution
-        self.encode = nn.Sequential(
-            TtfsTimes(window=window, resolution=resolution),
-            TtfsConv2d(inputs, width, 3, padding=1, window=window, resolution=resolution),
-        ) if times else TtfsEncode(inputs, width, 3, padding=1, pool=1, window=window, resolution=resolution, start=start)
-        self.conv1 = TtfsConv2d(width, width, 3, stride=2, padding=1, window=window, resolution=resolution)
-        self.conv2 = TtfsConv2d(width, width, 3, padding=1, window=window, resolution=resolution)
-        second = window * (2 if add else 1)
-        self.conv3 = TtfsConv2d(width * (2 if joins else 1), 2 * width, 3, stride=2, padding=1, window=second,
-                                resolution=resolution)
-        self.conv4 = TtfsConv2d(2 * width, 2 * width, 3, padding=1, window=second, resolution=resolution)
-        last = window * (3 if add else 1)
-        side = size // 4
-        self.fc = TtfsConv2d(width * (3 if joins else 2), classes, side, window=last, exact=True, resolution=resolution)
+
+        def neurons(inputs: int, columns: int, window: int, kernel: int = 3, stride: int = 1, padding: int = 1, *,
+                    exact: bool = False) -> TtfsConv2d:
+            return TtfsConv2d(inputs, columns, kernel, stride=stride, padding=padding, window=window,
+                              resolution=resolution, exact=exact, reached=reached)
+
+        self.encode = nn.Sequential(TtfsTimes(window=window, resolution=resolution), neurons(inputs, width, window)
+                                    ) if times else TtfsEncode(inputs, width, 3, padding=1, pool=1, window=window,
+                                                               resolution=resolution, start=start)
+        self.conv1 = neurons(width, width, window, stride=2)
+        self.conv2 = neurons(width, width, window)
+        second, last = (window * 2, window * 3) if add else (window, window)
+        self.conv3 = neurons(width * (2 if joins else 1), 2 * width, second, stride=2)
+        self.conv4 = neurons(2 * width, 2 * width, second)
+        self.fc = neurons(width * (3 if joins else 2), classes, last, size // 4, padding=0, exact=True)
         self.race = TtfsRace()
         if skip != "none":
             self.pool1, self.pool2 = TtfsMinPool2d(3, 2, 1), TtfsMinPool2d(3, 2, 1)

@@ -5,6 +5,7 @@ looked at.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,11 +17,27 @@ from models.digits import distort
 from models.ttfs import TtfsNetwork
 
 WINDOW, RESOLUTION = 18, 1
-EPOCHS, RATE, BATCH = 80, 1e-2, 64
+EPOCHS, BATCH = 80, 64
 # Sharpness of the answer: the first spike by a tick is exp(SHARPNESS * ln 2 / 2) times as likely.
 SHARPNESS = 4.0
-# Where the encoder's times start, as a share of the window: early where an addition makes them later twice.
-START = {"none": 1 / 2, "add": 1 / 6, "concat": 1 / 2, "delay": 1 / 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a network is trained with.
+
+    start : where the encoder's times start, as a share of the window
+    reached : sum of the weights of a new neuron, in the mean, in thresholds
+    rate : peak of the learning rate
+    """
+
+    start: float = 1 / 2
+    reached: float = 3.0
+    rate: float = 1e-2
+
+
+# Additions make times later twice and windows longer: they start early, with neurons that wait for less, and learn slower.
+RECIPES = dict.fromkeys(("none", "concat", "delay"), Recipe()) | {"add": Recipe(start=1 / 3, reached=6.0, rate=6e-3)}
 
 
 def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -47,27 +64,29 @@ def accuracy(model: TtfsNetwork, x: Tensor, y: Tensor) -> float:
 
 
 def train_skip(skip: str, seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None, *,
-               window: int = WINDOW, resolution: int = RESOLUTION, data: Split | None = None) -> TtfsNetwork:
+               window: int = WINDOW, resolution: int = RESOLUTION, epochs: int | None = None, data: Split | None = None
+               ) -> TtfsNetwork:
     """Train from scratch on distorted images; return the network in evaluation mode.
 
     skip : one of `models.ttfs.SKIPS`; window, resolution : ticks of the encoder's window, and log2 of those of an octave
-    data : of which the first half is learnt; None: the digits
+    epochs : None: `EPOCHS`; data : of which the first half is learnt, None: the digits
     The loss is the cross entropy of minus the spike times, with the penalty of networks 3.3. ``progress(done, of)`` is
     called after each epoch.
     """
     x, y = map(torch.from_numpy, (data or digits())[:2])
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = TtfsNetwork(skip, window=window, resolution=resolution, start=START[skip])
-        fit(model, x, y, EPOCHS, distort, progress)
+        recipe = RECIPES[skip]
+        model = TtfsNetwork(skip, window=window, resolution=resolution, start=recipe.start, reached=recipe.reached)
+        fit(model, x, y, recipe.rate, epochs or EPOCHS, distort, progress)
     return model.eval()
 
 
-def fit(model: TtfsNetwork, x: Tensor, y: Tensor, epochs: int, show: Callable[[Tensor], Tensor],
+def fit(model: TtfsNetwork, x: Tensor, y: Tensor, rate: float, epochs: int, show: Callable[[Tensor], Tensor],
         progress: Callable[[int, int], None]) -> None:
     """Train ``model`` to send the spike of class ``y`` first when it sees ``show(x)``."""
     optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, epochs * (len(x) // BATCH))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, epochs * (len(x) // BATCH))
     for epoch in range(epochs):
         model.train()
         for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):

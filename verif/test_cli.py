@@ -27,6 +27,7 @@ from golden.store import load
 from hdl import generate
 from hdl.bus.fifo import Fifo
 from models import digits
+from models.datasets import SPLITS
 from models.workloads import find, shipped
 from spikeloom import catalogue, cli, output
 from spikeloom.cli import COMMANDS, run
@@ -66,7 +67,7 @@ def right(checkpoint: Path, name: str = "digits") -> tuple[float, float]:
     facts = find(name)
     network = lower(load(checkpoint), facts.steps, load_preset(facts.preset), name=name, input_kind=facts.input_kind,
                     input_bits=facts.input_bits, input_scale=facts.input_scale)
-    _, _, x, y = digits.split()
+    _, _, x, y = SPLITS[facts.data]()
     words = [input_words(quantise_input(image, network.input), network.input, network.steps) for image in x]
     found = sum(predict(execute(network, word)) == int(label) for word, label in zip(words, y, strict=True))
     return found / len(x), network.weight_sparsity

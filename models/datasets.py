@@ -1,12 +1,16 @@
 """The data of the shipped networks as numpy arrays: one function per data set, each with one fixed split."""
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
+# Units of a spike time in which a wave of speed 1 crosses the field, and the time of what never spikes.
+WAVE_PACE, WAVE_NEVER = 4.5, 100.0
 Split = tuple[Images, Labels, Images, Labels]
 
 
@@ -30,6 +34,38 @@ def seeded(count: int, shape: tuple[int, int, int] = (3, 32, 32)) -> Images:
     return np.stack([np.random.default_rng(index).standard_normal(shape, np.float32) for index in range(count)])
 
 
+def wave() -> Split:
+    """Return ``x_train, y_train, x_test, y_test``: 1,548 and 388 waves [N, 1, 8, 8], sources 0..35 in 6x6 places.
+
+    x is when the sensors along the edge of the field hear the wave, behind the first that does, in units of ``exp(t)``;
+    inside is nothing, which is never.
+    Source: `models.wave`; stratified, ``random_state`` 0.
+    """
+    x_train, x_test, y_train, y_test, _, _ = _wave()
+    return x_train, y_train, x_test, y_test
+
+
+def wave_places() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the sources of the two parts of `wave` lie, [N, (y, x)] in shares of the field."""
+    *_, train, test = _wave()
+    return train, test
+
+
+@cache
+def _wave() -> list[NDArray[Any]]:
+    from sklearn.model_selection import train_test_split
+
+    from models.wave import SENSORS, heard_times, places
+
+    classes, at = places()
+    edge = np.ones((SENSORS, SENSORS), bool)
+    edge[1:-1, 1:-1] = False
+    x = np.full((len(classes), 1, SENSORS, SENSORS), WAVE_NEVER, np.float32)
+    x[:, 0, edge] = heard_times() * WAVE_PACE
+    parts: list[NDArray[Any]] = train_test_split(x, classes, at, test_size=0.2, stratify=classes, random_state=0)
+    return parts
+
+
 SACCADE = (0, 1, 1, 0, -1, -1, -1, 0, 1, 1, 0), (0, 0, 1, 1, 1, 0, -1, -1, -1, 0, 0)
 EVENT = 0.2
 
@@ -51,4 +87,4 @@ def _events(images: Images) -> Images:
     return np.stack([change > EVENT, change < -EVENT], axis=2).astype(np.float32)
 
 
-SPLITS: dict[str, Callable[[], Split]] = {"digits": digits, "saccades": saccades}
+SPLITS: dict[str, Callable[[], Split]] = {"digits": digits, "saccades": saccades, "wave": wave}

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 SKIPS = ("none", "add", "concat", "delay")
-# Weight of the penalty on neurons whose weights cannot reach the threshold.
-REACH = 1.0
 # What ``sum of w - 1`` is at least where it divides a gradient.
 LEAST = 0.1
 
@@ -38,15 +37,16 @@ class TtfsEncode(nn.Module):
     """Convolution, BatchNorm, max-pool and ReLU whose value is a spike time: the larger, the later.
 
     window, resolution : ticks of the window, log2 of the ticks of an octave
+    start : mean time before training, as a share of the window; an early one leaves the earliest of neighbours little to say
     """
 
-    def __init__(self, channels: int, columns: int, kernel: int, *, padding: int, pool: int, window: int, resolution: int
-                 ) -> None:
+    def __init__(self, channels: int, columns: int, kernel: int, *, padding: int, pool: int, window: int, resolution: int,
+                 start: float = 0.5) -> None:
         super().__init__()
         self.window, self.resolution, self.pool = window, resolution, pool
         self.conv = nn.Conv2d(channels, columns, kernel, padding=padding, bias=False)
         self.norm = nn.BatchNorm2d(columns)
-        nn.init.constant_(self.norm.bias, 1.0)
+        nn.init.constant_(self.norm.bias, start * window * tick(resolution))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return times [N, columns, H, W] of x [N, channels, H, W]."""
@@ -54,6 +54,57 @@ class TtfsEncode(nn.Module):
         t = F.max_pool2d(self.norm(self.conv(x)), self.pool).relu()
         t = t + ((t / unit + 0.5).floor() * unit - t).detach()
         return _late(t, self.window * unit)
+
+
+class TtfsTimes(nn.Module):
+    """Spike times from outside, on ticks; those at or behind the end of the window never come."""
+
+    def __init__(self, *, window: int, resolution: int) -> None:
+        super().__init__()
+        self.window, self.resolution = window, resolution
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return times [N, C, H, W] of times [N, C, H, W]."""
+        unit = tick(self.resolution)
+        return _late((t / unit + 0.5).floor() * unit, self.window * unit)
+
+
+class _Sums(torch.autograd.Function):
+    """First ticks at which V is at least 1, and ``sum of w - 1`` and ``sum of w z`` of the inputs before them.
+
+    The first tick of a neuron that does not fire is the window. Gradients hold the ticks as they are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, weight: Tensor, stride: int, padding: int, window: int, unit: float
+                ) -> tuple[Tensor, Tensor, Tensor]:
+        ticks = torch.arange(window, device=t.device).view(-1, 1, 1, 1, 1)
+        z = (ticks * unit).exp()
+        planes = ((t / unit).round() == ticks).to(t.dtype)
+        came = F.conv2d(planes.flatten(0, 1), weight, None, stride, padding).unflatten(0, planes.shape[:2])
+        w, wz, late = torch.full_like(came[0], -1), torch.zeros_like(came[0]), torch.ones_like(came[0], dtype=torch.bool)
+        first = torch.zeros_like(late, dtype=torch.int64)
+        for now, arrived in zip(z.flatten().tolist(), came, strict=True):
+            w_here, wz_here = w + arrived, wz + arrived * now
+            late = late & (now * w_here < wz_here)
+            first = first + late
+            w, wz = torch.where(late, w_here, w), torch.where(late, wz_here, wz)
+        ctx.save_for_backward(planes, weight, z, first)
+        ctx.stride, ctx.padding = stride, padding
+        ctx.mark_non_differentiable(first)
+        return first, w, wz
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor, for_w: Tensor, for_wz: Tensor
+                 ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        planes, weight, z, first = ctx.saved_tensors
+        rows, shape = planes.flatten(0, 1), planes.shape[:2]
+        before = first > torch.arange(len(z), device=z.device).view_as(z)
+        of_wz = (before * for_wz).flatten(0, 1)
+        of_w = (before * (for_w + for_wz * z)).flatten(0, 1)
+        later = conv2d_input(rows.shape, weight, of_wz, ctx.stride, ctx.padding).unflatten(0, shape)
+        kernel = conv2d_weight(rows, weight.shape, of_w, ctx.stride, ctx.padding)
+        return (later * planes * z).sum(0), kernel, None, None, None, None
 
 
 class TtfsConv2d(nn.Module):
@@ -64,43 +115,27 @@ class TtfsConv2d(nn.Module):
     membrane at the end.
 
     exact : return these times themselves, not their ticks: what a race needs to have few ties
+    reached : sum of new weights, in the mean, in thresholds
     """
 
     def __init__(self, channels: int, columns: int, kernel: int, *, stride: int = 1, padding: int = 0, window: int,
-                 resolution: int, exact: bool = False) -> None:
+                 resolution: int, exact: bool = False, reached: float = 3.0) -> None:
         super().__init__()
         self.window, self.resolution, self.stride, self.padding, self.exact = window, resolution, stride, padding, exact
         self.weight = nn.Parameter(torch.empty(columns, channels, kernel, kernel))
         fan_in = channels * kernel * kernel
-        nn.init.normal_(self.weight, 6.0 / fan_in, 1.5 / math.sqrt(fan_in))
+        nn.init.normal_(self.weight, reached / fan_in, 1.5 / math.sqrt(fan_in))
 
     def forward(self, t: Tensor) -> Tensor:
         """Return times [N, columns, H', W'] of times [N, channels, H, W]."""
         unit, end = tick(self.resolution), self.window * tick(self.resolution)
-        first = self._first(t)
+        first, w, wz = _Sums.apply(t, self.weight, self.stride, self.padding, self.window, unit)
         fired = first < self.window
-        kernel = self.weight.shape[-1]
-        framed = F.pad(t, (self.padding,) * 4, value=end)
-        before = F.unfold(framed, kernel, stride=self.stride)[:, None]
-        came = before < (first.flatten(2)[:, :, None] - 0.5).clamp(max=self.window - 0.5) * unit
-        weights = came * self.weight.flatten(1)[None, :, :, None]
-        w, wz = weights.sum(2).view_as(first) - 1, (weights * before.exp()).sum(2).view_as(first)
         smooth = torch.where(fired, wz / w.clamp(min=LEAST), 1.0).clamp(min=1e-6).log()
         exact = torch.where(fired, wz / torch.where(fired, w, 1.0), 1.0).clamp(min=1e-6).log()
         spike = smooth + ((exact if self.exact else first * unit) - smooth).detach()
         late = w - wz / math.exp(end - unit)
         return torch.where(fired, spike, end - late + late.detach())
-
-    @torch.no_grad()
-    def _first(self, t: Tensor) -> Tensor:
-        """Return the first tick at which V is at least 1, the window for none."""
-        unit = tick(self.resolution)
-        ticks = torch.arange(self.window, device=t.device).view(-1, 1, 1, 1, 1)
-        planes = ((t / unit).round() == ticks).to(t.dtype)
-        came = F.conv2d(planes.flatten(0, 1), self.weight, None, self.stride, self.padding).unflatten(0, planes.shape[:2])
-        z = (ticks * unit).exp()
-        fires = z * (came.cumsum(0) - 1) >= (came * z).cumsum(0)
-        return torch.where(fires.any(0), fires.to(torch.int8).argmax(0), self.window)
 
     def reach(self) -> Tensor:
         """Return how far the weights of the neurons stay below the threshold, in the mean."""
@@ -172,24 +207,31 @@ class TtfsNetwork(nn.Module):
     added, channels twice at the second one, so the window grows by its base each time. Concatenation: the following
     convolution reads both; the split behind the authors' channel shuffle is left out, it reads all channels.
 
-    skip : one of `SKIPS`; window, resolution : of the encoder
+    skip : one of `SKIPS`; window, resolution, start : of the encoder
+    reached : of the neurons
+    times : the input is spike times, and neurons stand where the encoder does
     """
 
     def __init__(self, skip: str, *, window: int, resolution: int, inputs: int = 1, width: int = 16, classes: int = 10,
-                 size: int = 8, pool: int = 1) -> None:
+                 size: int = 8, start: float = 0.5, reached: float = 3.0, times: bool = False) -> None:
         super().__init__()
         add, joins = skip == "add", skip in ("concat", "delay")
         self.skip, self.window, self.resolution = skip, window, resolution
-        self.encode = TtfsEncode(inputs, width, 3, padding=1, pool=pool, window=window, resolution=resolution)
-        self.conv1 = TtfsConv2d(width, width, 3, stride=2, padding=1, window=window, resolution=resolution)
-        self.conv2 = TtfsConv2d(width, width, 3, padding=1, window=window, resolution=resolution)
-        second = window * (2 if add else 1)
-        self.conv3 = TtfsConv2d(width * (2 if joins else 1), 2 * width, 3, stride=2, padding=1, window=second,
-                                resolution=resolution)
-        self.conv4 = TtfsConv2d(2 * width, 2 * width, 3, padding=1, window=second, resolution=resolution)
-        last = window * (3 if add else 1)
-        side = size // pool // 4
-        self.fc = TtfsConv2d(width * (3 if joins else 2), classes, side, window=last, exact=True, resolution=resolution)
+
+        def neurons(inputs: int, columns: int, window: int, kernel: int = 3, stride: int = 1, padding: int = 1, *,
+                    exact: bool = False) -> TtfsConv2d:
+            return TtfsConv2d(inputs, columns, kernel, stride=stride, padding=padding, window=window,
+                              resolution=resolution, exact=exact, reached=reached)
+
+        self.encode = nn.Sequential(TtfsTimes(window=window, resolution=resolution), neurons(inputs, width, window)
+                                    ) if times else TtfsEncode(inputs, width, 3, padding=1, pool=1, window=window,
+                                                               resolution=resolution, start=start)
+        self.conv1 = neurons(width, width, window, stride=2)
+        self.conv2 = neurons(width, width, window)
+        second, last = (window * 2, window * 3) if add else (window, window)
+        self.conv3 = neurons(width * (2 if joins else 1), 2 * width, second, stride=2)
+        self.conv4 = neurons(2 * width, 2 * width, second)
+        self.fc = neurons(width * (3 if joins else 2), classes, last, size // 4, padding=0, exact=True)
         self.race = TtfsRace()
         if skip != "none":
             self.pool1, self.pool2 = TtfsMinPool2d(3, 2, 1), TtfsMinPool2d(3, 2, 1)

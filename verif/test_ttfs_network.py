@@ -128,3 +128,14 @@ def test_arch() -> None:
         replace(PRESETS["tiny"], ttfs=True)
     smaller = replace(PRESETS["loas"], weight_bytes=24576)
     assert replace(smaller, ttfs=True).hash != smaller.hash
+
+
+def test_a_build_without_the_unit_says_so() -> None:
+    """A program of spike times ends in error code 5, before any layer, on hardware that has no unit for them."""
+    without, net = replace(TTFS, name="no_times", ttfs=False), network(9, 0, 0)
+    built = build_image(net, TTFS)
+    memory = built.data.ljust(built.size, b"\0")
+    done = System(without).run(bytes(memory), [Start(0)], stats_offset=built.stats)
+    assert (done.runs[0].error_code, done.runs[0].error_layer, done.runs[0].timeout) == (5, 0, False)
+    with pytest.raises(ParameterError, match="preset no_times has none"):
+        check(net, without)

@@ -337,7 +337,8 @@ class _Builder:
         if value.residual is not None:
             kind = {"avgpool": "AvgPool2d", "adaptive_avgpool": "AdaptiveAvgPool2d"}[node.op]
             raise ParameterError(f"{node.path}: {kind}: cannot fold into a residual stream or pooled currents; "
-                                 "legal: on spikes, or directly after a convolution")
+                                 "legal: on spikes, directly after a convolution, or on a build that sums windows; "
+                                 "try: token_sum = true in a preset file")
         terms = [replace(term, weight=average_outputs(term.weight, term.stride, k), stride=term.stride * k, identity=False)
                  for term in value.terms]
         return replace(value, terms=terms, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k))

@@ -531,8 +531,8 @@ REFUSED: list[tuple[nn.Module, Arch, str]] = [
      ("2: AdaptiveAvgPool2d(3): the map must be square and a multiple of the output, not 8x8; legal: windows of one size")),
     (nn.Sequential(nn.Conv2d(2, 3, 8), nn.MaxPool2d(1), nn.AdaptiveAvgPool2d(1), spikingjelly.IFNode(), nn.Flatten(),
                    nn.Linear(3, 2)), LOAS,
-     ("2: AdaptiveAvgPool2d: cannot fold into a residual stream or pooled currents; legal: on spikes, or directly after a "
-      "convolution")),
+     ("2: AdaptiveAvgPool2d: cannot fold into a residual stream or pooled currents; legal: on spikes, directly after a "
+      "convolution, or on a build that sums windows; try: token_sum = true in a preset file")),
     (ending(nn.Conv2d(5, 2, 1), nn.Flatten(), nn.Linear(128, 2)), DIGITLESS,
      ("4: Linear: reads multi-bit currents of 2; legal: the input or spikes; try: a neuron between the two layers, or merge "
       "them, or preset loas")),

@@ -22,6 +22,7 @@ from models import statten_imagenet_block
 from models.datasets import SPLITS, seeded
 from models.statten import CONFIGS, Config, STAtten, frames
 from models.workloads import find
+from spikeloom.cli import run as command_line
 from verif.heads import HEADS, STATTEN
 from verif.simulate import memory_of, run_words
 from verif.synthetic_workload import synthetic_network
@@ -138,6 +139,17 @@ def test_the_accelerator_without_the_unit_says_so() -> None:
     memory, offsets = memory_of(image, [b""])
     result = System(PRESETS["tiny"]).run(memory, [Start(offset) for offset in offsets], stats_offset=image.stats)
     assert result.runs[0].error_code == 5
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--preset", str(MODELS / "statten.toml"), "--T", "3"], "attention: chunk_steps must divide T = 3, not 2; legal: 1, 3"),
+    (["--preset", "tiny"], "try: token_sum = true in a preset file"),
+])
+def test_bad_command(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps that chunks do not divide, and a build without the unit, are one line and exit code 2."""
+    assert command_line(["simulate", "statten-digits", *words]) == 2
+    found = capsys.readouterr()
+    assert found.out == "" and found.err.count("\n") == 1 and found.err.endswith(f"{message}\n")
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -25,6 +25,7 @@ from models.published import published
 from models.workloads import find, shipped
 from spikeloom.output import Output, replace_file
 from synth.fit import ECP5_25F
+from verif.page import cut, replaced
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "numbers.json"
@@ -242,23 +243,7 @@ def _row(name: str, command: str) -> Row:
 
 def shown(text: str) -> str:
     """Return what a page has between the markers."""
-    return _cut(text)[1].strip()
-
-
-def _cut(text: str) -> tuple[str, str, str]:
-    """Return what is before, between and behind the markers."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ParameterError(f"numbers: the page must have one line {BEGIN} and one {END}, not "
-                             f"{text.count(BEGIN)} and {text.count(END)}")
-    before, _, rest = text.partition(BEGIN)
-    between, _, behind = rest.partition(END)
-    return before, between, behind
-
-
-def replaced(text: str, table: str) -> str:
-    """Return a page with another table between the markers."""
-    before, _, behind = _cut(text)
-    return f"{before}{BEGIN}\n{table}\n{END}{behind}"
+    return cut(text, BEGIN, END)[1].strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -277,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if unknown := [name for name in names if name not in table]:
             raise ParameterError(f"--only: unknown part, not {unknown[0]!r}; legal: {','.join(table)}")
-        _cut(given.readme.read_text())
+        cut(given.readme.read_text(), BEGIN, END)
         stored: Report = json.loads(given.file.read_text()) if given.file.exists() else {}
         for name in names:
             start = time.monotonic()
@@ -288,8 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stored = {key: stored[key] for key in table if key in stored}
             replace_file(given.file, json.dumps(stored, indent=2) + "\n")
             output.say(f"{name} done in {time.monotonic() - start:.0f} s")
-            replace_file(given.readme, replaced(given.readme.read_text(), render(stored)))
-        replace_file(given.readme, replaced(given.readme.read_text(), render(stored)))
+            replace_file(given.readme, replaced(given.readme.read_text(), render(stored), BEGIN, END))
+        replace_file(given.readme, replaced(given.readme.read_text(), render(stored), BEGIN, END))
     except ParameterError as error:
         sys.stderr.write(f"spikeloom: {error}\n")
         return 1

@@ -11,7 +11,8 @@ import pytest
 from golden.arch import PRESETS, ParameterError
 from spikeloom.catalogue import workloads
 from verif import numbers
-from verif.numbers import BEGIN, DEMO, END, FILE, README, Row, main, measure, parts, render, replaced, shown
+from verif.numbers import BEGIN, DEMO, END, FILE, README, Row, main, measure, parts, render, shown
+from verif.page import replaced
 from verif.test_readme import blocks, session
 
 AGAIN = "try: make numbers"
@@ -155,7 +156,7 @@ def test_smaller_runs_say_so() -> None:
 def test_page_without_markers(text: str) -> None:
     """A page that has not one place for the table is refused."""
     with pytest.raises(ParameterError, match="the page must have one line"):
-        replaced(text, "table")
+        replaced(text, "table", BEGIN, END)
 
 
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

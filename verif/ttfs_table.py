@@ -25,6 +25,7 @@ from models.ttfs_digits import WINDOW, held_out, train_skip
 from models.workloads import Shipped, find
 from spikeloom.output import Output, replace_file
 from verif.numbers import machine
+from verif.page import replaced
 from verif.simulate import run_images
 from verif.system import System
 from verif.workload import Workload, shipped_workload
@@ -105,15 +106,6 @@ def render(rows: Sequence[Row], images: int) -> str:
                       f"preset `times`. Measured on {datetime.now(UTC).date().isoformat()} on {machine()}."])
 
 
-def replaced(text: str, table: str) -> str:
-    """Return a page with another table between the markers."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ParameterError(f"table: the page must have one line {BEGIN} and one {END}, not "
-                             f"{text.count(BEGIN)} and {text.count(END)}")
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write the page's table."""
     parser = argparse.ArgumentParser(prog="python -m verif.ttfs_table", description="Measure the table of docs/ttfs.md.",
@@ -131,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for window in given.windows for skip in given.skips]
         output.say(render(rows, given.images))
         if not given.held_out:
-            replace_file(given.page, replaced(given.page.read_text(), render(rows, given.images)))
+            replace_file(given.page, replaced(given.page.read_text(), render(rows, given.images), BEGIN, END))
     except ParameterError as error:
         sys.stderr.write(f"spikeloom: {error}\n")
         return 2

@@ -60,12 +60,6 @@ def shipped() -> dict[str, Shipped]:
     return {name: Shipped(name=name, **entry) for name, entry in table.items()}
 
 
-def preset_of(name: str) -> str:
-    """Return the preset on which a network runs when none is asked for: its own, or ``"tiny"`` for a file."""
-    found = shipped().get(name)
-    return "tiny" if found is None else found.preset
-
-
 def find(name: str) -> Shipped:
     """Return a shipped network; raise `ParameterError` for any other name."""
     found = shipped()

@@ -36,6 +36,12 @@ def _checkpoint(entry: Shipped) -> dict[str, Any]:
                        if name.endswith(".weight") and tensor.ndim > 1}}
 
 
+def preset_of(name: str) -> str:
+    """Return the preset on which a network runs when none is asked for: its own, or ``"tiny"`` for a file."""
+    found = shipped().get(name)
+    return "tiny" if found is None else found.preset
+
+
 def train(name: str, out: Path | None, seed: int, progress: Callable[[int, int], None]) -> dict[str, Any]:
     """Train a shipped network, write it as a captured file and return what a report needs."""
     trained = [entry.name for entry in shipped().values() if entry.trained]

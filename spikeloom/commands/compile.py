@@ -25,7 +25,7 @@ from spikeloom.output import Output, common
 def command(output: Output, workload: str, preset: str | None, top: str, out: Path, images: int, steps: int | None,
             data: Path | None, leak: str, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver."""
-    from models.workloads import preset_of
+    from spikeloom.catalogue import preset_of
     from spikeloom.program import compile_workload
 
     report = compile_workload(workload, preset or preset_of(workload), out, images=images, steps=steps, data=data,

@@ -30,7 +30,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
         check_file("--trace", trace)
-    from models.workloads import preset_of
+    from spikeloom.catalogue import preset_of
     from verif.simulate import simulate
 
     need("g++")

@@ -115,7 +115,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["synth", "--preset", "tiny", "--target", "asic"],
      "target: unknown name, not 'asic'; legal: generic, ice40, ecp5, xilinx; try: --target generic"),
     (["train", "imagenet"],
-     "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add; "
+     "workload: unknown name, not 'imagenet'; legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add, "
+     "ttfs-digits-concat, ttfs-digits-delay, ttfs-wave; "
      "try: spikeloom list"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),

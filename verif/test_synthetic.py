@@ -212,7 +212,8 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
             "smaller layer\n")
     assert command_line(["train", "vgg16"]) == 2
     assert capsys.readouterr() == ("", "spikeloom: workload: must have been trained on data of its own, not 'vgg16'; "
-                                       "legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add; try: spikeloom list\n")
+                                       "legal: digits, cnn-digits, ttfs-digits-plain, ttfs-digits-add, ttfs-digits-concat, "
+                                       "ttfs-digits-delay, ttfs-wave; try: spikeloom list\n")
 
 
 def test_data_of_ones_own(tmp_path: Path) -> None:

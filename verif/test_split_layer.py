@@ -159,7 +159,7 @@ def test_taps_that_the_build_skips_take_no_room() -> None:
     found = {arch.name: lower(captured, STEPS, arch, name="net", input_scale=0.05) for arch in (LOCKSTEP, every)}
     assert {name: [layer.name for layer in net.layers] for name, net in found.items()} == {
         "lockstep": ["layer1", "layer3", "layer5"], "every": ["layer1", "layer3.sum0", "layer3", "layer5"]}
-    with pytest.raises(ParameterError, match=r"^layer3 \(2\): chunks of one row: needs 135; legal: at most 128 on preset every"):
+    with pytest.raises(ParameterError, match=r"^layer3 \(2\): chunks of one row: needs 135; legal: at most 128"):
         check(found["lockstep"], every)
     net = found["lockstep"]
     given = input_words(quantise_input(example[0].numpy(), net.input), net.input, STEPS)

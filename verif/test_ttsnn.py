@@ -12,6 +12,7 @@ import torch
 from spikingjelly.activation_based import neuron as spikingjelly
 from torch import Tensor, nn
 
+import models.ttsnn as recipe
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.capture import load, trace
 from golden.float_run import float_run
@@ -32,6 +33,7 @@ from models.ttsnn import (
     evbmf_rank,
     ranks,
 )
+from spikeloom import catalogue
 from verif.chunks import WIDE
 from verif.simulate import Memory, run_words
 from verif.system import System
@@ -244,6 +246,19 @@ def test_kernels_by_step_are_captured() -> None:
     conv.kernel_of_step = (0, 0, 0, 0)
     with pytest.raises(ParameterError, match="kernel_of_step must name each of its 2 kernels"):
         trace(model, DIGITS[0][:8])
+
+
+def test_training_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A short form of ``spikeloom train`` is far better than chance, and captures the kernels that are shipped."""
+    kind = "htt"
+    monkeypatch.setattr(recipe, "EPOCHS", 2)
+    monkeypatch.setattr(catalogue, "accuracy_golden", lambda path, facts: 0.0)
+    seen: list[tuple[int, int]] = []
+    path = tmp_path / "net.safetensors"
+    report = catalogue.train(f"ttsnn-{kind}-digits", path, 0, lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 2), (2, 2)] and report["accuracy_float"] > 0.5
+    shapes = [{name: tensor.shape for name, tensor in load(file).tensors.items()} for file in (path, file_of(kind))]
+    assert shapes[0] == shapes[1]
 
 
 def test_a_build_without_digits_refuses_the_shortcut() -> None:

@@ -8,11 +8,10 @@ from typing import Any
 
 from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
-from golden.arch import PRESETS, Arch, load_preset
+from golden.arch import PRESETS, Arch
 from golden.spike_buffer import RowChunk
 from hdl.inner_join import value_ring
 from hdl.spike_buffer import row_chunk_layout
-from models.workloads import FOLDER
 from verif.sim import parameters_of_bench
 from verif.stream import NEVER, cycle, word
 
@@ -22,7 +21,7 @@ TINY = PRESETS["tiny"]
 # tiny with the longest words, the widths for them, and longer addresses
 WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40)
 # WIDE with spike times
-TTFS = load_preset(str(FOLDER / "times.toml"))
+TTFS = replace(WIDE, name="times", requantise=True, ttfs=True, weight_bytes=2048, buffer_bytes=16384)
 # tiny as a loom of 4 lanes with 4 row slots, and one with short slots, longer chunks, 4-bit weights and a wide port
 LOOM = replace(TINY, name="weave", dataflow="loom", rows=4, max_chunks=64, row_value_lines=128, weight_bytes=256,
                pixel_chunks=64, pixel_lines=192, buffer_bytes=16384)

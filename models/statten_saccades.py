@@ -10,7 +10,7 @@ from models.statten import CONFIGS, STAtten, accuracy, fit, frames
 __all__ = ["accuracy", "example", "split", "train"]
 
 CONFIG = CONFIGS["saccades"]
-EPOCHS = 30
+EPOCHS = 20
 
 
 def split() -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from models.statten import CONFIGS, STAtten, accuracy, fit, frames
 __all__ = ["accuracy", "example", "train"]
 
 CONFIG = CONFIGS["saccades"]
-EPOCHS = 30
+EPOCHS = 20
 
 
 def example() -> Tensor:

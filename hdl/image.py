@@ -219,10 +219,15 @@ class _Builder:
             fields |= {name: getattr(plan.tiling, name)
                        for name in ("tile_pixels", "groups", "span_log2", "teams_log2", "deal", "merge")}
             places = [dict(zip(("chunk_base", "line_base", "tap_lines"), place, strict=True)) for place in plan.tiling.passes]
+        views = [self.tensors[sweep.source].view(sweep.rows) for sweep in layer.passes]
+        if plan.in_line:
+            views = [view.in_line() for view in views]
+            for name in (name for name in ("", "out_", "residual_") if f"{name}width" in fields):
+                fields |= {f"{name}height": 1, f"{name}width": fields[f"{name}height"] * fields[f"{name}width"]}
         sweeps = b"".join(
-            _pass_record(sweep, self.tensors[sweep.source].view(sweep.rows), self.arch, sweep.source in inputs, place,
+            _pass_record(sweep, view, self.arch, sweep.source in inputs, place,
                          layer.ttfs is not None)
-            for sweep, place in zip(layer.passes, places, strict=True))
+            for sweep, view, place in zip(layer.passes, views, places, strict=True))
         body, weights = b"", plan.weights[0]
         for part in plan.parts:
             own = {"columns": part.stop - part.start, "column_tiles": len(part.tiles), "weights": weights}

@@ -11,6 +11,7 @@ from hdl.column_packing import column_stream
 from hdl.loop_order import Part, loop_order
 from hdl.regions import Shape
 from hdl.row_tiling import RowTiling, row_tiling
+from hdl.tile_rows import MAP_BITS
 from hdl.weight_tiles import packed_columns, weight_tiles
 
 
@@ -23,6 +24,7 @@ class LayerPlan:
     moved : most bytes of weights and rows that each legal loop order reads
     needs : sizes that the build must have, by the name of the header field
     tiling : how the loom shares the rows; None with dataflow lockstep
+    in_line : its maps are one line of pixels in the descriptors, see `_in_line`
     record : number of the first part's descriptor; weights : offset and bytes of all tiles
     """
 
@@ -41,6 +43,7 @@ class LayerPlan:
     moved: dict[str, int]
     needs: dict[str, int]
     tiling: RowTiling | None = None
+    in_line: bool = False
     record: int = 0
     weights: tuple[int, int] = (0, 0)
 
@@ -93,7 +96,9 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     row_bits = sum(n * s.channels << s.word_log2 for n, s in zip(taps, sources, strict=True))
     mask_row = sum(n * mask_bytes(s.channels) for n, s in zip(taps, sources, strict=True))
     if arch.loom:
-        tiling = row_tiling(layer, arch, sources, (out_height, out_width))
+        line = _in_line(layer, out_height * out_width)
+        tiling = (row_tiling(layer, arch, [source.in_line() for source in sources], (1, out_height * out_width)) if line
+                  else row_tiling(layer, arch, sources, (out_height, out_width)))
         parts = tuple(Part(start, stop, (column_stream(layer, arch, start, stop),)) for start, stop in _heads(layer))
         needs = dict.fromkeys(("chunks", "row_lines", "weight_bytes", "pool_channels"), 0)
         needs["resume_tiles"] = tiling.row_tiles if len(parts) > 1 else 0
@@ -102,7 +107,7 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
             name=layer.name, lanes=arch.lanes, height=height, width=width, out_height=out_height, out_width=out_width,
             columns=columns, chunks=sum(n * -(-s.channels // arch.chunk_bits) for n, s in zip(taps, sources, strict=True)),
             needs=needs, operand_log2=logs.pop(), row_tiles=tiling.row_tiles, order="rows", parts=parts,
-            moved={"rows": sum(len(part.tiles[0]) for part in parts) * tiling.row_tiles}, tiling=tiling)
+            moved={"rows": sum(len(part.tiles[0]) for part in parts) * tiling.row_tiles}, tiling=tiling, in_line=line)
     members = pool.kernel ** 2 if layer.or_pool else 1
     row_tiles = -(-out_height * out_width // arch.lanes)
     chosen = loop_order(layer, arch, visits=row_tiles * members, force=order,
@@ -140,6 +145,12 @@ def _heads(layer: Any) -> list[tuple[int, int]]:
 def word_log2(bits: int) -> int:
     """Return log2 of the stored width (`golden.arch.word_bits`) of a word of ``bits`` bits."""
     return (bits - 1).bit_length()
+
+
+def _in_line(layer: Any, pixels: int) -> bool:
+    """Whether a loom takes the maps of a layer for one line: a tile of 1x1 kernels then loads its own pixels alone."""
+    alone = all(sweep.weight.shape[2:] == (1, 1) and (sweep.stride, sweep.padding) == (1, 0) for sweep in layer.passes)
+    return bool(layer.passes) and alone and pixels < 1 << MAP_BITS and not (layer.max_pool or layer.sum_pool or layer.or_pool)
 
 
 def _map(sweep: Any, shape: Shape) -> tuple[int, int]:

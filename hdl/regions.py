@@ -19,6 +19,10 @@ class Shape:
         """Return the map rows ``(first, stop)`` alone, all for None."""
         return self if rows is None else replace(self, height=rows[1] - rows[0])
 
+    def in_line(self) -> "Shape":
+        """Return the same pixels as a map of one line."""
+        return replace(self, height=1, width=self.height * self.width)
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -53,6 +57,10 @@ class Tensor:
         before = rows[0] * self.width
         return replace(self, height=rows[1] - rows[0], masks=self.masks + before * self.mask_stride,
                        values=self.values + before * self.slot_stride)
+
+    def in_line(self) -> "Tensor":
+        """Return the same pixels as a map of one line."""
+        return replace(self, height=1, width=self.pixels)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from golden.capture import capture
 from models.datasets import digits
 from models.ttfs import SKIPS, TtfsNetwork
 from models.workloads import find
-from verif.ttfs_table import BEGIN, END, NAMES, PAGE, Row, main, render, replaced
+from verif.page import replaced
+from verif.ttfs_table import BEGIN, END, NAMES, PAGE, Row, main, render
 
 ROW = Row("none", 9, 9, 0.5, 4.25, 1234.5)
 
@@ -33,9 +34,9 @@ def test_the_page_has_the_table_of_the_shipped_networks() -> None:
 
 def test_only_the_table_changes() -> None:
     """Text around the markers stays; a page without them is refused."""
-    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb\n", "new") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+    assert replaced(f"a\n{BEGIN}\nold\n{END}\nb\n", "new", BEGIN, END) == f"a\n{BEGIN}\nnew\n{END}\nb\n"
     with pytest.raises(ParameterError, match="must have one line"):
-        replaced("a", "new")
+        replaced("a", "new", BEGIN, END)
 
 
 def test_the_command_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -95,11 +95,13 @@ def test_random_networks_on_the_loom() -> None:
         network, x = random_network(WEAVE, seed)
         failure = run_network(network, x, system, stall_seed=seed % 4 and seed)
         failures |= {seed: failure} if failure else {}
-        plans += [plan.tiling for plan in build_image(network, WEAVE).plans if plan.tiling]
+        plans += build_image(network, WEAVE).plans
     assert failures == {}
+    assert {plan.in_line for plan in plans if plan.tiling and plan.out_height > 1} == {False, True}
+    tilings = [plan.tiling for plan in plans if plan.tiling]
     for field in ("span_log2", "teams_log2", "deal", "merge"):
-        assert len({getattr(tiling, field) for tiling in plans}) > 1
-    assert {tiling.groups for tiling in plans} >= {1, 2, 3, 4}
+        assert len({getattr(tiling, field) for tiling in tilings}) > 1
+    assert {tiling.groups for tiling in tilings} >= {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize(("arch", "clash", "exact"), [

@@ -33,6 +33,7 @@ from golden.network import (
     Plane,
     Pool,
     Requantise,
+    Ttfs,
     digit_planes,
     input_planes,
     input_words,
@@ -368,7 +369,7 @@ def describe(network: Network) -> list[str]:
                      f"sum_pool={layer.sum_pool} or_pool={layer.or_pool} "
                      f"min_spikes={layer.min_spikes} currents={layer.store_currents} "
                      f"neuron={_neuron_text(layer.neuron)} requantise={_scale_text(layer.requantise)} "
-                     f"digit={layer.digit or 'none'}")
+                     f"digit={layer.digit or 'none'} ttfs={_times_text(layer.ttfs)}")
     return lines
 
 
@@ -376,6 +377,10 @@ def _neuron_text(neuron: Neuron | None) -> str:
     if neuron is None:
         return "none"
     return f"leak={neuron.leak} k={neuron.leak_shift} decay_input={neuron.decay_input} {neuron.compare} {neuron.reset}"
+
+
+def _times_text(p: Ttfs | None) -> str:
+    return "none" if p is None else f"window {p.window} resolution {p.resolution} bits {p.bits}"
 
 
 def _scale_text(scale: Requantise | None) -> str:

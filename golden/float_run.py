@@ -28,7 +28,7 @@ class FloatTrace:
     logits : float32 [B, classes], summed over the steps
     spikes : bool [T, B, ...] per neuron node name
     margins : membrane before the reset minus threshold, as spikes; only of a run with given spikes
-    peaks : largest output per ReLU node name, largest magnitude per convolution
+    peaks : largest output per ReLU node name, largest magnitude per convolution and sum
     """
 
     logits: Tensor
@@ -94,6 +94,7 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
                 margins[node.name] = margin
         elif node.op == "add":
             values[node.name] = operands[0] + operands[-1]
+            peaks[node.name] = float(values[node.name].abs().max())
         elif node.op == "mul":
             values[node.name] = operands[0] * operands[-1]
         elif node.op == "attention":
@@ -140,15 +141,16 @@ def attended(query: Tensor, key: Tensor, value: Tensor, heads: int, chunk_steps:
 def measured(captured: Captured, example: Tensor, steps: int) -> Captured:
     """Return ``captured`` with the largest output of each ReLU and inner convolution on ``example``.
 
-    An inner convolution is one that only convolutions read. T is 1 where there are ReLUs and none is known.
+    An inner convolution is one that only convolutions read, or the sum of convolutions of some steps that only convolutions
+    read. T is 1 where there are ReLUs and none is known.
 
     example : [N, C, H, W], shown for ``steps`` steps where there is no ReLU, or [T, N, C, H, W]
     """
     if any(node.op in TIMES for node in captured.nodes):
         return replace(captured, steps=1)
     rectified = any(node.op == "relu" for node in captured.nodes)
-    inner = {node.name for node in captured.nodes if node.op == "conv" and {
-        other.op for other in captured.nodes if node.name in other.inputs} == {"conv"}}
+    inner = {name for name in _convolutions(captured) if {
+        other.op for other in captured.nodes if name in other.inputs} == {"conv"}}
     if not rectified and not inner:
         return captured
     frames = example if example.dim() == 5 else example.expand(1 if rectified else captured.steps or steps, *example.shape)
@@ -157,6 +159,18 @@ def measured(captured: Captured, example: Tensor, steps: int) -> Captured:
     nodes = [replace(node, args={**node.args, "peak": peaks[node.name]}) if node.op == "relu" or node.name in inner else node
              for node in captured.nodes]
     return replace(captured, nodes=tuple(nodes), steps=captured.steps or (1 if rectified else None))
+
+
+def _convolutions(captured: Captured) -> list[str]:
+    """Return the names of the convolutions, and of the sums of convolutions of some steps."""
+    names: list[str] = []
+    some: set[str] = set()
+    for node in captured.nodes:
+        if "steps" in node.args or (node.op == "add" and some.issuperset(node.inputs)):
+            some.add(node.name)
+        if node.op == "conv" or node.name in some:
+            names.append(node.name)
+    return names
 
 
 def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ Identity kernels (spikes that are added) have no shift and as many digits as the
 neurons without input must not fire: one that the largest weight exceeds more than ``2^(bits-1) - 1`` times is off by
 less than one unit instead of half a unit.
 
-A convolution of another convolution alone reads 8 bits of each step, requantised to the largest output on the example. Any
-other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven width, or as many of them as the
-build's currents hold, at least `FEWEST_BITS`, in as many layers of digits as their words need; what the lower ones are on
-average is in the bias, where no padding makes it depend on the place.
+A convolution of another convolution alone, or of kernels that the step chooses, reads 8 bits of each step, requantised to the
+largest output on the example. Any other convolution of stored currents reads the `OPERAND_BITS` highest bits of their proven
+width, or as many of them as the build's currents hold, at least `FEWEST_BITS`, in as many layers of digits as their words
+need; what the lower ones are on average is in the bias, where no padding makes it depend on the place.
 """
 
 import math
@@ -208,7 +208,7 @@ def _digits_of(term: Term, steps: int, arch: Arch) -> list[tuple[str, Digit]]:
 
 
 def _digit_layers(draft: Draft, layers: dict[str, tuple[Layer, ...]], steps: int, arch: Arch) -> Iterator[Layer]:
-    """Yield the layers that make words of the currents that a draft reads, unless ``layers`` has them already."""
+    """Yield the layers that make words of the currents that a draft reads, each once, unless ``layers`` has them already."""
     there = {part.name for parts in layers.values() for part in parts}
     for term in draft.value.terms:
         if not term.currents or term.source is None:
@@ -222,6 +222,7 @@ def _digit_layers(draft: Draft, layers: dict[str, tuple[Layer, ...]], steps: int
         else:
             made = [replace(source, name=name, digit=digit) for name, digit in _digits_of(term, steps, arch)]
         yield from (layer for layer in made if layer.name not in there)
+        there.update(layer.name for layer in made)
 
 
 def _finer(group: list[Draft], numbers: Numbers) -> int:
@@ -319,7 +320,8 @@ def _operands(term: Term, spec: Input, steps: int, arch: Arch) -> list[tuple[str
     if term.source is None:
         return input_planes(spec, steps)
     if term.number is not None:
-        return [(f"{term.source.name}.step{t}", number_planes(term.number.bits, True, (t,))) for t in range(steps)]
+        return [(f"{term.source.name}.step{t}", number_planes(term.number.bits, True, (t,)))
+                for t in (range(steps) if term.steps is None else term.steps)]
     if term.currents:
         digits = _digits_of(term, steps, arch)
         return [(name, digit_planes(digit, steps, digit.low - term.bits[0], name == digits[-1][0])) for name, digit in digits]

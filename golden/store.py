@@ -69,8 +69,9 @@ ARGS: dict[str, dict[str, _Legal]] = {
 }
 
 
-# Arguments that an operation may have: a convolution of some steps names them, and T.
+# Arguments that an operation may have: a convolution of some steps names them, and T; `golden.float_run.measured` adds peaks.
 OPTIONAL: dict[str, dict[str, _Legal]] = {
+    "add": {"peak": ARGS["relu"]["peak"]},
     "conv": {"peak": ARGS["relu"]["peak"], "of": _SIZE, "steps": (
         "a list of steps", lambda value: isinstance(value, list) and all(type(v) is int and v >= 0 for v in value))},
 }

@@ -99,16 +99,24 @@ class TtConv2d(nn.Module):
     def merged(self) -> nn.Module:
         """Return one dense convolution, cross-shaped for ``ptt``, or for ``htt`` two that the step chooses."""
         convs = [_conv(kernel) for kernel in self.kernels()]
-        return convs[0] if len(convs) == 1 else StepConv2d(convs, [t >= STEPS // 2 for t in range(STEPS)])
+        return convs[0] if len(convs) == 1 else _halves(convs)
 
     def pipeline(self) -> nn.Module:
-        """Return the cores as layers one after the other; the middle pair of ``ptt`` is one cross of five taps."""
+        """Return the cores as layers one after the other.
+
+        The middle pair of ``ptt`` is one cross of five taps; ``htt`` has an identity in its place in the second half.
+        """
         if self.kind == "stt":
             return nn.Sequential(*(_conv(_square(g.weight)) for g in (self.g1, self.g2, self.g3, self.g4)))
-        if self.kind != "ptt":
-            raise ParameterError(f"pipeline: {self.kind} has no one pipeline for all steps; legal: stt, ptt; try: merged()")
-        middle = (_square(self.g2.weight) + _square(self.g3.weight)) / 2
-        return nn.Sequential(_conv(self.g1.weight), _conv(middle), _conv(self.g4.weight))
+        cross = _conv((_square(self.g2.weight) + _square(self.g3.weight)) / 2)
+        identity = _conv(torch.eye(len(cross.weight))[:, :, None, None])
+        middle = cross if self.kind == "ptt" else _halves([cross, identity])
+        return nn.Sequential(_conv(self.g1.weight), middle, _conv(self.g4.weight))
+
+
+def _halves(convs: Sequence[nn.Conv2d]) -> StepConv2d:
+    """Return the first convolution for the first half of the steps and the second one for the second half."""
+    return StepConv2d(convs, [t >= STEPS // 2 for t in range(STEPS)])
 
 
 def _square(weight: Tensor) -> Tensor:

@@ -65,15 +65,11 @@ def test_merged_kernels_are_the_cores(kind: str) -> None:
     conv = whole_cores(kind)
     conv.steps = STEPS
     x = torch.randint(0, 2, (STEPS * 3, 5, 7, 6), generator=torch.Generator().manual_seed(4)).double()
-    merged = conv.merged().double()
-    if isinstance(merged, StepConv2d):
-        merged.steps = STEPS
-    assert torch.equal(merged(x), conv(x))
-    if kind == "htt":
-        with pytest.raises(ParameterError, match=r"^pipeline: htt has no one pipeline for all steps"):
-            conv.pipeline()
-    else:
-        assert torch.equal(conv.pipeline().double()(x), conv(x))
+    for other in (conv.merged().double(), conv.pipeline().double()):
+        for module in other.modules():
+            if isinstance(module, StepConv2d):
+                module.steps = STEPS
+        assert torch.equal(other(x), conv(x))
 
 
 def test_parallel_kernels_are_crosses() -> None:
@@ -129,14 +125,14 @@ def test_neuron_is_that_of_three_libraries() -> None:
         assert 0.05 < wanted.double().mean() < 0.95
 
 
-def seeded(kind: str) -> TtSnn:
-    """Return a small random network, merged, with statistics of the digits."""
+def seeded(kind: str, how: str = "merged") -> TtSnn:
+    """Return a small random network, merged or as a pipeline, with statistics of the digits."""
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = TtSnn(kind, widths=(6, 9), blocks=(1, 1), ranks=None if kind == "dense" else [3] * 4)
         for _ in range(10):
             model.train().logits(DIGITS[0][:64])
-        return model.eval().replaced("merged")
+        return model.eval().replaced(how)
 
 
 @cache
@@ -155,7 +151,7 @@ def quantised(network: Network, count: int) -> Tensor:
     return torch.as_tensor(quantise_input(DIGITS[2][:count].numpy(), network.input))
 
 
-@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "ptt pipeline"])
+@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "ptt pipeline", "htt pipeline"])
 def test_lowered_networks_are_libraries_networks(kind: str) -> None:
     """Spikes that SpikingJelly makes of the integer network's currents are golden's, through digits and maxima."""
     network = shipped(kind, LOAS)
@@ -172,7 +168,7 @@ def test_lowered_networks_are_libraries_networks(kind: str) -> None:
         assert readout is not None and torch.equal(logits[number].long(), readout.flatten())
 
 
-@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "stt pipeline", "ptt pipeline"])
+@pytest.mark.parametrize("kind", [*SHIPPED, "stt", "stt pipeline", "ptt pipeline", "htt pipeline"])
 def test_shipped_networks_are_accurate(kind: str) -> None:
     """Integers are within two points of the dense network on the first images, and so are floats on all of them."""
     network, (_, _, x, y) = shipped(kind, LOAS), DIGITS
@@ -212,9 +208,10 @@ def test_narrow_currents_take_fewer_bits_of_the_stream() -> None:
         shipped("dense", replace(LOAS, acc_bits=18, stream_bits=18))
 
 
-def test_cores_of_a_pipeline_are_requantised_at_every_step() -> None:
+@pytest.mark.parametrize("kind", ["ptt pipeline", "htt pipeline"])
+def test_cores_of_a_pipeline_are_requantised_at_every_step(kind: str) -> None:
     """Each core but the last writes 8-bit numbers of every step, which the next one reads in a pass each."""
-    network = shipped("ptt pipeline", LOAS)
+    network = shipped(kind, LOAS)
     numbers = [layer for layer in network.layers if layer.requantise]
     assert [layer.requantise.step for layer in numbers if layer.requantise] == [0, 1, 2, 3] * 12
     assert all(layer.requantise and layer.requantise.signed and layer.requantise.bits == 8 for layer in numbers)
@@ -222,6 +219,10 @@ def test_cores_of_a_pipeline_are_requantised_at_every_step() -> None:
     assert [sweep.source for sweep in middle.passes] == [f"blocks_0_conv1_0_currents.step{t}" for t in range(STEPS)]
     assert [{plane.steps for plane in sweep.planes} for sweep in middle.passes] == [{(t,)} for t in range(STEPS)]
     assert not middle.passes[0].weight[:, :, ::2, ::2].any() and middle.passes[0].weight[:, :, 1].any()
+    if kind == "htt pipeline":
+        for sweep in middle.passes[STEPS // 2 :]:
+            weight = torch.as_tensor(sweep.weight).long()
+            assert weight.shape[2:] == (1, 1) and torch.equal(weight[:, :, 0, 0], weight.amax((1, 2, 3)).diag())
 
 
 def test_kernels_by_step_are_captured() -> None:
@@ -248,6 +249,35 @@ def test_kernels_by_step_are_captured() -> None:
         trace(model, DIGITS[0][:8])
 
 
+def test_sums_of_kernels_by_step_are_measured() -> None:
+    """The sum of the kernels of an un-merged HTT has the largest output of all steps; sums of other kernels have none."""
+    model, x = seeded("htt", "pipeline"), DIGITS[0][:8]
+    block: Any = model.convolutions()[0][0]
+    middle = block.conv1[1]
+    middle.convs[0].weight.data *= 8
+    found: list[Tensor] = []
+    handle = middle.register_forward_hook(lambda module, given, output: found.append(output))
+    with torch.no_grad():
+        model.logits(x)
+    handle.remove()
+    peaks = {node.name: node.args.get("peak") for node in trace(model, x).nodes if node.op == "add"}
+    wanted = float(found[0].abs().max())
+    assert peaks["blocks_0_conv1_1"] == pytest.approx(wanted, rel=1e-6)
+    assert wanted > 1.1 * float(found[0].chunk(2)[1].abs().max())
+    assert [name for name, peak in peaks.items() if peak is None] == ["add", "add_1"]
+
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.flatten = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 8), nn.Flatten()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.flatten(self.c(self.a(x) + self.b(x)))
+            return out
+
+    assert all("peak" not in node.args for node in trace(Sum(), x).nodes)
+
+
 def test_training_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A short form of ``spikeloom train`` is far better than chance, and captures the kernels that are shipped."""
     kind = "htt"
@@ -269,7 +299,7 @@ def test_a_build_without_digits_refuses_the_shortcut() -> None:
 
 
 @pytest.mark.parametrize(("kind", "build"), [("dense", "lockstep"), ("ptt", "lockstep"), ("htt", "lockstep"), ("htt", "loom"),
-                                             ("ptt pipeline", "lockstep")])
+                                             ("ptt pipeline", "lockstep"), ("htt pipeline", "lockstep")])
 def test_shipped_networks_on_the_rtl(kind: str, build: str) -> None:
     """Every spike, digit, current and read-out is golden's."""
     network = shipped(kind, BUILDS[build])

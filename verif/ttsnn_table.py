@@ -32,7 +32,7 @@ WOVEN = replace(LOOM, name="loom", t_max=16, acc_bits=24, membrane_bits=32, digi
                 row_value_lines=512, pixel_chunks=512, pixel_lines=1024, weight_bytes=1024, buffer_bytes=1 << 17)
 BUILDS = {"lockstep": LOCKSTEP, "every tap": replace(LOCKSTEP, name="every", skip_taps=False), "loom": WOVEN}
 NETWORKS = ("ttsnn-dense-digits", "ttsnn-stt-digits", "ttsnn-ptt-digits", "ttsnn-htt-digits", "ttsnn-stt-pipeline",
-            "ttsnn-ptt-pipeline")
+            "ttsnn-ptt-pipeline", "ttsnn-htt-pipeline")
 Row = dict[str, Any]
 
 

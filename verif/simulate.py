@@ -168,14 +168,16 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         "matches": sum(c[n].counters["matches"] for c in compared), "non_silent": non_silent(layer.name, done.traces),
     } for n, layer in enumerate(network.layers)]
     counters = {name: sum(run.counters[name] for run in result.runs) for name in result.runs[0].counters}
+    labels = workload.y if network.layers[-1].readout else None
     return {
         "workload": workload.name, "preset": arch.name, "top": "ftp", "T": network.steps, "images": images,
         "layers": layers_report,
         "neuron_steps": sum(layer["neuron_steps"] for layer in layers_report),
         "mismatches": sum(layer["mismatches"] for layer in layers_report),
         "first_mismatch": first,
-        "accuracy_rtl": _accuracy(done.rtl, workload.y), "accuracy_golden": _accuracy(done.golden, workload.y),
-        "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), workload.y) if reference else None,
+        "accuracy_rtl": None if labels is None else _accuracy(done.rtl, labels),
+        "accuracy_golden": None if labels is None else _accuracy(done.golden, labels),
+        "accuracy_float": None if labels is None or not reference else _accuracy(reference.logits.argmax(1).tolist(), labels),
         "weight_sparsity": network.weight_sparsity,
         "decision_ticks": None if decided[0] is None else sum(tick or 0 for tick in decided) / images,
         "cycles_per_image": counters["cycles"] / images,
@@ -213,9 +215,7 @@ def non_silent(name: str, traces: list[Trace]) -> float | None:
     return sum(int((output != 0).sum()) for output in outputs) / words if words else None
 
 
-def _accuracy(classes: list[int], labels: Labels | None) -> float | None:
-    if labels is None:
-        return None
+def _accuracy(classes: list[int], labels: Labels) -> float:
     return sum(int(c == y) for c, y in zip(classes, labels.tolist(), strict=False)) / len(classes)
 
 

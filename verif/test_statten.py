@@ -23,10 +23,12 @@ from models.datasets import SPLITS, seeded
 from models.statten import CONFIGS, Config, STAtten, frames
 from models.workloads import find
 from spikeloom.cli import run as command_line
+from verif import simulate
 from verif.heads import HEADS, STATTEN
 from verif.simulate import memory_of, run_words
 from verif.synthetic_workload import synthetic_network
 from verif.system import Start, System
+from verif.workload import Workload
 
 MODELS = Path(__file__).parents[1] / "models"
 INPUTS: dict[str, dict[str, Any]] = {
@@ -99,17 +101,22 @@ def test_every_spike_on_the_accelerator(name: str) -> None:
     assert differing(network, x[0], BUILDS[name]) == []
 
 
-def test_reduced_block_on_the_accelerator() -> None:
+def test_reduced_block_on_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block of 64 channels on 49 tokens with random weights: silent as calibrated, and no difference."""
     build, shown = BUILDS["saccades"], statten_imagenet_block.example(REDUCED, SIDE)
     network = synthetic_network(find("statten-imagenet-block"), build, 4, REDUCED, example=shown)
-    x = torch.from_numpy(np.asarray(quantise_input(seeded(1, (shown.shape[2], SIDE, SIDE))[0], network.input)))
+    images = seeded(1, (shown.shape[2], SIDE, SIDE))
+    x = torch.from_numpy(np.asarray(quantise_input(images[0], network.input)))
     trace_of = run(network, input_words(x, network.input, 4))
     for layer in network.layers:
         output = trace_of.layers[layer.name].output
         assert output is None or (output != 0).double().mean() == pytest.approx(0.25, abs=POINTS), layer.name
     assert network.layers[-1].store_currents and not network.layers[-1].readout
-    assert differing(network, x, build) == []
+    workload = Workload("block", network, None, images, np.zeros(1, np.int64), 1)
+    monkeypatch.setattr(simulate, "load_preset", lambda name: build)
+    monkeypatch.setattr(simulate, "load_workload", lambda *given, **options: workload)
+    report = simulate.simulate("block", "small")
+    assert (report["mismatches"], report["accuracy_rtl"], report["accuracy_golden"]) == (0, None, None)
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from golden.arch import load_preset
+from golden.arch import ParameterError, load_preset
 
 
 def compile_workload(source: str, preset: str, out: Path | str, *, images: int = 1, steps: int | None = None,
@@ -29,6 +29,9 @@ def compile_workload(source: str, preset: str, out: Path | str, *, images: int =
     check_folder(Path(out), DESCRIPTION, force=force)
     workload = load_workload(source, arch, steps=steps, data=data, leak_nearest=leak_nearest)
     workload.check_images(images)
+    if not workload.network.layers[-1].readout:
+        raise ParameterError(f"workload: must end in a read-out, which the driver compares, not {workload.name}, which ends in "
+                             f"a stream; legal: classifiers; try: spikeloom simulate {workload.name}")
     image = build_image(workload.network, arch)
     workload.check_labels(classes(image))
     inputs, expected = b"", b""

@@ -23,6 +23,7 @@ from models.datasets import SPLITS, seeded
 from models.statten import CONFIGS, Config, STAtten, frames
 from models.workloads import find
 from spikeloom.cli import run as command_line
+from spikeloom.program import compile_workload
 from verif import simulate
 from verif.heads import HEADS, STATTEN
 from verif.simulate import memory_of, run_words
@@ -101,7 +102,7 @@ def test_every_spike_on_the_accelerator(name: str) -> None:
     assert differing(network, x[0], BUILDS[name]) == []
 
 
-def test_reduced_block_on_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reduced_block_on_the_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A block of 64 channels on 49 tokens with random weights: silent as calibrated, and no difference."""
     build, shown = BUILDS["saccades"], statten_imagenet_block.example(REDUCED, SIDE)
     network = synthetic_network(find("statten-imagenet-block"), build, 4, REDUCED, example=shown)
@@ -117,6 +118,10 @@ def test_reduced_block_on_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(simulate, "load_workload", lambda *given, **options: workload)
     report = simulate.simulate("block", "small")
     assert (report["mismatches"], report["accuracy_rtl"], report["accuracy_golden"]) == (0, None, None)
+    monkeypatch.setattr("verif.workload.load_workload", lambda *given, **options: workload)
+    with pytest.raises(ParameterError, match="^workload: must end in a read-out, which the driver compares, not block"):
+        compile_workload("block", "tiny", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("changes", "message"), [

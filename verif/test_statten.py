@@ -119,7 +119,7 @@ def test_reduced_block_on_the_accelerator(monkeypatch: pytest.MonkeyPatch, tmp_p
     report = simulate.simulate("block", "small")
     assert (report["mismatches"], report["accuracy_rtl"], report["accuracy_golden"]) == (0, None, None)
     monkeypatch.setattr("verif.workload.load_workload", lambda *given, **options: workload)
-    with pytest.raises(ParameterError, match="^workload: must end in a read-out, which the driver compares, not block"):
+    with pytest.raises(ParameterError, match=r"^workload: must end in a read-out, which the driver compares, not block"):
         compile_workload("block", "tiny", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

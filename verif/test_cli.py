@@ -49,10 +49,15 @@ SIMULATED: dict[str, Any] = {
 
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Put a report in place of the simulation and return it."""
+    """Put a report in place of the simulation and return it; it takes the preset that is asked for."""
     report = dict(SIMULATED)
+
+    def simulate(source: str, preset: str, *rest: object) -> dict[str, Any]:
+        report["preset"] = preset
+        return report
+
     module = types.ModuleType("verif.simulate")
-    module.simulate = lambda *arguments: report  # type: ignore[attr-defined]
+    module.simulate = simulate  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "verif.simulate", module)
     return report
 
@@ -404,19 +409,11 @@ def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize(("words", "preset"), [
     ("digits", "tiny"), ("ttfs-digits-plain", "times"), ("ttfs-digits-plain --preset loom", "loom"),
     ("net.safetensors", "tiny")])
-def test_networks_run_on_their_own_preset(words: str, preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_run_on_their_own_preset(words: str, preset: str, simulated: dict[str, Any]) -> None:
     """Without ``--preset`` a shipped network runs on its own one, a file on ``tiny``."""
-    chosen: list[str] = []
-
-    def simulate(source: str, preset: str, *rest: object) -> dict[str, Any]:
-        chosen.append(preset)
-        return dict(SIMULATED)
-
-    module = types.ModuleType("verif.simulate")
-    module.simulate = simulate  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "verif.simulate", module)
+    simulated["preset"] = None
     assert run(["simulate", *words.split()]) == 0
-    assert chosen == [preset]
+    assert simulated["preset"] == preset
 
 
 @pytest.mark.parametrize("name", [name for name, facts in shipped().items() if facts.trained])

@@ -13,6 +13,8 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
+from golden.formats import CURRENT_BYTES
+
 CHUNK_BITS = (16, 32, 64, 128, 256)
 LANES = (1, 2, 4, 8, 16, 32)
 WEIGHT_BITS = (4, 8)
@@ -36,8 +38,8 @@ SLOT_SIZE = 128
 WEIGHT_BYTES_BITS = 24
 # Loom: columns of a stream whose parameters wait for the tail; most that a request asks for, as a part of what is read ahead.
 COLUMNS_QUEUED, BURSTS = 8, 4
-# Writes that wait for their response.
-WRITES_OUTSTANDING = 64
+# Writes that wait for their response: one a cycle at the usual latency of 100.
+WRITES_OUTSTANDING = 128
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -205,7 +207,7 @@ class Arch:
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
         _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
-                 f"at least {self.used_bytes}, what the row, weight, pool and resume stores take")
+                 f"at least {self.used_bytes}, what the row, weight, pool, resume and residual stores take")
 
     def _check_loom(self) -> None:
         _require(self.dataflow in DATAFLOWS, "dataflow", self.dataflow, f"one of {', '.join(DATAFLOWS)}")
@@ -287,8 +289,19 @@ class Arch:
         return min(TTFS_SLOTS, 1 << self.t_max)
 
     @property
+    def residual_currents(self) -> int:
+        """Stored currents of a lane that are read at once: those of a beat, or of a column when it has more."""
+        return max(self.data_bits // (8 * CURRENT_BYTES), self.t_max)
+
+    @property
+    def residual_entries(self) -> int:
+        """Lanes whose stored currents wait for the tail: one row tile and half a group of rows."""
+        return self.lanes * self.rows + max(1, self.lanes // 2)
+
+    @property
     def used_bytes(self) -> int:
         """Bytes of all stores, both halves."""
+        queue = self.residual_entries * self.residual_currents * self.stream_bits
         row = self.max_chunks * self.row_entry_bits + self.row_value_bits
         rows = self.attention_rows + 2 * self.lanes * self.t_max
         heads = -(-rows * self.attention_columns * self.attention_bits // 8) if self.attention else 0
@@ -296,10 +309,10 @@ class Arch:
             window = (self.window_chunks + self.window_lines) * self.chunk_bits
             sums = self.window_columns * self.rows * self.t_max * self.acc_bits
             pixels = self.pixel_chunks * self.row_entry_bits + self.pixel_lines * self.chunk_bits
-            return -(-(self.lanes * (row + window + sums) + pixels) // 8) + 2 * self.weight_bytes + heads
+            return -(-(self.lanes * (row + window + sums) + pixels + queue) // 8) + 2 * self.weight_bytes + heads
         lane = 2 * row + self.pool_channels * self.t_max + self.resume_tiles * RESUME_BITS
         lane += 2 * self.ttfs_slots * (self.acc_bits + 1) if self.ttfs else 0
-        return -(-self.lanes * lane // 8) + 2 * self.weight_bytes + heads
+        return -(-(self.lanes * lane + queue) // 8) + 2 * self.weight_bytes + heads
 
     @property
     def hash(self) -> str:

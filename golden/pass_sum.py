@@ -43,14 +43,9 @@ def pass_sum(sums: Sequence[int], dots: Sequence[int], op: Operation) -> list[in
     return [a + b for a, b in zip(start, added, strict=True)]
 
 
-def add_current(sums: Sequence[int], current: int, *, step: int, maximum: bool, first: bool) -> list[int]:
-    """Return the sums [t_max] after one stored current of timestep ``step``.
-
-    Residual: ``sums[step] += current``. Signed max-pool (``maximum``): ``sums[step] = max(sums[step], current)``, or
-    ``current`` alone when it is the ``first`` of its window.
+def add_currents(sums: Sequence[int], currents: Sequence[int]) -> list[int]:
+    """Return the sums [t_max] after the stored currents of all timesteps: ``sums[t] += currents[t]``.
 
     Source: DESIGN 4, tail.
     """
-    total = sums[step]
-    new = total + current if not maximum else current if first else max(total, current)
-    return [new if t == step else other for t, other in enumerate(sums)]
+    return [total + current for total, current in zip(sums, currents, strict=True)]

@@ -11,49 +11,39 @@ from golden.window import extent
 
 
 @dataclass(frozen=True)
-class Current:
-    """One stored current.
+class Currents:
+    """What is added to the sums of one lane.
 
-    first : of the first pixel of its window
-    keep : False for the entry that only ends a column
-    end : last entry of the column
+    values : one per timestep, 0 for a lane without a pixel
+    end : of the last lane
     """
 
-    value: int
+    values: tuple[int, ...]
     lane: int
-    step: int
-    first: bool
-    keep: bool
     end: bool
 
 
-def residual(currents: Array, pool: Pool | None, lanes: int, ttfs: bool = False) -> Iterator[Current]:
-    """Yield the currents of every tile: column, lane, pixel of the window inside the map, timestep.
+def residual(currents: Array, pool: tuple[str, Pool] | None, lanes: int, ttfs: bool = False,
+             groups: int = 1) -> Iterator[Currents]:
+    """Yield the currents of every tile of ``groups * lanes`` pixels: column after column, lane after lane.
 
     currents : int64 [T, N, H, W]
-    pool : signed max-pool or sum of a window, or None for a plain addition
+    pool : ``"max"`` (signed max-pool) or ``"sum"`` with its window, whose members inside the map count; None: one pixel each
     ttfs : they are spike times, of which 0 or less is never
-
-    The last entry of a column has ``end``. When the last lane has no pixel there, or its window ends outside the
-    map, an entry without ``keep`` (nothing else in it means anything) carries it.
     """
     steps, columns, height, width = currents.shape
-    window = pool or Pool(kernel=1, stride=1)
+    kind, window = pool or ("sum", Pool(kernel=1, stride=1))
     sizes = [extent(size, window.kernel, window.stride, window.padding) for size in (height, width)]
     members = list(product(range(window.kernel), repeat=2))
-    for tile in pixels({"out_height": sizes[0], "out_width": sizes[1]}, lanes):
-        for column, (lane, place) in product(range(columns), enumerate(tile)):
-            first = True
-            for member in members:
-                end = lane == lanes - 1 and member == members[-1]
-                y, x = _at(place, member, window)
-                if 0 <= y < height and 0 <= x < width:
-                    for t in range(steps):
-                        value = int(currents[t, column, y, x])
-                        yield Current(NEVER if ttfs and value <= 0 else value, lane, t, first, True, end and t == steps - 1)
-                    first = False
-                elif end:
-                    yield Current(0, lane, 0, first, False, True)
+    for tile in pixels({"out_height": sizes[0], "out_width": sizes[1]}, lanes * groups):
+        for column, (slot, place) in product(range(columns), enumerate(tile)):
+            inside = [(y, x) for y, x in (_at(place, member, window) for member in members)
+                      if 0 <= y < height and 0 <= x < width]
+            values = [[int(currents[t, column, y, x]) for y, x in inside] for t in range(steps)]
+            if ttfs:
+                values = [[NEVER if value <= 0 else value for value in step] for step in values]
+            one = [sum(step) if kind == "sum" else max(step, default=0) for step in values]
+            yield Currents(tuple(one), slot % lanes, slot % lanes == lanes - 1)
 
 
 def _at(place: tuple[int, int] | None, member: tuple[int, ...], pool: Pool) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from array_api_compat import array_namespace
 
 from golden import fiber
 from golden.digit import digit
-from golden.formats import CURRENT_BYTES
 from golden.network import Array, Layer
 from golden.neuron import neuron
 from golden.or_pool import or_pool
@@ -57,14 +56,6 @@ def tail(layer: Layer, sums: Array, residual: Array | None) -> Tail:
     if layer.or_pool is not None:
         output = or_pool(output, layer.or_pool)
     return Tail(currents=currents, words=words, output=output)
-
-
-def stored_currents(currents: Array, readout: bool) -> bytes:
-    """Return the region of stored currents ``[y][x][c][t]``, or of the read-out ``[y][x][c]``: little-endian int32."""
-    xp = array_namespace(currents)
-    ordered = xp.permute_dims(xp.sum(currents, axis=0), (1, 2, 0)) if readout else xp.permute_dims(currents, (2, 3, 1, 0))
-    assert CURRENT_BYTES == 4
-    return np.asarray(ordered).astype("<i4").tobytes()
 
 
 def stored_fibers(output: Array, word_log2: int) -> tuple[bytes, dict[int, bytes]]:

@@ -25,41 +25,36 @@ def operation(p: Arch) -> wiring.Signature:
 class PassSum(Block):
     """Sums over passes, one per timestep.
 
-    Twin of `golden.pass_sum.pass_sum`. One operation a cycle, result in the next cycle. ``current`` writes one
-    step from stored currents: added (residual), or kept when larger (signed max-pool, ``current_first`` starts
-    the window). Nothing wraps: lowering proves the range for all inputs.
+    Twin of `golden.pass_sum.pass_sum`. One operation a cycle, result in the next cycle. ``add`` adds stored currents to all
+    steps at once; with an operation it is ignored. Nothing wraps: lowering proves the range for all inputs.
     """
 
     def __init__(self, p: Arch) -> None:
         self.params = p
+        sums = data.ArrayLayout(signed(p.stream_bits), p.t_max)
         super().__init__({
             "op": In(operation(p)), "dots": In(data.ArrayLayout(signed(p.acc_bits), p.t_max)),
-            "current_valid": In(1), "current_max": In(1), "current_first": In(1),
-            "current_step": In(range(max(2, p.t_max))), "current": In(signed(p.stream_bits)),
-            "sums": Out(data.ArrayLayout(signed(p.stream_bits), p.t_max)),
+            "add": In(1), "currents": In(sums), "sums": Out(sums),
         })
 
     def build(self) -> Module:
         m, p, op = Module(), self.params, self.op
-        dot, shared = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits))
-        old, larger, replaced, negate = Signal(signed(p.stream_bits)), Signal(), Signal(), Signal()
-        operate = op.identity | op.plane | op.load
+        dot, shared, negate, operate = Signal(signed(p.acc_bits)), Signal(signed(p.stream_bits)), Signal(), Signal()
         m.d.comb += [
+            operate.eq(op.identity | op.plane | op.load),
             dot.eq(self.dots.as_value().word_select(op.bit, p.acc_bits)),
             negate.eq(op.plane & op.negate),
-            shared.eq(Mux(op.plane, (dot << op.shift)[: p.stream_bits] ^ op.negate.replicate(p.stream_bits), self.current)),
-            old.eq(self.sums.as_value().word_select(self.current_step, p.stream_bits)),
-            larger.eq(self.current_first | (self.current > old)),
-            replaced.eq(self.current_max & ~operate),
+            shared.eq((dot << op.shift)[: p.stream_bits] ^ op.negate.replicate(p.stream_bits)),
         ]
         for t in range(p.t_max):
             total, here = self.sums[t], Signal(name=f"here_{t}")
             start, addend = Signal(signed(p.stream_bits), name=f"start_{t}"), Signal(signed(p.stream_bits), name=f"addend_{t}")
+            added = Mux(op.identity, self.dots[t], Mux(op.plane, shared, self.currents[t]))
             m.d.comb += [
-                here.eq(Mux(operate, op.steps[t] & ~op.load, self.current_step == t)),
-                start.eq(Mux(replaced, 0, Mux(operate & (op.first | op.load), op.bias, total))),
-                addend.eq(Mux(here, Mux(op.identity, self.dots[t], shared), 0)),
+                here.eq(~operate | (op.steps[t] & ~op.load)),
+                start.eq(Mux(operate & (op.first | op.load), op.bias, total)),
+                addend.eq(Mux(here, added, 0)),
             ]
-            with m.If(operate | (self.current_valid & here & (larger | ~self.current_max))):
+            with m.If(operate | self.add):
                 m.d.sync += total.eq((Cat(1, start).as_signed() + Cat(negate & here, addend).as_signed()) >> 1)
         return m

@@ -1,19 +1,20 @@
 """Tail of a layer: step sums, residual, currents, neurons, mask, OR-pool, compression, writing."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from golden.formats import CURRENT_BYTES, MAX_PASSES, PASS, PLACE_BITS, PLANE_WORD
+from golden.formats import MAX_PASSES, PASS, PLACE_BITS, PLANE_WORD
 from hdl.array import column_layout
 from hdl.block import Block
 from hdl.bus.ram import Ram
+from hdl.current_store import CurrentStore
 from hdl.descriptor import LAYER_LAYOUT, capture, descriptor_bus
 from hdl.fiber_writer import FiberWriter, piece_layout
 from hdl.neuron_stage import NeuronStage
 from hdl.pass_sum import PassSum, operation
-from hdl.residual import current_layout
+from hdl.residual import currents_layout
 from hdl.rows_of_tail import connect_lanes, connect_slots, connect_writers
 from hdl.slot_walk import SlotWalk
 from hdl.tile_rows import row_layout
@@ -26,10 +27,10 @@ class Tail(Block):
     """Finish the outputs of all lanes, column after column.
 
     Twin of `golden.run.run` from the sums on; spike times (``ttfs``) are one pass. A column takes 2 cycles, one per identity
-    pass, and one more than its planes for any other pass; a residual costs its entries up to ``end``; stored currents take
-    ``steps`` cycles per present lane plus 1 per absent lane, and so does a read-out. Each further group of rows takes one
-    cycle less. OR-pool and mask cost nothing: the neurons run beside the next column, and so does the requantiser, which
-    holds it up when it takes fewer cycles than ``shift + 1``; digits take theirs (`hdl.digit.Digit`) in the column.
+    pass, and one more than its planes for any other pass. A residual costs a cycle per lane, currents that are stored or read
+    out what `hdl.current_store.CurrentStore` takes; a lane leaves as soon as its residual is added. Each further group of rows
+    takes one cycle less. OR-pool and mask cost nothing: the neurons run beside the next column, and so does the requantiser,
+    which holds it up when it takes fewer cycles than ``shift + 1``; digits take theirs (`hdl.digit.Digit`) in the column.
     Compressed pieces leave one in two cycles; the neurons wait while a piece waits.
 
     Members
@@ -37,7 +38,7 @@ class Tail(Block):
     layer_start : In(1), a layer starts
     i : In(stream), dots of all lanes
     column : In(stream), `column_layout`
-    residual : In(stream), `current_layout`
+    residual : In(stream), `currents_layout`
     store : Out(stream), `piece_layout`
     word_* : what leaves the neurons, for monitors: one event per column, one word per lane
     slot, last_group, clear, put, group, lanes, row, present, dealt, taken : of `hdl.loom_array.LoomArray` (dataflow loom)
@@ -56,7 +57,7 @@ class Tail(Block):
             "base": In(p.address_bits), "layer_start": In(1), "idle": Out(1),
             "i": In(stream.Signature(data.ArrayLayout(data.ArrayLayout(signed(p.acc_bits), p.t_max), p.lanes))),
             "column": In(stream.Signature(column_layout(p))),
-            "residual": In(stream.Signature(current_layout(p))),
+            "residual": In(stream.Signature(currents_layout(p))),
             "store": Out(stream.Signature(piece_layout(p))),
             "stall": Out(1),
             "word_valid": Out(1), "word_data": Out(p.lanes * p.t_max), "word_lanes": Out(p.lanes),
@@ -69,6 +70,7 @@ class Tail(Block):
         m.submodules.planes = planes = Ram(22, MAX_PASSES * 16)
         m.submodules.walk = walk = SlotWalk(p) if p.loom else TileWalk(p)
         m.submodules.neurons = neurons = NeuronStage(p)
+        m.submodules.currents = currents = CurrentStore(p)
         writers = [FiberWriter(p) for _ in range(p.rows)]
         sums = [PassSum(p) for _ in range(p.lanes)]
         m.submodules.passes = passes = Ram(PASS_KEPT.size, MAX_PASSES)
@@ -78,9 +80,7 @@ class Tail(Block):
         op = operation(p).create()
         number, bit, following, last_pass = Signal(range(MAX_PASSES)), Signal(4), Signal(4), Signal()
         plane, residual, store = planes.r_data, self.residual, self.store
-        lane, step = Signal(range(max(2, p.lanes))), Signal(range(max(2, p.t_max)))
-        total, current, column, pixel, send, last_step = (
-            Signal(signed(32)), Signal(signed(32)), Signal(16), Signal(PLACE_BITS), Signal(), Signal())
+        column, adding, added, last_added = Signal(16), Signal(), Signal(range(p.lanes + 1)), Signal()
         of_fibers, waiting, fibers_valid, fibers_waiting = (
             Signal(name=n) for n in ("of_fibers", "waiting", "fibers_valid", "fibers_waiting"))
         present, first_pixel, last_group, group_done = Signal(p.lanes), Signal(PLACE_BITS), Signal(), Signal()
@@ -88,29 +88,21 @@ class Tail(Block):
         if p.attention:
             own = layer.attention
             empty, last, direct, steps = empty & ~own, last | own, direct | own, steps | own.replicate(len(kept.steps))
-        lane_sums = Array(unit.sums.as_value() for unit in sums)
         m.d.comb += [
             op.bias.eq(self.column.p.bias), op.first.eq((number == 0) & (bit == 0)), op.bit.eq(bit),
             last_pass.eq(last | layer.ttfs if p.ttfs else last), next_number.eq(number),
             passes.r_en.eq(1), passes.r_addr.eq(next_number), following.eq(bit + 1), planes.r_addr.eq(Cat(bit, number)),
-            self.stall.eq(self.i.valid & ~self.i.ready),
-            pixel.eq(first_pixel + lane),
-            current.eq(lane_sums[lane].word_select(step, p.stream_bits).as_signed()),
-            last_step.eq(step == layer.steps - 1), self.idle.eq(walk.idle),
+            self.stall.eq(self.i.valid & ~self.i.ready), self.idle.eq(walk.idle),
+            last_added.eq(residual.valid & residual.ready & residual.p.end),
         ]
 
         leaves = layer.store_currents | layer.readout
 
-        def finish() -> None:
-            m.d.sync += [lane.eq(0), step.eq(0), total.eq(0)]
-            m.next = "FIRE"
-            with m.If(leaves):
-                m.next = "CURRENTS"
-
         def summed() -> None:
-            finish()
-            with m.If(layer.residual):
-                m.next = "RESIDUAL"
+            m.d.sync += [adding.eq(layer.residual), added.eq(0)]
+            m.next = "FIRE"
+            with m.If(layer.residual | leaves):
+                m.next = "CURRENTS"
 
         with m.FSM(name="columns"):
             with m.State("COLUMN"):
@@ -120,7 +112,7 @@ class Tail(Block):
                     m.d.comb += op.load.eq(empty)
                     m.next = "PASS"
                     with m.If(empty):
-                        m.next = "RESIDUAL"
+                        summed()
             with m.State("PASS"):
                 m.d.comb += planes.r_en.eq(1)
                 with m.If(self.i.valid & direct):
@@ -140,19 +132,14 @@ class Tail(Block):
                     m.next = "PASS"
                     with m.If(last_pass):
                         summed()
-            with m.State("RESIDUAL"):
-                m.d.comb += residual.ready.eq(1)
-                with m.If(residual.valid & residual.p.end):
-                    finish()
             with m.State("CURRENTS"):
-                here = present.bit_select(lane, 1)
-                m.d.comb += send.eq(here & (layer.store_currents | last_step))
-                with m.If(~send | (store.ready & ~of_fibers)):
-                    m.d.sync += [step.eq(step + 1), total.eq(total + current)]
-                    with m.If(last_step | ~here):
-                        m.d.sync += [step.eq(0), total.eq(0), lane.eq(lane + 1)]
-                        with m.If(lane == p.lanes - 1):
-                            m.next = "FIRE"
+                m.d.comb += [residual.ready.eq(adding), currents.go.eq(leaves)]
+                with m.If(residual.valid):
+                    m.d.sync += added.eq(added + 1)
+                with m.If(last_added):
+                    m.d.sync += adding.eq(0)
+                with m.If(Mux(leaves, currents.done, last_added)):
+                    m.next = "FIRE"
             with m.State("FIRE"):
                 fired = ~layer.neuron | neurons.ready
                 m.d.comb += [neurons.fire.eq(layer.neuron), self.column.ready.eq(fired & last_group)]
@@ -176,29 +163,25 @@ class Tail(Block):
             m.submodules[f"sum_{n}"] = unit
             m.d.comb += [
                 unit.dots.eq(self.i.payload[n]),
-                unit.current_valid.eq(residual.valid & residual.ready & residual.p.keep & (residual.p.lane == n)),
-                unit.current_max.eq(layer.max_pool), unit.current_first.eq(residual.p.first),
-                unit.current_step.eq(residual.p.step), unit.current.eq(residual.p.value),
-                neurons.sums[n].eq(unit.sums),
+                unit.add.eq(residual.valid & residual.ready & (residual.p.lane == n)), unit.currents.eq(residual.p.values),
+                neurons.sums[n].eq(unit.sums), currents.sums[n].eq(unit.sums),
                 *(getattr(unit.op, name).eq(getattr(op, name)) for name in op.signature.members),
             ]
         m.d.comb += [
             walk.layer.eq(layer), walk.layer_start.eq(self.layer_start),
+            currents.layer.eq(layer), currents.base.eq(self.base), currents.first_pixel.eq(first_pixel),
+            currents.column.eq(column), currents.present.eq(present), currents.settled.eq(Mux(adding, added, p.lanes)),
             neurons.layer.eq(layer), neurons.threshold.eq(self.column.p.threshold),
             self.word_valid.eq(neurons.word_valid), self.word_data.eq(neurons.words), self.word_lanes.eq(neurons.in_map),
             self.word_layer.eq(self.layer_number), self.word_tile.eq(walk.tile), self.word_column.eq(neurons.column),
             fibers_valid.eq(Cat(writer.o.valid for writer in writers).any()),
             fibers_waiting.eq(Cat(writer.waiting for writer in writers).any()), of_fibers.eq(fibers_valid & ~waiting),
         ]
-        m.d.sync += [number.eq(next_number), waiting.eq(send & ~of_fibers & ~store.ready)]
+        m.d.sync += [number.eq(next_number), waiting.eq(currents.o.valid & ~of_fibers & ~store.ready)]
         connect_writers(self, m, writers, of_fibers)
         with m.If(~of_fibers):
-            m.d.comb += [
-                store.valid.eq(send), store.p.bytes.eq(CURRENT_BYTES),
-                store.p.data.eq(Mux(layer.readout, total + current, current)[:32]),
-                store.p.address.eq(self.base + layer.currents + pixel * layer.current_stride[:22] + CURRENT_BYTES
-                                   * Mux(layer.readout, column, column * layer.steps + step)),
-            ]
+            m.d.comb += [store.valid.eq(currents.o.valid), store.payload.eq(currents.o.payload),
+                         currents.o.ready.eq(store.ready)]
         return m
 
     def _keep_passes(self, m: Module, planes: Ram, passes: Ram) -> None:

@@ -192,27 +192,31 @@ class Store:
     """`hdl.bus.store.Store` and the write side of the memory."""
 
     def __init__(self, arch: Arch, memory: Memory) -> None:
-        self.beat, self.memory, self.queue = arch.data_bits // 8, memory, Fifo(4)
+        self.beat, self.memory, self.addresses, self.queue = arch.data_bits // 8, memory, Fifo(4), Fifo(4)
         self.held, self.address, self.crossing = False, 0, False
-        self.outstanding, self.aw_done, self.w_done = 0, False, False
-        self.go = self.leave = False
+        self.outstanding = 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing is held and every response has come."""
-        return not (self.held or self.crossing or self.queue.queue or self.outstanding)
+        return not (self.held or self.crossing or self.queue.queue or self.addresses.queue or self.outstanding)
+
+    @property
+    def room(self) -> bool:
+        """Whether a beat can leave what is held."""
+        return self.addresses.ready and self.queue.ready
 
     def accepts(self, piece: tuple[int, int]) -> bool:
         """Return whether a piece (address, bytes) is taken in this cycle."""
         if self.crossing:
             return False
-        return not piece[1] or not self.held or self.address == piece[0] // self.beat or self.queue.ready
+        return not piece[1] or not self.held or self.address == piece[0] // self.beat or self.room
 
     def step(self, piece: tuple[int, int] | None, *, flush: bool = False) -> tuple[bool, bool]:
         """End a cycle; return whether a write's address and its data were accepted."""
         push: list[bool] = []
         if self.crossing:
-            if self.queue.ready:
+            if self.room:
                 push, self.crossing, self.address = [True], False, self.address + 1
         elif piece is not None:
             if piece[1] and self.accepts(piece):
@@ -221,12 +225,11 @@ class Store:
                     push = [True]
                 self.crossing = piece[0] % self.beat + piece[1] > self.beat
                 self.held, self.address = True, first
-        elif flush and self.held and self.queue.ready:
+        elif flush and self.held and self.room:
             push, self.held = [True], False
-        go = self.queue.valid and self.outstanding != WRITES_OUTSTANDING
-        address, data = go and not self.aw_done, go and not self.w_done and self.memory.wready
-        leave = go and (self.w_done or self.memory.wready)
-        self.outstanding += leave - self.memory.answer_busy
-        self.aw_done, self.w_done = (False, False) if leave else (self.aw_done or address, self.w_done or data)
-        self.queue.step(push, pop=leave)
+        address = self.addresses.valid and self.outstanding != WRITES_OUTSTANDING
+        data = self.queue.valid and self.memory.wready
+        self.outstanding += address - self.memory.answer_busy
+        self.addresses.step(push, pop=address)
+        self.queue.step(push, pop=data)
         return address, data

@@ -19,7 +19,8 @@ HEAD_STEP = 13
 DENSITIES = (0.02, 0.1, 0.5, 0.9, 1.0)
 TINY = PRESETS["tiny"]
 # tiny with the longest words, the widths for them, and longer addresses
-WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40)
+WIDE = replace(TINY, t_max=16, acc_bits=24, stream_bits=24, membrane_bits=32, address_bits=40,
+               buffer_bytes=16384)
 # WIDE with spike times
 TTFS = replace(WIDE, name="times", requantise=True, ttfs=True, weight_bytes=2048, buffer_bytes=16384)
 # tiny as a loom of 4 lanes with 4 row slots, and one with short slots, longer chunks, 4-bit weights and a wide port

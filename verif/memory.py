@@ -83,18 +83,20 @@ class WriteMemory:
     pauses : endless; a channel that draws True rests for a cycle
     response : gives the response of the next write, 0 is OKAY
     latency : cycles from a write to its response at the earliest
+    behind : data are taken in the cycle after their address at the earliest
 
     ``beats`` collects (address, strobes). Address and data of a write may come in any order; both must hold until
     they are taken.
     """
 
     def __init__(self, dut: Any, data: bytearray, *, beat: int, pauses: Iterator[bool],
-                 response: Callable[[], int] = lambda: 0, latency: Callable[[], int] = lambda: 1) -> None:
+                 response: Callable[[], int] = lambda: 0, latency: Callable[[], int] = lambda: 1,
+                 behind: bool = False) -> None:
         self.beats: list[tuple[int, int]] = []
         self.answered = 0
         self.most_waiting = 0
         self._dut, self._data, self._beat, self._pauses = dut, data, beat, pauses
-        self._response, self._latency = response, latency
+        self._response, self._latency, self._behind = response, latency, behind
 
     def start(self) -> None:
         """Quiet the channels and serve from the next cycle on; call before the reset ends."""
@@ -111,6 +113,7 @@ class WriteMemory:
         await RisingEdge(dut.clk)
         while True:
             ready = {name: not next(self._pauses) for name in ("aw", "w")}
+            ready["w"] = ready["w"] and (bool(addresses) or not self._behind)
             answers = bool(due) and due[0] <= cycle() and not next(self._pauses)
             dut.awready.value, dut.wready.value, dut.bvalid.value = int(ready["aw"]), int(ready["w"]), int(answers)
             if answers:

@@ -11,7 +11,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import Arch
-from golden.pass_sum import Operation, add_current, pass_sum
+from golden.pass_sum import Operation, add_currents, pass_sum
 from hdl.pass_sum import PassSum
 from verif.chunks import TINY, WIDE, arch, packed, signed
 from verif.mutant import mutant
@@ -41,11 +41,11 @@ def test_pass_sum(name: str) -> None:
     pytest.param(("dot << op.shift", "dot << 0"), id="shift"),
     pytest.param(("op.first | op.load", "op.load"), id="first"),
     pytest.param(("op.steps[t] & ~op.load", "op.steps[max(0, t - 1)] & ~op.load"), id="step"),
-    pytest.param(("self.current > old", "self.current.as_unsigned() > old.as_unsigned()"), id="unsigned maximum"),
-    pytest.param(("self.current_max & ~operate", "0"), id="maximum added"),
+    pytest.param(("self.currents[t]", "self.currents[0]"), id="currents of another step"),
+    pytest.param(("operate | self.add)", "operate)"), id="no currents"),
 ])
 def test_mutants_are_caught(broken: tuple[str, str]) -> None:
-    """A lost sign, shift or start, a wrong step, an unsigned comparison and an added maximum are caught."""
+    """A lost sign, shift or start, a wrong step and lost currents are caught."""
     outcome = simulate(mutant(PassSum, *broken)(BROKEN), __name__, parameters=dataclasses.asdict(BROKEN),
                        expect_failure=True)
     assert any("matches_golden" in name for name in outcome.failed)
@@ -57,17 +57,14 @@ class Step:
 
     op: Operation | None = None
     dots: Sequence[int] = ()
-    current: int | None = None
-    step: int = 0
-    maximum: bool = False
-    first: bool = False
+    currents: Sequence[int] = ()
 
     def after(self, sums: Sequence[int]) -> list[int]:
         """Return golden's sums after this cycle."""
         if self.op:
             return pass_sum(sums, self.dots, self.op)
-        if self.current is not None:
-            return add_current(sums, self.current, step=self.step, maximum=self.maximum, first=self.first)
+        if self.currents:
+            return add_currents(sums, self.currents)
         return list(sums)
 
 
@@ -80,7 +77,7 @@ def magnitude(rng: random.Random, bits: int) -> int:
 
 def draw(rng: random.Random, p: Arch) -> Step:
     """Return a random step; its result may not fit."""
-    kind = rng.choice((*KINDS, "identity", "plane", "residual", "maximum", "nothing"))
+    kind = rng.choice((*KINDS, "identity", "plane", "currents", "nothing"))
     if kind in KINDS:
         op = Operation(kind=kind, first=rng.random() < 0.3, steps=rng.choice((0, (1 << p.t_max) - 1, rng.getrandbits(p.t_max))),
                        bit=rng.randrange(p.t_max), shift=rng.choice((0, 0, 1, 7, rng.randrange(32))),
@@ -88,8 +85,7 @@ def draw(rng: random.Random, p: Arch) -> Step:
         return Step(op, [magnitude(rng, rng.choice((p.acc_bits, 8))) for _ in range(p.t_max)])
     if kind == "nothing":
         return Step()
-    return Step(current=magnitude(rng, p.stream_bits), step=rng.randrange(p.t_max), maximum=kind == "maximum",
-                first=rng.random() < 0.3)
+    return Step(currents=[magnitude(rng, p.stream_bits) for _ in range(p.t_max)])
 
 
 def steps(rng: random.Random, p: Arch, count: int) -> list[Step]:
@@ -115,9 +111,8 @@ def drive(dut: Any, p: Arch, step: Step) -> None:
     dut.op__shift.value, dut.op__negate.value = op.shift, int(op.negate)
     dut.op__bias.value = op.bias & ((1 << p.stream_bits) - 1)
     dut.dots.value = packed(step.dots or [-1] * p.t_max, p.acc_bits)
-    dut.current_valid.value, dut.current_max.value = int(step.current is not None), int(step.maximum)
-    dut.current_first.value, dut.current_step.value = int(step.first), step.step
-    dut.current.value = (step.current or 0) & ((1 << p.stream_bits) - 1)
+    dut.add.value = int(bool(step.currents))
+    dut.currents.value = packed(step.currents or [-1] * p.t_max, p.stream_bits)
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

@@ -159,7 +159,7 @@ def test_illegal_buffer() -> None:
         dataclasses.replace(loas, max_chunks=1024)
     need = Arch(max_chunks=1024, buffer_bytes=1 << 30).used_bytes
     assert str(error.value) == (
-        f"buffer_bytes must be at least {need}, what the row, weight, pool and resume stores take, not 262144")
+        f"buffer_bytes must be at least {need}, what the row, weight, pool, resume and residual stores take, not 262144")
 
 
 def test_illegal_stream() -> None:

@@ -13,15 +13,16 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from torch import Tensor
 
 from golden.arch import Arch
+from golden.current_store import stored_currents
 from golden.formats import CURRENT_BYTES
 from golden.network import Digit, Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
 from golden.parallel_lif import RESETS
-from golden.residual import residual
-from golden.tail import stored_currents, stored_fibers, tail
+from golden.residual import Currents, residual
+from golden.tail import stored_fibers, tail
 from golden.walker import pixels
 from hdl.array import column_layout
-from hdl.fiber_writer import piece_layout
-from hdl.residual import current_layout
+from hdl.fiber_writer import piece_bytes, piece_layout
+from hdl.residual import currents_layout
 from hdl.tail import Tail
 from verif.chunks import TINY
 from verif.layers import ARCHS, arch, describe, pass_record, start
@@ -46,10 +47,10 @@ def test_tail(name: str) -> None:
     pytest.param("op.first.eq((number == 0) & (bit == 0))", "op.first.eq(bit == 0)", "two identity",
                  id="second pass starts over"),
     pytest.param("op.negate.eq(plane[21])", "op.negate.eq(0)", "planes", id="no negative plane"),
-    pytest.param("unit.current_max.eq(layer.max_pool)", "unit.current_max.eq(0)", "max-pool", id="sum for a maximum"),
-    pytest.param("& residual.p.keep &", "&", "max-pool", id="entries without a current count"),
-    pytest.param("Mux(layer.readout, total + current, current)", "current", "read-out", id="last step only"),
-    pytest.param("present.bit_select(lane, 1)", "present.any()", "residual", id="lanes beyond the last pixel"),
+    pytest.param("& (residual.p.lane == n)", "", "max-pool", id="currents of another lane"),
+    pytest.param("Mux(adding, added, p.lanes)", "p.lanes", "residual", id="stored before the residual is added"),
+    pytest.param("currents.present.eq(present)", "currents.present.eq(present.any().replicate(p.lanes))", "residual",
+                 id="lanes beyond the last pixel"),
     pytest.param("neurons.sums[n].eq(unit.sums)", "neurons.sums[n].eq(sums[0].sums)", "digits", id="sums of another lane"),
     pytest.param("neurons.threshold.eq(self.column.p.threshold)", "neurons.threshold.eq(self.column.p.threshold[:16])",
                  "requantised", id="factor without its shift"),
@@ -220,11 +221,17 @@ def streams_of(case: Case, fields: dict[str, int], p: Arch, rng: random.Random) 
             threshold = int(scale.multiplier[column]) | int(scale.shift[column]) << 16
         parameters.append(word(column_layout(p), {
             "bias": int(case.layer.bias[column]), "threshold": threshold, "tile_end": column == columns - 1}))
-    noise = {"value": (1 << p.stream_bits - 2) - 1, "first": True, "step": 0}
-    entries = [] if case.stored is None else [
-        word(current_layout(p), dataclasses.asdict(entry) | ({} if entry.keep else noise | {"lane": rng.randrange(p.lanes)}))
-        for entry in residual(case.stored, case.layer.max_pool, p.lanes)]
+    entries = [
+        word(currents_layout(p), {
+            "values": [*entry.values, *(rng.randrange(-9, 9) for _ in range(p.t_max - case.steps))], "lane": entry.lane,
+            "end": entry.end}) for entry in entries_of(case, p)]
     return {"i": dots, "column": parameters, "residual": entries}
+
+
+def entries_of(case: Case, p: Arch) -> list[Currents]:
+    """Return what the residual path hands to the tail."""
+    pool = case.layer.max_pool
+    return [] if case.stored is None else list(residual(case.stored, None if pool is None else ("max", pool), p.lanes))
 
 
 def memory_after(case: Case, fields: dict[str, int]) -> bytes:
@@ -326,12 +333,12 @@ async def matches_golden(dut: Any, kind: int, stall: bool) -> None:
 @cocotb.test(timeout_time=400, timeout_unit="us")
 @cocotb.parametrize(kind=list(range(len(KINDS))))
 async def takes_the_documented_cycles(dut: Any, kind: int) -> None:
-    """A column takes the cycles of `column_cycles` when nothing waits; OR-pool and mask cost a column nothing."""
+    """A column takes the cycles of `column_cycles` while no piece is complete; OR-pool and mask cost a column nothing."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     await begin(dut)
     dut.store__ready.value = 1
     case = draw_case(rng, p, KINDS[kind])
-    while case.steps > 2 or len(case.layer.bias) != 5:
+    while case.steps > 2 or len(case.layer.bias) != 5 or 5 * case.layer.word_width(case.steps) > p.chunk_bits // 2:
         case = draw_case(rng, p, KINDS[kind])
     if KINDS[kind] == "planes":
         case = dataclasses.replace(case, layer=dataclasses.replace(case.layer, store_currents=False))
@@ -353,16 +360,14 @@ def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
     identity = [record[6 * 4] >> 4 & 1 for record in records_of(case)]
     passes = sum(1 if one else 1 + len(planes) for one, planes in zip(identity, case.planes, strict=True))
     present = sum(at is not None for at in next(iter(pixels(fields, p.lanes))))
-    currents = fields["steps"] * present + p.lanes - present
-    residuals = [0] * fields["columns"]
-    if case.stored is not None:
-        entries = residual(case.stored, case.layer.max_pool, p.lanes)
-        ends = [n for n, entry in enumerate(entries) if entry.end]
-        residuals = [after - before for before, after in itertools.pairwise([-1, *ends])]
-    leaves = currents if case.layer.store_currents or case.layer.readout else 0
+    adds, leaves = case.stored is not None, case.layer.store_currents or case.layer.readout
+    pieces, at = -(-fields["steps"] // (piece_bytes(p) // CURRENT_BYTES)), 0
+    for lane in range(p.lanes):
+        at = max(at, lane + 1 if adds else 0) + (pieces if lane < present else 1)
+    currents = at if leaves else p.lanes if adds else 0
     scale = case.layer.requantise
     busy = [0] * fields["columns"] if scale is None else [0, *(int(shift) + 1 for shift in scale.shift[:-1])]
     digit, made = case.layer.digit, 0
     if digit is not None:
         made = len(digit.taken(case.steps)) * (max(digit.bits, p.stream_bits - digit.low) if digit.clip else digit.bits)
-    return [max(2 + passes + here + leaves + made, before) for here, before in zip(residuals, busy, strict=False)]
+    return [max(2 + passes + currents + made, before) for before in busy]

@@ -7,13 +7,16 @@ from amaranth.lib.wiring import In, Out
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 
+QUEUED = 4
+
 
 class Store(Block):
     """Write pieces of up to ``piece_bytes`` bytes at any address.
 
     Pieces that fall into the beat of the piece before them are joined, the later byte wins; a beat leaves when a
-    piece of another beat arrives or on ``flush``. Single-beat bursts with byte strobes. Throughput one piece a cycle,
-    one more for a piece that crosses a beat. ``idle`` is high when nothing is held and every response has come.
+    piece of another beat arrives or on ``flush``. Single-beat bursts with byte strobes; addresses run ahead of their data, so
+    a memory that takes the data a cycle after the address takes a beat a cycle. Throughput one piece a cycle, one more for a
+    piece that crosses a beat. ``idle`` is high when nothing is held and every response has come.
 
     Members
     -------
@@ -45,15 +48,15 @@ class Store(Block):
         data_bits, address_bits, piece_bytes, outstanding = self.params
         beat = data_bits // 8
         log = (beat - 1).bit_length()
-        entry = Cat(Signal(address_bits - log), Signal(beat), Signal(data_bits))
-        m.submodules.queue = queue = Fifo(len(entry), 4)
+        m.submodules.addresses = addresses = Fifo(address_bits - log, QUEUED)
+        m.submodules.queue = queue = Fifo(beat + data_bits, QUEUED)
 
         held, held_address, strobes, held_data = Signal(), Signal(address_bits - log), Signal(beat), Signal(data_bits)
         crossing, rest_strobes, rest_data = Signal(), Signal(piece_bytes), Signal(8 * piece_bytes)
         offset = i.p.address[:log]
         window_strobes, window_data = Signal(beat + piece_bytes), Signal(data_bits + 8 * piece_bytes)
         piece_strobes, spread, written = Signal(piece_bytes), Signal(8 * piece_bytes), Signal(data_bits)
-        same, push, accept = Signal(), Signal(), Signal()
+        same, push, accept, room = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             piece_strobes.eq((Const(1, piece_bytes + 1) << i.p.bytes) - 1),
             spread.eq(Cat(s.replicate(8) for s in piece_strobes)),
@@ -61,17 +64,18 @@ class Store(Block):
             window_data.eq((i.p.data & spread) << (offset << 3)),
             written.eq(Cat(s.replicate(8) for s in window_strobes[:beat])),
             same.eq(held & (held_address == i.p.address[log:])),
-            queue.i.payload.eq(Cat(held_address, strobes, held_data)),
+            addresses.i.payload.eq(held_address), queue.i.payload.eq(Cat(strobes, held_data)),
+            room.eq(addresses.i.ready & queue.i.ready),
         ]
         with m.If(crossing):
             m.d.comb += push.eq(1)
-            with m.If(queue.i.ready):
+            with m.If(room):
                 m.d.sync += [crossing.eq(0), held_address.eq(held_address + 1),
                              strobes.eq(rest_strobes), held_data.eq(rest_data)]
         with m.Elif(i.valid & ~self.halt & (i.p.bytes == 0)):
             m.d.comb += accept.eq(1)
         with m.Elif(i.valid & ~self.halt):
-            m.d.comb += [push.eq(held & ~same), accept.eq(~push | queue.i.ready)]
+            m.d.comb += [push.eq(held & ~same), accept.eq(~push | room)]
             with m.If(accept):
                 m.d.sync += [
                     held.eq(1), held_address.eq(i.p.address[log:]),
@@ -82,30 +86,19 @@ class Store(Block):
                 ]
         with m.Elif(self.flush & held):
             m.d.comb += push.eq(1)
-            with m.If(queue.i.ready):
+            with m.If(room):
                 m.d.sync += held.eq(0)
-        m.d.comb += [i.ready.eq(accept), queue.i.valid.eq(push)]
-
-        waiting = Signal(range(outstanding + 1))
-        aw_done, w_done, leave = Signal(), Signal(), Signal()
-        address, queue_strobes, queue_data = (queue.o.payload[: address_bits - log],
-                                              queue.o.payload[address_bits - log : address_bits - log + beat],
-                                              queue.o.payload[address_bits - log + beat :])
-        go = Signal()
+        waiting, go = Signal(range(outstanding + 1)), Signal()
         m.d.comb += [
-            go.eq(queue.o.valid & (waiting != outstanding)),
-            self.awaddr.eq(Cat(Const(0, log), address)), self.wdata.eq(queue_data), self.wstrb.eq(queue_strobes),
-            self.awvalid.eq(go & ~aw_done), self.wvalid.eq(go & ~w_done),
-            leave.eq(go & (aw_done | self.awready) & (w_done | self.wready)),
-            queue.o.ready.eq(leave), self.beats.eq(leave),
-            self.bready.eq(1),
-            self.idle.eq(~held & ~crossing & (queue.space == 4) & (waiting == 0)),
+            i.ready.eq(accept), addresses.i.valid.eq(push & room), queue.i.valid.eq(push & room),
+            go.eq(addresses.o.valid & (waiting != outstanding)),
+            self.awaddr.eq(Cat(Const(0, log), addresses.o.payload)), self.awvalid.eq(go),
+            addresses.o.ready.eq(go & self.awready),
+            self.wstrb.eq(queue.o.payload[:beat]), self.wdata.eq(queue.o.payload[beat:]), self.wvalid.eq(queue.o.valid),
+            queue.o.ready.eq(self.wready), self.beats.eq(queue.o.valid & self.wready), self.bready.eq(1),
+            self.idle.eq(~held & ~crossing & (queue.space == QUEUED) & (addresses.space == QUEUED) & (waiting == 0)),
         ]
-        m.d.sync += waiting.eq(waiting + leave - (self.bvalid & self.bready))
-        with m.If(leave):
-            m.d.sync += [aw_done.eq(0), w_done.eq(0)]
-        with m.Elif(go):
-            m.d.sync += [aw_done.eq(aw_done | self.awready), w_done.eq(w_done | self.wready)]
+        m.d.sync += waiting.eq(waiting + (go & self.awready) - self.bvalid)
         with m.If(self.bvalid & self.bresp[1]):
             m.d.sync += self.error.eq(1)
         return m

@@ -283,7 +283,7 @@ def test_what_modules_are_drawn() -> None:
     """The modules use every layer of single steps that capture knows and every way in which currents and spikes join."""
     makers = [ModuleMaker(build_of(ARCH, seed), seed) for seed in range(60)]
     nodes = [node for maker in makers for node in maker.captured().nodes]
-    assert {node.op for node in nodes} == {*OPERANDS} - {"attention", "mul"}
+    assert {node.op for node in nodes} == {*OPERANDS} - {"attention", "mul", "sum"}
     assert {node.args["class"] for node in nodes if node.op == "neuron"} == {"IFNode", "LIFNode", "Leaky"}
     layers = [layer for network in lowered() for layer in network.layers]
     convolutions = [p for layer in layers for p in layer.passes if not layer.readout]

@@ -12,7 +12,7 @@ from models.statten import CONFIGS, STAtten, accuracy, fit, frames, validated
 __all__ = ["accuracy", "example", "held_out", "train"]
 
 CONFIG = CONFIGS["saccades"]
-EPOCHS = 20
+EPOCHS = 30
 
 
 def example() -> Tensor:

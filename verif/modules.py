@@ -20,7 +20,7 @@ from models.spiking import SeqToANNContainer
 from models.statten import SpatialTemporalAttention
 
 # What a build's limits, and no fault of lowering, refuse.
-LIMITS = re.compile(r"needs (more than )?\d|words of one width")
+LIMITS = re.compile(r"needs (more than )?\d|words of one width|pools \d")
 INPUTS = (("static", 8), ("static", 8), ("static", 5), ("steps", 1), ("steps", 3))
 STEPS = (1, 2, 3, 4, 4, 5, 8, 16)
 DENSITIES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)

@@ -276,6 +276,8 @@ class _Folder:
             return self._add(arguments, node)
         elif name in ("mul", "imul", "mul_") and len(arguments) == 2 and all(isinstance(a, _Value) for a in arguments):
             return self._emit("mul", "mul", arguments)
+        elif name == "sum" and isinstance(args[0], _Value) and arguments[1:] in ([[-2, -1], True], [self._map(), True]):
+            return self._emit("sum", "sum", [args[0]])
         elif name == "stack" and isinstance(args[0], list) and arguments[1:] in ([], [0]):
             return args[0]
         elif name in ("sum", "mean") and arguments[1:] == [0]:
@@ -292,6 +294,10 @@ class _Folder:
             return args[0]
         raise ParameterError(f"{node.name}: {name}({', '.join(map(_shown, arguments))}) is not supported; "
                              f"legal: {SUPPORTED}; try: spikeloom capture --help")
+
+    def _map(self) -> list[int]:
+        """Return the dimensions of the map of a tensor inside ``forward``."""
+        return [3, 4] if self.multi_step else [2, 3]
 
     def _add(self, args: list[Any], node: fx.Node) -> Any:
         states = [a for a in args if isinstance(a, _State)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from golden.store import Captured, Node
 from golden.window import extent
 
 ACTIVATION_BITS = 8
+# Pixels each way of a window that gathers a whole map, and of a kernel that spreads one pixel over it: larger ones have rows
+# that fewer builds hold, and take longer than several of these.
+REACH = 4
 
 
 @dataclass(eq=False)
@@ -257,12 +261,35 @@ class _Builder:
         """Return the AND of spikes: a neuron without memory of a step before that fires on two."""
         right = left if right is None else right
         pair = (self._spikes(node, left), self._spikes(node, right))
-        if _shape(left) != _shape(right):
-            raise ParameterError(f"{node.name}: mul: needs two operands of one shape, not {list(_shape(left))} and "
-                                 f"{list(_shape(right))}")
-        a, b = (self._currents(Words((owner,), _shape(left))) for owner in pair)
+        first, second = sorted((_shape(left), _shape(right)))
+        if first != second and (first != (second[0], 1, 1) or second[1] != second[2]):
+            raise ParameterError(f"{node.name}: mul: needs two operands of one shape, or a single pixel and a square map, not "
+                                 f"{list(_shape(left))} and {list(_shape(right))}")
+        wide = [owner if _shape(value) == second else self._spread(node, owner, second)
+                for owner, value in zip(pair, (left, right), strict=True)]
+        a, b = (self._currents(Words((owner,), second)) for owner in wide)
         both = Dynamics(decay=min(leaks(self.arch)), gain=1.0, threshold=2.0, compare=">=", reset="hard")
         return self._fire(node, replace(a, terms=a.terms + b.terms), dynamics=both)
+
+    def _spread(self, node: Node, pixel: Draft, shape: tuple[int, int, int]) -> Draft:
+        """Return a layer whose spikes are those of one pixel, everywhere on a square map."""
+        channels, side, _ = shape
+        size = 1
+        while size < side:
+            kernel = min(REACH, side - size + 1)
+            size += kernel - 1
+            term = Term(pixel, _summing(channels, kernel, kernel), 1, kernel - 1, identity=True)
+            pixel = self._copied(f"{node.name}_spread", Linear([term], np.zeros(channels), (channels, size, size)))
+        return pixel
+
+    def _sum(self, node: Node, value: Linear | Words) -> Linear:
+        """Return the sum of spikes over their map: a convolution."""
+        if isinstance(value, Linear) or value.pool > 1 or value.flat:
+            raise ParameterError(f"{node.name}: sum: must read spikes of a map, not currents, averages or a flat tensor; "
+                                 "legal: neurons, or a MaxPool2d of them, before it")
+        channels, height, width = value.shape
+        weight = _summing(channels, height, width)
+        return Linear([Term(source, weight, identity=True) for source in value.sources], np.zeros(channels), (channels, 1, 1))
 
     def _attention(self, node: Node, query: Linear | Words, key: Linear | Words, value: Linear | Words) -> Linear:
         shape, p = _shape(query), node.args
@@ -344,7 +371,30 @@ class _Builder:
         return replace(value, terms=terms, shape=(value.shape[0], value.shape[1] // k, value.shape[2] // k))
 
     def _neuron(self, node: Node, value: Linear | Words) -> Words:
-        return self._fire(node, self._currents(value), dynamics=self._leak(node, dynamics(node)))
+        found, linear = self._leak(node, dynamics(node)), self._currents(value)
+        anywhere = self._anywhere(node, linear) if found.fires_on(1.0) and found.reset == "hard" else None
+        return anywhere or self._fire(node, linear, dynamics=found)
+
+    def _anywhere(self, node: Node, linear: Linear) -> Words | None:
+        """Return what a neuron that fires on one spike makes of the sum of a square map: whether there is one anywhere.
+
+        None for other currents. Nothing is left in such a neuron: a step without a spike adds nothing, one with resets it.
+        """
+        term = linear.terms[0] if len(linear.terms) == 1 else None
+        if term is None or term.source is None or term.source.dynamics is None or linear.residual or linear.bias.any():
+            return None
+        channels, side, width = (len(term.weight), *term.weight.shape[2:])
+        if not term.identity or side == 1 or side != width or not np.array_equal(term.weight, _summing(channels, side, side)):
+            return None
+        words = Words((term.source,), (channels, side, side))
+        most = min(REACH, isqrt(self.arch.lanes)) if self.arch.loom else REACH
+        while words.shape[1] > 1:
+            kernel = min(words.shape[1], most)
+            window = {"kernel": kernel, "stride": kernel, "padding": (-words.shape[1] % kernel + 1) // 2}
+            pooled = self._maxpool(replace(node, op="maxpool", args=window), words)
+            assert isinstance(pooled, Words)
+            words = pooled
+        return words
 
     def _relu(self, node: Node, value: Linear | Words) -> Words:
         bits = min(ACTIVATION_BITS, self.arch.t_max)
@@ -392,8 +442,12 @@ class _Builder:
         return Linear(terms, np.zeros(channels), _shape(value), flat=value.flat)
 
     def _relay(self, name: str, value: Words) -> Draft:
+        return self._copied(name, self._currents(value))
+
+    def _copied(self, name: str, linear: Linear) -> Draft:
+        """Return neurons that fire on a sum of 1 in the same step."""
         copy = Dynamics(decay=min(leaks(self.arch)), gain=1.0, threshold=1.0, compare=">=", reset="hard")
-        return self._draft(name, self._currents(value), dynamics=copy)
+        return self._draft(name, linear, dynamics=copy)
 
     def _leak(self, node: Node, found: Dynamics) -> Dynamics:
         nearest = sorted(sorted(leaks(self.arch)), key=lambda leak: abs(leak - found.decay))[:2]
@@ -406,6 +460,12 @@ class _Builder:
         shown = " and ".join(leak_text(leak, key) for leak in sorted(nearest))
         raise ParameterError(f"{node.path}: {node.args['class']}: {given} does not exist with leak "
                              f"{self.arch.leak}; legal nearest: {shown}; try: --leak nearest")
+
+
+def _summing(channels: int, height: int, width: int) -> FloatArray:
+    """Return the kernel that adds a window of each channel."""
+    kernel: FloatArray = np.eye(channels)[:, :, None, None] * np.ones((height, width))
+    return kernel
 
 
 def _stored(draft: Draft, value: Linear) -> Linear:

@@ -16,6 +16,11 @@ class Dynamics:
     compare: str
     reset: str
 
+    def fires_on(self, current: float) -> bool:
+        """Whether ``current`` alone reaches the threshold."""
+        h = self.gain * current
+        return h >= self.threshold if self.compare == ">=" else h > self.threshold
+
 
 def dynamics(node: Node) -> Dynamics:
     """Return what a captured neuron does, in common words.

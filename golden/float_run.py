@@ -97,6 +97,8 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
             peaks[node.name] = float(values[node.name].abs().max())
         elif node.op == "mul":
             values[node.name] = operands[0] * operands[-1]
+        elif node.op == "sum":
+            values[node.name] = operands[0].sum((-2, -1), keepdim=True)
         elif node.op == "attention":
             query, key, value = operands
             sums = attended(query, key, value, node.args["heads"], node.args["chunk_steps"])

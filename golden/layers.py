@@ -22,7 +22,10 @@ LAYERS = {
     "AdaptiveAvgPool2d": "output of one size both ways that divides a square map; becomes AvgPool2d",
     "Flatten": "module, `torch.flatten`, `Tensor.flatten`, `Tensor.view(n, -1)`; all dimensions but the batch",
     "add": "`+`, `torch.add`, `Tensor.add` of two tensors of one shape: spikes, convolution outputs, residual streams",
-    "mul": "`*`, `torch.mul` of two tensors of spikes, each of one layer: AND",
+    "mul": "`*`, `torch.mul` of two tensors of spikes, each of one layer: AND; one of them may be a single pixel for the whole "
+           "of a square map",
+    "sum": "`Tensor.sum((-2, -1), keepdim=True)` of spikes over the whole map; before a neuron that fires on one spike, with a "
+           "hard reset, it is an OR-pool",
     "SpatialTemporalAttention": "STAtten: spikes `(query, key, value)` [T, N, C, H, W] of one shape, `heads`, `chunk_steps`, "
                                 "`scale`; before neurons with a hard reset whose threshold x scale is a whole number",
     "Identity": "removed",

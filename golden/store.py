@@ -18,7 +18,7 @@ from golden.network import Array
 FORMAT = "spikeloom-captured"
 VERSION = (1, 2)
 OPERANDS = {"input": 0, "conv": 1, "linear": 1, "batchnorm": 1, "maxpool": 1, "avgpool": 1, "adaptive_avgpool": 1,
-            "flatten": 1, "add": 2, "mul": 2, "attention": 3, "neuron": 1, "relu": 1, "output": 1}
+            "flatten": 1, "add": 2, "mul": 2, "sum": 1, "attention": 3, "neuron": 1, "relu": 1, "output": 1}
 # Operations on spike times: of modules of the names in `golden.layers.TIMES`.
 TIMES = {"ttfs_encode": 1, "ttfs_times": 1, "ttfs_fire": 1, "ttfs_earliest": 1, "ttfs_delay": 1, "ttfs_add": 2,
          "ttfs_concat": 2, "ttfs_race": 1}

@@ -3,7 +3,8 @@
 Stem of four convolutions and a relative position embedding, blocks of attention and MLP on a membrane-shortcut stream of
 currents, mean over the tokens, read-out. Queries, keys and values attend to each other over all tokens and ``chunk_steps``
 timesteps. Event-based networks (``dvs``) widen spikes by a 3x3 maximum and send ``p * a + a`` in place of the attention's
-spikes p, as published. LIF with tau 2, hard reset, threshold 1, behind the attention 0.5.
+spikes p, as published. LIF with tau 2, hard reset, threshold 1, behind the attention 0.5. ``attention="SDT"`` is the
+alternative of the published code, the attention of the spike-driven transformer (arXiv:2307.01694).
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
 
 BATCH = 64
+ATTENTIONS = ("STAtten", "SDT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Config:
     """Sizes of a network.
 
     shape : (C, H, W) of a frame; width : channels d; depth : blocks L; pool : behind which convolutions of the stem the map
-    halves; steps, chunk_steps : T and the timesteps of a chunk; dvs : event-based
+    halves; steps, chunk_steps : T and the timesteps of a chunk; dvs : event-based; attention : one of `ATTENTIONS`
     """
 
     shape: tuple[int, int, int]
@@ -37,8 +39,11 @@ class Config:
     pool: str
     classes: int = 10
     dvs: bool = False
+    attention: str = "STAtten"
 
     def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise ParameterError(f"statten: attention must be one of {', '.join(ATTENTIONS)}, not {self.attention!r}")
         if self.chunk_steps < 1 or self.steps % self.chunk_steps:
             raise ParameterError(f"statten: chunk_steps must divide T = {self.steps}, not {self.chunk_steps}; legal: "
                                  f"{', '.join(str(n) for n in range(1, self.steps + 1) if self.steps % n == 0)}")
@@ -83,6 +88,19 @@ class SpatialTemporalAttention(nn.Module):
         return joined
 
 
+class SpikeDrivenAttention(nn.Module):
+    """``q LIF(sum over the tokens of k v)``, for every channel and timestep: no product of matrices, no chunks, no scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attn_lif = _lif(0.5)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Return the spikes [T, N, C, H, W] of the queries in the channels in which a key meets a value."""
+        out: Tensor = query * self.attn_lif((key * value).sum((-2, -1), keepdim=True))
+        return out
+
+
 def _conv(before: int, after: int, kernel: int, *, bias: bool = False) -> SeqToANNContainer:
     return SeqToANNContainer(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=bias), nn.BatchNorm2d(after))
 
@@ -93,6 +111,12 @@ def _pool(halves: str) -> nn.Module:
 
 def _lif(threshold: float = 1.0) -> LIFNode:
     return LIFNode(v_threshold=threshold, step_mode="m")
+
+
+def _attention(p: Config, side: int) -> nn.Module:
+    if p.attention == "SDT":
+        return SpikeDrivenAttention()
+    return SpatialTemporalAttention(p.heads, p.chunk_steps, side * side * p.chunk_steps if p.dvs else side)
 
 
 class Attention(nn.Module):
@@ -106,8 +130,8 @@ class Attention(nn.Module):
         self.k_conv, self.k_lif = _conv(d, d, 1), _lif()
         self.v_conv, self.v_lif = _conv(d, d, 1), _lif()
         self.pool = SeqToANNContainer(nn.MaxPool2d(3, 1, 1)) if p.dvs else nn.Identity()
-        self.attention = SpatialTemporalAttention(p.heads, p.chunk_steps, side * side * p.chunk_steps if p.dvs else side)
-        self.attn_lif = _lif(0.5)
+        self.driven, self.attention = p.attention == "SDT", _attention(p, side)
+        self.attn_lif = nn.Identity() if self.driven else _lif(0.5)
         self.proj = _conv(d, d, 1, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,7 +141,9 @@ class Attention(nn.Module):
         k = self.pool(self.k_lif(self.k_conv(a)))
         v = self.pool(self.v_lif(self.v_conv(a)))
         p = self.attn_lif(self.attention(q, k, v))
-        if self.dvs:
+        if self.dvs and self.driven:
+            p = self.pool(p)
+        elif self.dvs:
             wide = self.pool(a)
             p = p * wide + wide
         out: Tensor = self.proj(p)
@@ -205,6 +231,8 @@ def accuracy(model: STAtten, x: Tensor, y: Tensor) -> float:
 def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tensor], Tensor], seed: int,
         progress: Callable[[int, int], None]) -> STAtten:
     """Train a network from scratch on ``x``, each batch changed by ``moved``; return it in evaluation mode."""
+    if epochs < 1:
+        raise ParameterError(f"statten: epochs must be at least 1, not {epochs}")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = STAtten(config)

@@ -1,15 +1,16 @@
 """STAtten on the 8x8 handwritten digits of scikit-learn, each shown at 4 steps; attention over 2 steps and 16 tokens."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from models.datasets import digits
-from models.statten import CONFIGS, STAtten, accuracy, fit, frames
+from models.statten import CONFIGS, STAtten, accuracy, fit, frames, validated
 
-__all__ = ["accuracy", "example", "train"]
+__all__ = ["accuracy", "example", "held_out", "train"]
 
 CONFIG = CONFIGS["digits"]
 EPOCHS = 40
@@ -24,6 +25,11 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
     """Train from scratch on the training part, images moved by up to one pixel; return the network in evaluation mode."""
     x, y, _, _ = map(torch.from_numpy, digits())
     return fit(CONFIG, x, y, EPOCHS, _moved, seed, progress)
+
+
+def held_out(epochs: int, attention: str, seed: int, progress: Callable[[int, int], None]) -> float:
+    """Return the accuracy of this recipe, with other epochs and attention, on a part of the training part held out of it."""
+    return validated(replace(CONFIG, attention=attention), "digits", epochs, _moved, seed, progress)
 
 
 def _moved(x: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Random torch modules that go the whole way of a user's network: captured, lowered, and then run."""
 
+import operator
 import random
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +16,21 @@ from golden.network import Network, map_arrays
 from golden.store import Captured
 from golden.window import extent
 from hdl.image import build_image
+from models.spiking import SeqToANNContainer
+from models.statten import SpatialTemporalAttention
 
 # What a build's limits, and no fault of lowering, refuse.
-LIMITS = re.compile(r"needs (more than )?\d|words of one width")
+LIMITS = re.compile(r"needs (more than )?\d|words of one width|pools \d")
 INPUTS = (("static", 8), ("static", 8), ("static", 5), ("steps", 1), ("steps", 3))
 STEPS = (1, 2, 3, 4, 4, 5, 8, 16)
 DENSITIES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)
 
 
 class IFNode(nn.Module):
-    """A neuron of SpikingJelly's name, parameters and step: ``h = v + x``, fire ``h >= v_threshold``, then reset."""
+    """A neuron of SpikingJelly's name, parameters and step: ``h = v + x``, fire ``h >= v_threshold``, then reset.
+
+    ``step_mode`` ``"s"`` takes a step, ``"m"`` all of [T, ...].
+    """
 
     def __init__(self, v_threshold: float, v_reset: float | None, step_mode: str = "s") -> None:
         super().__init__()
@@ -39,7 +46,10 @@ class IFNode(nn.Module):
         return self.v + x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Advance one step."""
+        """Advance one step, or all."""
+        return self._step(x) if self.step_mode == "s" else torch.stack([self._step(current) for current in x])
+
+    def _step(self, x: Tensor) -> Tensor:
         h = self.charge(x)
         spikes = (h >= self.v_threshold).to(x.dtype)
         self.v = h - spikes * self.v_threshold if self.v_reset is None else torch.where(spikes > 0, self.v_reset, h)
@@ -49,9 +59,9 @@ class IFNode(nn.Module):
 class LIFNode(IFNode):
     """SpikingJelly's leaky neuron: the membrane decays towards its reset value, with or without the input."""
 
-    def __init__(self, v_threshold: float, v_reset: float | None, tau: float, decay_input: bool) -> None:
+    def __init__(self, v_threshold: float, v_reset: float | None, tau: float, decay_input: bool, step_mode: str = "s") -> None:
         self.tau, self.decay_input = tau, decay_input
-        super().__init__(v_threshold, v_reset)
+        super().__init__(v_threshold, v_reset, step_mode)
 
     def charge(self, x: Tensor) -> Tensor:
         """Return the membrane before it fires."""
@@ -80,33 +90,41 @@ class Leaky(nn.Module):
         return (self.mem > self.threshold).to(x.dtype)
 
 
+def over_map(x: Tensor) -> Tensor:
+    """Return the sum over the map."""
+    return x.sum((-2, -1), keepdim=True)
+
+
 class Stack(nn.Module):
     """A module whose ``forward`` follows a list.
 
-    plan : name of a layer and the value that it reads, or no name and two values to be added; value 0 is the input
+    plan : name of a layer, or a function, and the values that it reads; value 0 is the input
     shapes : ``(C, H, W)`` of every value
+    steps : T of a module that takes all steps at once; None for one that is called step by step
     """
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], steps: int | None) -> None:
         super().__init__()
-        self.plan: list[tuple[str, tuple[int, ...]]] = []
-        self.shapes = [shape]
+        self.plan: list[tuple[str | Callable[..., Tensor], tuple[int, ...]]] = []
+        self.shapes, self.steps = [shape], steps
 
-    def put(self, shape: tuple[int, int, int], layer: nn.Module | None, *values: int) -> int:
+    def put(self, shape: tuple[int, int, int], layer: nn.Module | Callable[..., Tensor], *values: int) -> int:
         """Append one step and return the number of its value."""
-        name = f"{type(layer).__name__.lower()}{len(self.plan)}" if layer is not None else ""
-        if layer is not None:
-            self.add_module(name, layer)
-        self.plan.append((name, values))
+        step: str | Callable[..., Tensor] = layer
+        if isinstance(layer, nn.Module):
+            step = f"{type(layer).__name__.lower()}{len(self.plan)}"
+            alone = self.steps is None or isinstance(layer, (IFNode, SpatialTemporalAttention))
+            self.add_module(step, layer if alone else SeqToANNContainer(layer))
+        self.plan.append((step, values))
         self.shapes.append(shape)
         return len(self.plan)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last value."""
         values = [x]
-        for name, numbers in self.plan:
-            first = values[numbers[0]]
-            values.append(self.get_submodule(name)(first) if name else first + values[numbers[1]])
+        for step, numbers in self.plan:
+            call = self.get_submodule(step) if isinstance(step, str) else step
+            values.append(call(*(values[number] for number in numbers)))
         return values[-1]
 
 
@@ -117,13 +135,14 @@ class ModuleMaker:
     to 2, BatchNorm, max- and average pools of spikes and currents, linear layers in a row, spikes, shortcuts and
     residual streams that are added, every leak and reset of the libraries' neurons that the build has, weight
     densities 0 to 1, T from 1 to ``t_max``; where the build has requantisers sometimes ReLU in place of all neurons,
-    and T = 1.
+    and T = 1; where it has attention, modules that take all steps at once, with blocks of it or of spike-driven attention.
     """
 
     def __init__(self, arch: Arch, seed: int) -> None:
         self.arch, self.random = arch, random.Random(f"module {seed}")
         self.generator = torch.Generator().manual_seed(seed)
-        self.rectified = False
+        self.rectified, self.whole = False, False
+        self.lively: list[nn.Module] = []
 
     def network(self, name: str) -> Network:
         """Return the lowered network of the first module that fits, in torch tensors."""
@@ -147,15 +166,18 @@ class ModuleMaker:
             module = self.module()
         for layer in module.modules():
             self._fill(layer)
-        shape = module.shapes[0]
-        shown = torch.randn(8, *shape, generator=self.generator) if self.rectified else torch.zeros(1, *shape)
+        shape = module.shapes[0] if module.steps is None else (1, *module.shapes[0])
+        shown = torch.randn(8, *shape, generator=self.generator) if self.rectified else torch.zeros(module.steps or 1, *shape)
         return trace(module.eval(), shown)
 
     def module(self) -> Stack:
         """Return one random module, its weights not set."""
         draw = self.random.randint
         self.rectified = self.arch.requantise and self._coin(0.4)
-        stack = Stack((draw(1, 5), draw(2, 8), draw(2, 8)))
+        self.whole = self.arch.attention and not self.rectified and self._coin(0.6)
+        steps = min(self.random.choice(STEPS), self.arch.t_max) if self.whole else None
+        channels, height, width = draw(1, 5), draw(2, 8), draw(2, 8)
+        stack = Stack((channels, height, height if self.whole and self._coin(0.6) else width), steps)
         spikes, streams = 0, list[int]()
         for _ in range(draw(1, 5)):
             currents = self._join(stack, self._convolution(stack, spikes), spikes, streams)
@@ -168,6 +190,8 @@ class ModuleMaker:
                 spikes = self._max_pool(stack, spikes)
             elif self._coin(0.1):
                 spikes = self._average(stack, spikes)
+            elif stack.steps is not None and self._coin(0.6):
+                spikes = self._attention(stack, spikes, stack.steps)
         self._read_out(stack, spikes)
         return stack
 
@@ -194,16 +218,35 @@ class ModuleMaker:
         shape, (channels, height, width) = stack.shapes[value], stack.shapes[spikes]
         same = [stream for stream in streams if stack.shapes[stream] == shape]
         if same and self._coin(0.8):
-            return stack.put(shape, None, value, same[-1])
+            return stack.put(shape, operator.add, value, same[-1])
         if not self._coin(0.4):
             return value
         if shape == stack.shapes[spikes] and self._coin(0.5):
-            return stack.put(shape, None, value, spikes)
+            return stack.put(shape, operator.add, value, spikes)
         stride = next((s for s in (1, 2, 3) if map_size((height, width), 1, s, 0) == shape[1:]), None)
         if stride is None:
             return value
         shortcut = stack.put(shape, nn.Conv2d(channels, shape[0], 1, stride), spikes)
-        return stack.put(shape, None, value, shortcut)
+        return stack.put(shape, operator.add, value, shortcut)
+
+    def _attention(self, stack: Stack, spikes: int, steps: int) -> int:
+        """Append queries, keys, values and what they make: attention and its neurons, or a mask of every channel."""
+        channels, height, width = stack.shapes[spikes]
+        heads, head = self.random.randint(1, 2), 8 * self.random.randint(1, 2)
+        shape = (heads * head, height, width)
+        projections = [nn.Conv2d(channels, shape[0], 1) for _ in range(3)]
+        self.lively += projections
+        query, key, value = (stack.put(shape, self._neuron(), stack.put(shape, conv, spikes)) for conv in projections)
+        if height == width and self._coin(0.5):
+            pixel = (shape[0], 1, 1)
+            sums = stack.put(pixel, over_map, stack.put(shape, operator.mul, key, value))
+            return stack.put(shape, operator.mul, query, stack.put(pixel, self._neuron(), sums))
+        chunk_steps = self.random.choice([n for n in range(1, steps + 1) if steps % n == 0])
+        attention = SpatialTemporalAttention(heads, chunk_steps, 2 * self.random.randint(1, 4))
+        spikes = stack.put(shape, self._neuron(hard=True), stack.put(shape, attention, query, key, value))
+        if self._coin(0.5):
+            spikes = stack.put(shape, operator.add, stack.put(shape, operator.mul, spikes, query), query)
+        return spikes
 
     def _max_pool(self, stack: Stack, value: int) -> int:
         channels, height, width = stack.shapes[value]
@@ -235,20 +278,21 @@ class ModuleMaker:
         if self._coin(0.2):
             stack.put(stack.shapes[last], self._neuron(), last)
 
-    def _neuron(self) -> nn.Module:
+    def _neuron(self, *, hard: bool = False) -> nn.Module:
+        """Return a neuron; ``hard`` : one that is reset to 0 and whose threshold, over its gain, is a multiple of 1/2."""
         if self.rectified:
             return nn.ReLU()
-        choose = self.random.choice
-        leak, threshold = choose(sorted(leaks(self.arch))), choose((0.25, 0.5, 1.0))
-        if self._coin(0.4):
+        choose, mode = self.random.choice, "m" if self.whole else "s"
+        leak, threshold = choose(sorted(leaks(self.arch))), choose((0.5, 1.0) if hard else (0.25, 0.5, 1.0))
+        if not self.whole and self._coin(0.4):
             return Leaky(leak, threshold, choose(("zero", "subtract")))
-        reset = choose((0.0, -0.25, None))
+        reset = 0.0 if hard else choose((0.0, -0.25, None))
         if leak == 1:
-            return IFNode(threshold, reset)
-        return LIFNode(threshold, reset, 1 / (1 - leak), self._coin(0.5))
+            return IFNode(threshold, reset, mode)
+        return LIFNode(threshold, reset, 1 / (1 - leak), self._coin(0.5) and not (hard and leak == 0.25), mode)
 
     def _fill(self, layer: nn.Module) -> None:
-        """Set the weights of a layer so that its currents are near 1."""
+        """Set the weights of a layer so that its currents are near 1; those of `lively` ones fire where nothing comes in."""
         if isinstance(layer, nn.BatchNorm2d):
             for name, low, high in (("weight", 0.3, 2.0), ("bias", -0.3, 0.5), ("running_mean", -0.3, 0.3),
                                     ("running_var", 0.2, 2.0)):
@@ -259,7 +303,7 @@ class ModuleMaker:
             weight.normal_(0, 1.5 / max(1.0, density * weight[0].numel()) ** 0.5, generator=self.generator)
             weight *= keep
             if layer.bias is not None:
-                layer.bias.data.uniform_(-0.2, 0.4, generator=self.generator)
+                layer.bias.data.uniform_(-0.2, 1.2 if layer in self.lively else 0.4, generator=self.generator)
 
 
 def map_size(size: tuple[int, int], kernel: int, stride: int, padding: int) -> tuple[int, int]:

@@ -154,6 +154,8 @@ def test_what_is_drawn() -> None:
     assert any(layer.sum_pool for layer in layers) and any(layer.ttfs and layer.readout for layer in layers)
     heads = [layer.attention for layer in layers if layer.attention]
     assert len(heads) > 1 and {p.heads for p in heads} != {1}
+    lowered_ones = [network for seed, network in enumerate(drawn()) if seed % MODULES == MODULES - 1]
+    assert any(layer.attention for network in lowered_ones for layer in network.layers)
     densities = [float((sweep.weight != 0).float().mean()) for sweep in passes]
     assert min(densities) == 0
     assert max(densities) > 0.99
@@ -280,10 +282,10 @@ def lowered() -> tuple[Network, ...]:
 
 
 def test_what_modules_are_drawn() -> None:
-    """The modules use every layer of single steps that capture knows and every way in which currents and spikes join."""
+    """The modules use every layer that capture knows, but those of spike times, and every way in which spikes join."""
     makers = [ModuleMaker(build_of(ARCH, seed), seed) for seed in range(60)]
     nodes = [node for maker in makers for node in maker.captured().nodes]
-    assert {node.op for node in nodes} == {*OPERANDS} - {"attention", "mul"}
+    assert {node.op for node in nodes} == {*OPERANDS}
     assert {node.args["class"] for node in nodes if node.op == "neuron"} == {"IFNode", "LIFNode", "Leaky"}
     layers = [layer for network in lowered() for layer in network.layers]
     convolutions = [p for layer in layers for p in layer.passes if not layer.readout]
@@ -305,14 +307,15 @@ def test_what_modules_are_drawn() -> None:
 
 def test_modules_spike() -> None:
     """Most neuron layers of the lowered modules have neurons that spike and neurons that do not."""
-    mixed = total = 0
+    mixed = total = attending = 0
     for seed, network in enumerate(lowered()):
         x = Maker(build_of(ARCH, seed), seed).image(network.input, network.steps)
-        for layer in run(network, input_words(x, network.input, network.steps)).layers.values():
+        for name, layer in run(network, input_words(x, network.input, network.steps)).layers.items():
             if layer.words is not None:
                 total += 1
                 mixed += bool((layer.words != 0).any() and (layer.words == 0).any())
-    assert mixed > total / 2
+                attending += bool(network.layer(name).attention is not None and (layer.words != 0).any())
+    assert mixed > total / 2 and attending
 
 
 def test_one_in_four_is_a_module(monkeypatch: pytest.MonkeyPatch) -> None:

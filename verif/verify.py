@@ -54,7 +54,7 @@ HERE = Path(__file__).parent
 Progress = Callable[[int, int], None]
 SHRINKS = 12
 OTHER_LEAK = 5
-MORE, WITH_ATTENTION, WITH_TIMES = 10, 2, 7
+MORE, WITH_ATTENTION, WITH_TIMES = 10, 3, 7
 AMPLE = 1 << 30
 MODULES = 4
 # Lines of a failing bench's output that a report keeps.

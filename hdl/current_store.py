@@ -48,7 +48,8 @@ class CurrentStore(Block):
         m.d.comb += [
             *(one.eq(current) for one, current in zip(placed, currents, strict=True)),
             here.eq(self.present.bit_select(lane, 1)), pixel.eq(self.first_pixel + lane),
-            left.eq(layer.steps - part * width), last_part.eq(left <= width), taken.eq(Mux(last_part, left, width)),
+            left.eq(layer.steps - part * width), last_part.eq(left <= width if parts > 1 else 1),
+            taken.eq(Mux(last_part, left, width)),
             so_far.eq(total + sum((Mux(n < taken, one, 0) for n, one in enumerate(placed)), Const(0, 1))),
             moves.eq(self.go & (lane < self.settled) & (~o.valid | o.ready)),
             self.done.eq(moves & (lane == p.lanes - 1) & (last_part | ~here)),

@@ -23,6 +23,7 @@ from verif.stream import cycle, stalls, watch
 BASE, OFFSET = 0x40, 0x24
 WIDE_PIECES = dataclasses.replace(TINY, chunk_bits=64, t_max=5, row_value_lines=48, buffer_bytes=16384)
 BUILDS = ARCHS | {"pieces of two steps": WIDE_PIECES,
+                  "one lane, one step": dataclasses.replace(TINY, lanes=1, chunk_bits=16, t_max=1, row_value_lines=160),
                   "pieces of eight": dataclasses.replace(TINY, chunk_bits=256, data_bits=256, row_value_lines=32, t_max=3,
                                                          weight_bytes=1024, fifo_depth=16, burst_beats=16,
                                                          buffer_bytes=65536)}

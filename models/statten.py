@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
+from models.training import BATCH, learn
 
-BATCH = 64
 ATTENTIONS = ("STAtten", "SDT")
 
 
@@ -236,18 +236,11 @@ def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tens
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = STAtten(config)
-        optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, epochs * (len(x) // BATCH))
-        for epoch in range(epochs):
-            model.train()
-            for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-                answers = logits(model, moved(x[index])) / config.steps
-                loss = F.cross_entropy(answers, y[index], label_smoothing=0.05)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            progress(epoch + 1, epochs)
+
+        def loss(index: Tensor) -> Tensor:
+            return F.cross_entropy(logits(model, moved(x[index])) / config.steps, y[index], label_smoothing=0.05)
+
+        learn(model, len(x), loss, rate=5e-3, decay=1e-2, epochs=epochs, progress=progress)
     return model.eval()
 
 

@@ -1,7 +1,7 @@
 """Training of the time-to-first-spike networks on the 8x8 handwritten digits of scikit-learn.
 
 The recipes were chosen on 288 images of the training part, held out of the other 1,149 (`held_out`); the test part was not
-looked at. The checkpoints without skips and with additions are older than theirs (docs/ttfs.md).
+looked at.
 """
 
 from collections.abc import Callable

@@ -29,12 +29,14 @@ class FloatTrace:
     spikes : bool [T, B, ...] per neuron node name
     margins : membrane before the reset minus threshold, as spikes; only of a run with given spikes
     peaks : largest output per ReLU node name, largest magnitude per convolution and sum
+    times : float32 [B, ...] spike times per node name of neurons that fire once
     """
 
     logits: Tensor
     spikes: dict[str, Tensor]
     margins: dict[str, Tensor] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
+    times: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +82,13 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
     spikes: dict[str, Tensor] = {}
     margins: dict[str, Tensor] = {}
     peaks: dict[str, float] = {}
+    times: dict[str, Tensor] = {}
     for node in captured.nodes:
         operands = [values[name] for name in node.inputs]
         if node.op == "input":
             values[node.name] = frames
         elif node.op == "output":
-            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes, margins=margins, peaks=peaks)
+            return FloatTrace(logits=operands[0].sum(0).flatten(1), spikes=spikes, margins=margins, peaks=peaks, times=times)
         elif node.op == "neuron":
             sent = None if given is None else _sent(node, given[node.name], operands[0])
             fired, margin = _float_neuron(node, operands[0], sent)
@@ -108,6 +111,8 @@ def _run(captured: Captured, frames: Tensor, given: dict[str, list[Tensor]] | No
             peaks[node.name] = float(values[node.name].max())
         elif node.op in TIMES:
             values[node.name] = _times(captured, node, operands)
+            if node.op == "ttfs_fire":
+                times[node.name] = values[node.name][0]
         elif node.op == "flatten":
             values[node.name] = operands[0].flatten(2)
         else:

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from models.datasets import digits
+from models.training import learn, moved
 
 EPOCHS = 60
 PRUNE_AT, PRUNED = 30, 0.7
-BATCH = 64
 SMOOTHING = 0.05
 
 
@@ -69,28 +69,16 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
         torch.manual_seed(seed)
         model = CnnDigits()
         pruned = (model.conv2, model.conv3, model.fc)
-        optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-3)
-        steps = EPOCHS * (len(x) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, steps)
-        for epoch in range(EPOCHS):
+
+        def begin(epoch: int) -> None:
             if epoch == PRUNE_AT:
                 for layer in pruned:
                     prune.l1_unstructured(layer, "weight", PRUNED)
-            model.train()
-            for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-                loss = F.cross_entropy(model(_moved(x[index])), y[index], label_smoothing=SMOOTHING)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            progress(epoch + 1, EPOCHS)
+
+        def loss(index: Tensor) -> Tensor:
+            return F.cross_entropy(model(moved(x[index])), y[index], label_smoothing=SMOOTHING)
+
+        learn(model, len(x), loss, rate=6e-3, decay=1e-3, epochs=EPOCHS, progress=progress, begin=begin)
         for layer in pruned:
             prune.remove(layer, "weight")
     return model.eval()
-
-
-def _moved(x: Tensor) -> Tensor:
-    """Return images moved by up to one pixel each way."""
-    theta = torch.eye(2, 3).repeat(len(x), 1, 1)
-    theta[:, :, 2] = (2 * torch.rand(len(x), 2) - 1) / 4
-    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)

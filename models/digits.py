@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from models.datasets import digits
 from models.spiking import LIFNode, Stepwise
+from models.training import BATCH, batches, learn, warped
 from models.workloads import find
 
 STEPS = find("digits").steps
 DENSITY = {"conv1": 1.0, "conv2": 0.115, "fc": 0.06}
 EPOCHS = 120
 PRUNE = (0.1, 0.6)
-BATCH = 64
 TEMPERATURE = 2.0
 
 
@@ -77,7 +77,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
         for epoch in range(EPOCHS):
             model.train()
             _prune(model, masks, epoch / EPOCHS)
-            for index in _batches(len(x)):
+            for index in batches(len(x)):
                 shown = distort(x[index])
                 with torch.no_grad():
                     answers = (teacher(shown) / TEMPERATURE).softmax(1)
@@ -100,22 +100,12 @@ def _teacher(x: Tensor, y: Tensor) -> nn.Module:
         nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(1024, 10))
-    epochs = max(1, EPOCHS // 4)
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, epochs * (len(x) // BATCH))
-    for _ in range(epochs):
-        for index in _batches(len(x)):
-            loss = F.cross_entropy(model(distort(x[index])), y[index], label_smoothing=0.05)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+
+    def loss(index: Tensor) -> Tensor:
+        return F.cross_entropy(model(distort(x[index])), y[index], label_smoothing=0.05)
+
+    learn(model, len(x), loss, rate=6e-3, decay=1e-2, epochs=max(1, EPOCHS // 4))
     return model.eval()
-
-
-def _batches(count: int) -> list[Tensor]:
-    """Return the indices of one epoch's full batches, in random order."""
-    return list(torch.randperm(count)[: count // BATCH * BATCH].split(BATCH))
 
 
 def _answers(model: Digits, x: Tensor) -> Tensor:
@@ -138,8 +128,7 @@ def distort(x: Tensor) -> Tensor:
     angle = draw(torch.pi * 8 / 180)
     across = torch.stack([(1 + draw(0.08)) * angle.cos(), draw(0.15) - angle.sin(), draw(0.2)], 1)
     down = torch.stack([angle.sin(), (1 + draw(0.08)) * angle.cos(), draw(0.2)], 1)
-    grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
+    return warped(x, torch.stack([across, down], 1))
 
 
 def _average(mean: dict[str, Tensor], model: Digits) -> None:

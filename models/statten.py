@@ -17,9 +17,15 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
+from models.training import BATCH, learn
 
-BATCH = 64
 ATTENTIONS = ("STAtten", "SDT")
+
+
+def _divides(name: str, part: int, what: str, whole: int) -> None:
+    if part < 1 or whole % part:
+        raise ParameterError(f"statten: {name} must divide {what} {whole}, not {part}; legal: "
+                             f"{', '.join(str(n) for n in range(1, whole + 1) if whole % n == 0)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +50,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.attention not in ATTENTIONS:
             raise ParameterError(f"statten: attention must be one of {', '.join(ATTENTIONS)}, not {self.attention!r}")
-        if self.chunk_steps < 1 or self.steps % self.chunk_steps:
-            raise ParameterError(f"statten: chunk_steps must divide T = {self.steps}, not {self.chunk_steps}; legal: "
-                                 f"{', '.join(str(n) for n in range(1, self.steps + 1) if self.steps % n == 0)}")
-        if self.heads < 1 or self.width % self.heads:
-            raise ParameterError(f"statten: heads must divide the width {self.width}, not {self.heads}; legal: "
-                                 f"{', '.join(str(n) for n in range(1, self.width + 1) if self.width % n == 0)}")
+        _divides("chunk_steps", self.chunk_steps, "T =", self.steps)
+        _divides("heads", self.heads, "the width", self.width)
         if self.width % 8 or len(self.pool) != 4 or set(self.pool) - {"0", "1"}:
             raise ParameterError(f"statten: width must be a multiple of 8 and pool four digits 0 or 1, not {self.width} and "
                                  f"{self.pool!r}; legal: as in the paper, 256 and '0011'")
@@ -77,7 +79,10 @@ class SpatialTemporalAttention(nn.Module):
         self.heads, self.chunk_steps, self.scale = heads, chunk_steps, scale
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return sums [T, N, C, H, W] of spikes of that shape."""
+        """Return sums [T, N, C, H, W] of spikes of that shape; raise `ParameterError` for parts that do not divide T or C."""
+        _divides("chunk_steps", self.chunk_steps, "T =", len(query))
+        _divides("heads", self.heads, "the width", query.shape[2])
+
         def heads(x: Tensor) -> Tensor:
             split = x.reshape(-1, self.chunk_steps, x.shape[1], self.heads, x.shape[2] // self.heads, x[0, 0, 0].numel())
             return split.permute(0, 2, 3, 1, 5, 4).flatten(3, 4)
@@ -236,18 +241,11 @@ def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tens
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = STAtten(config)
-        optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, epochs * (len(x) // BATCH))
-        for epoch in range(epochs):
-            model.train()
-            for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-                answers = logits(model, moved(x[index])) / config.steps
-                loss = F.cross_entropy(answers, y[index], label_smoothing=0.05)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            progress(epoch + 1, epochs)
+
+        def loss(index: Tensor) -> Tensor:
+            return F.cross_entropy(logits(model, moved(x[index])) / config.steps, y[index], label_smoothing=0.05)
+
+        learn(model, len(x), loss, rate=5e-3, decay=1e-2, epochs=epochs, progress=progress)
     return model.eval()
 
 

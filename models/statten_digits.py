@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.datasets import digits
 from models.statten import CONFIGS, STAtten, accuracy, fit, frames, validated
+from models.training import moved
 
 __all__ = ["accuracy", "example", "held_out", "train"]
 
@@ -24,15 +24,9 @@ def example() -> Tensor:
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> STAtten:
     """Train from scratch on the training part, images moved by up to one pixel; return the network in evaluation mode."""
     x, y, _, _ = map(torch.from_numpy, digits())
-    return fit(CONFIG, x, y, EPOCHS, _moved, seed, progress)
+    return fit(CONFIG, x, y, EPOCHS, moved, seed, progress)
 
 
 def held_out(epochs: int, attention: str, seed: int, progress: Callable[[int, int], None]) -> float:
     """Return the accuracy of this recipe, with other epochs and attention, on a part of the training part held out of it."""
-    return validated(replace(CONFIG, attention=attention), "digits", epochs, _moved, seed, progress)
-
-
-def _moved(x: Tensor) -> Tensor:
-    theta = torch.eye(2, 3).repeat(len(x), 1, 1)
-    theta[:, :, 2] = (2 * torch.rand(len(x), 2) - 1) / 4
-    return F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), align_corners=False)
+    return validated(replace(CONFIG, attention=attention), "digits", epochs, moved, seed, progress)

@@ -5,9 +5,12 @@ once, when V reaches 1. Times are natural (``exp(t)`` is z) and lie on ticks of 
 the first tick at which V is at least 1, a spike at or behind the end of the window never comes.
 
 Source: arXiv 2312.00919 (Frontiers in Neuroscience 2024), networks 3.1 to 3.3; smaller maps. What the authors' code does
-otherwise, and is not done here: time is continuous there; a neuron that needs all of its inputs never fires; the longest
-time stays doubled where times are added, so that a silent neuron can spike behind a skip; in its networks for images the
-delay is commented out, and the first skip averages.
+otherwise, and is not done here: time is continuous there; padding is z = 0, which a comparison with 0.1 takes back, where here
+it is no spike; a neuron that needs all of its inputs never fires, because the "next input" of the last one is 1; the last layer
+loses a spike that falls on the next input, if that input takes the drive away, because it alone compares strictly; an addition
+moves the longest time by ln 2 (it doubles the longest z), whatever the skip's is, so that a silent neuron can spike behind it;
+in the networks for images the delay is commented out, and the first skip averages over padding, so that neurons at the border
+never spike.
 """
 
 import math

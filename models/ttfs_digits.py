@@ -1,7 +1,7 @@
 """Training of the time-to-first-spike networks on the 8x8 handwritten digits of scikit-learn.
 
 The recipes were chosen on 288 images of the training part, held out of the other 1,149 (`held_out`); the test part was not
-looked at. The checkpoints without skips and with additions are older than theirs (docs/ttfs.md).
+looked at.
 """
 
 from collections.abc import Callable
@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from models.datasets import Split, digits
 from models.digits import distort
+from models.training import BATCH, learn
 from models.ttfs import TtfsNetwork
 
 WINDOW, RESOLUTION = 18, 1
-BATCH = 64
 # Sharpness of the answer: the first spike by a tick is exp(SHARPNESS * ln 2 / 2) times as likely.
 SHARPNESS = 4.0
 
@@ -87,15 +87,7 @@ def train_skip(skip: str, seed: int = 0, progress: Callable[[int, int], None] = 
 def fit(model: TtfsNetwork, x: Tensor, y: Tensor, rate: float, epochs: int, show: Callable[[Tensor], Tensor],
         progress: Callable[[int, int], None]) -> None:
     """Train ``model`` to send the spike of class ``y`` first when it sees ``show(x)``."""
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, epochs * (len(x) // BATCH))
-    for epoch in range(epochs):
-        model.train()
-        for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-            loss = F.cross_entropy(SHARPNESS * model(show(x[index])), y[index]) + model.reach()
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            schedule.step()
-        progress(epoch + 1, epochs)
+    def loss(index: Tensor) -> Tensor:
+        return F.cross_entropy(SHARPNESS * model(show(x[index])), y[index]) + model.reach()
+
+    learn(model, len(x), loss, rate=rate, decay=1e-4, epochs=epochs, progress=progress, longest=1.0)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import digits
 from models.spiking import Leaky
+from models.training import learn, warped
 
 KINDS = ("dense", "stt", "ptt", "htt")
 STEPS = 4
@@ -27,7 +28,7 @@ DECAY, THRESHOLD = 0.25, 0.5
 # What BatchNorm starts from: behind the first and behind the second convolution of a block.
 GAINS = (0.5, 0.1)
 WIDTHS, BLOCKS, RATIO = (16, 32, 64), (1, 1, 1), 0.3
-EPOCHS, BATCH = 45, 64
+EPOCHS = 45
 # Bounds of the search for the noise of a matrix, in golden sections.
 SECTIONS = 80
 
@@ -294,17 +295,11 @@ def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambd
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = TtSnn(kind)
-        optimiser = torch.optim.AdamW(model.parameters(), weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, EPOCHS * (len(x) // BATCH))
-        for epoch in range(EPOCHS):
-            model.train()
-            for index in torch.randperm(len(x))[: len(x) // BATCH * BATCH].split(BATCH):
-                loss = F.cross_entropy(model.logits(_moved(x[index])) / STEPS, y[index], label_smoothing=0.05)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            progress(epoch + 1, EPOCHS)
+
+        def loss(index: Tensor) -> Tensor:
+            return F.cross_entropy(model.logits(_moved(x[index])) / STEPS, y[index], label_smoothing=0.05)
+
+        learn(model, len(x), loss, rate=1e-2, decay=1e-3, epochs=EPOCHS, progress=progress)
     return model.eval()
 
 
@@ -319,5 +314,4 @@ def _moved(x: Tensor) -> Tensor:
     turn, scale = torch.pi * 8 / 180 * angle[0], 1 + 0.08 * size[0]
     across = torch.stack([scale * turn.cos(), -turn.sin(), 0.2 * move[0]], 1)
     down = torch.stack([turn.sin(), scale * turn.cos(), 0.2 * move[1]], 1)
-    grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
+    return warped(x, torch.stack([across, down], 1))

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from golden.arch import ParameterError, load_preset
-from golden.float_run import float_run
+from golden.float_run import FloatTrace, float_run
+from golden.float_times import tick
 from golden.network import Network
 from golden.run import Trace, decision_tick, predict, run
 from hdl.image import Image, build_image
@@ -154,7 +155,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
     compared, result = done.compared, done.result
     reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
     decided = [decision_tick(network, trace) for trace in done.traces]
-    changed = spikes_changed(network, done.traces, reference.spikes) if reference else {}
+    changed = spikes_changed(network, done.traces, reference) if reference else {}
     first = None
     for index, layers in enumerate(compared):
         for layer in layers:
@@ -189,14 +190,20 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
     }
 
 
-def spikes_changed(network: Network, traces: list[Trace], spikes: dict[str, torch.Tensor]) -> dict[str, int]:
+def spikes_changed(network: Network, traces: list[Trace], reference: FloatTrace) -> dict[str, int]:
     """Return, per layer with a neuron, the spikes in which the integer network differs from the float network.
 
-    traces : golden runs in torch, one per image
-    spikes : of the float network by layer name, bool [T, images, ...]
+    Of neurons that fire once, those whose ticks differ, but for a race, whose columns stop at the first spike.
+
+    traces : golden runs in torch, one per image; reference : of the float network on the same images
     """
-    changed = {}
+    changed, spikes = {}, reference.spikes
     for layer in network.layers:
+        if layer.ttfs is not None and layer.name in reference.times and not layer.readout:
+            ticks = torch.round(reference.times[layer.name] / tick(layer.ttfs.resolution))
+            early = (layer.ttfs.window - ticks.long()).clamp(min=0)
+            changed[layer.name] = sum(int((trace.layers[layer.name].sums[0].clamp(min=0) != early[index]).sum())
+                                      for index, trace in enumerate(traces))
         if layer.name in spikes and layer.neuron is not None:
             total = 0
             for index, trace in enumerate(traces):

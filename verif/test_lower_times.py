@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from golden.to_torch import to_torch
 from models.datasets import digits
 from models.ttfs import SKIPS, TtfsAdd, TtfsConv2d, TtfsDelay, TtfsNetwork
 from verif.chunks import TTFS
+from verif.simulate import spikes_changed
 from verif.system import System
 from verif.verify import run_network
 
@@ -67,6 +69,26 @@ def test_integers_are_the_float_network_on_ticks(skip: str) -> None:
     decided = [decision_tick(network, trace) or 0 for trace in runs(network)]
     expected = np.ceil(times.min(1).values.numpy() / tick(RESOLUTION) - 1e-4)
     assert np.abs(np.array(decided) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("skip", SKIPS)
+def test_changed_ticks_are_counted(skip: str) -> None:
+    """Few neurons of each layer but the race fire at another tick than the float ones; a tick later, all of them do."""
+    captured = made(skip)[1]
+    network = lowered(captured)
+    found = [run(network, {name: torch.as_tensor(word) for name, word in input_words(
+        quantise_input(image.numpy(), network.input), network.input, 1).items()}) for image in images()[:IMAGES]]
+    reference = float_run(captured, images()[:IMAGES], 1)
+    changed = spikes_changed(network, found, reference)
+    assert set(changed) == {"conv1", "conv2", "conv3", "conv4"}
+    for name, count in changed.items():
+        assert count < 0.2 * IMAGES * found[0].layers[name].sums[0].numel(), name
+    golden = {name: torch.stack([trace.layers[name].sums[0] for trace in found]) for name in changed}
+    windows = {layer.name: layer.ttfs.window for layer in network.layers if layer.ttfs}
+    for later in (0, 1):
+        times = {name: tick(RESOLUTION) * (windows[name] + later - early.clamp(min=0)) for name, early in golden.items()}
+        wanted = {name: later * int((early > 0).sum()) for name, early in golden.items()}
+        assert spikes_changed(network, found, replace(reference, times=times)) == wanted
 
 
 @pytest.mark.parametrize(("skip", "window"), [("none", 18), ("add", 9), ("concat", 9), ("delay", 18)])

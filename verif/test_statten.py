@@ -2,25 +2,29 @@
 
 from dataclasses import replace
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based.neuron import LIFNode
 
 from golden.arch import PRESETS, Arch, ParameterError
+from golden.attention import attention
 from golden.capture import trace
 from golden.limits import check
 from golden.lower import lower, quantise_input
-from golden.network import Network, Pool, input_words, map_arrays
+from golden.network import Attention, Network, Neuron, Pool, input_words, map_arrays
+from golden.neuron import neuron
 from golden.run import logits, predict, run, unpack
 from golden.store import load
 from golden.to_torch import to_torch
 from hdl.image import build_image
 from models import statten_imagenet_block
 from models.datasets import SPLITS, seeded
-from models.statten import CONFIGS, Config, STAtten, frames
+from models.statten import CONFIGS, Config, SpatialTemporalAttention, STAtten, frames
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from spikeloom.program import compile_workload
@@ -94,6 +98,23 @@ def test_spikingjelly_makes_the_same_spikes(name: str) -> None:
         assert torch.equal(logits(found).float(), answers[number])
 
 
+@pytest.mark.parametrize(("steps", "chunk_steps", "tokens", "size", "saturation"), [
+    (4, 2, 8, 32, 8), (4, 2, 14, 64, 14), (10, 5, 16, 32, 1280), (16, 4, 16, 32, 1024)])
+def test_spikingjelly_attends_without_saturation(steps: int, chunk_steps: int, tokens: int, size: int, saturation: int) -> None:
+    """The published module with scale 1, in front of SpikingJelly's neuron, fires as golden's counters that stop at S do."""
+    generator = torch.Generator().manual_seed(0)
+    shape, p = (steps, 2 * size, tokens, tokens), Attention(
+        query="q", key="k", value="v", heads=2, chunk_steps=chunk_steps, saturation=saturation)
+    for density in (0.02, 0.1, 0.5):
+        q, k, v = ((torch.rand(shape, generator=generator) < density).long() for _ in range(3))
+        whole = SpatialTemporalAttention(2, chunk_steps, 1)(*(spikes.float()[:, None] for spikes in (q, k, v)))
+        library = LIFNode(tau=2.0, v_threshold=saturation / 2, v_reset=0.0, step_mode="m")
+        sums, _ = attention(q, k, v, p)
+        fired = neuron(sums, Neuron(threshold=torch.full((2 * size,), saturation // 2), leak_shift=1, decay_input=True))
+        assert torch.equal(library(whole)[:, 0].long(), fired)
+    assert whole.max() > saturation and fired.any()
+
+
 @pytest.mark.parametrize("name", LEAST)
 def test_every_spike_on_the_accelerator(name: str) -> None:
     """One image, no difference in any word, fiber, current or read-out."""
@@ -133,6 +154,24 @@ def test_bad_sizes(changes: dict[str, Any], message: str) -> None:
     """Sizes that do not divide are refused in one line."""
     with pytest.raises(ParameterError, match=message) as error:
         Config(**{**vars(CONFIGS["digits"]), **changes})
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("heads", "chunk_steps", "message"), [
+    (2, 3, "chunk_steps must divide T = 4, not 3; legal: 1, 2, 4"), (5, 2, "heads must divide the width 16, not 5; legal: 1,"),
+])
+def test_bad_parts(heads: int, chunk_steps: int, message: str) -> None:
+    """The module refuses parts that do not divide what it is given, and so does capture, in one line."""
+    spikes = torch.zeros(4, 2, 16, 3, 3)
+    module = SpatialTemporalAttention(heads, chunk_steps, 4)
+    with pytest.raises(ParameterError, match=message):
+        module(spikes, spikes, spikes)
+    model = STAtten(CONFIGS["digits"])
+    unit = model.get_submodule("blocks.0.attn.attention")
+    assert isinstance(unit, SpatialTemporalAttention)
+    unit.heads, unit.chunk_steps = heads, chunk_steps
+    with pytest.raises(ParameterError, match=message.replace("16", "48")) as error:
+        trace(model.eval(), frames(torch.rand(2, 1, 8, 8), 4))
     assert "\n" not in str(error.value)
 
 
@@ -176,6 +215,20 @@ def test_bad_attention(changes: dict[str, Any], message: str) -> None:
               for layer in network.layers]
     with pytest.raises(ParameterError, match=message):
         check(replace(network, layers=tuple(layers)), LOAS)
+
+
+@pytest.mark.parametrize(("name", "millions", "tokens"), [
+    ("cifar-2-256", 2.567, 64), ("cifar-2-512", 10.234, 64), ("imagenet-8-512", 29.690, 196), ("imagenet-8-768", 66.339, 196),
+    ("dvs-2-256-t10", 2.567, 256), ("dvs-2-256-t16", 2.567, 256)])
+def test_sizes_as_published(name: str, millions: float, tokens: int) -> None:
+    """Configurations have the published parameters (with 8 x 8 of each block that the published code does not use), and S."""
+    config, unused = CONFIGS[name], 64 * CONFIGS[name].depth
+    with torch.device("meta"):
+        model = STAtten(config)
+    assert round((sum(parameter.numel() for parameter in model.parameters()) + unused) / 1e6, 3) == millions
+    unit = model.get_submodule("blocks.0.attn.attention")
+    assert isinstance(unit, SpatialTemporalAttention)
+    assert unit.scale == (tokens * config.chunk_steps if config.dvs else isqrt(tokens))
 
 
 def test_captured_as_published() -> None:

@@ -34,18 +34,17 @@ from models.ttsnn import (
     ranks,
 )
 from spikeloom import catalogue
-from verif.chunks import WIDE
 from verif.simulate import Memory, run_words
 from verif.system import System
 from verif.test_verify import WEAVE
+from verif.ttsnn_table import LOCKSTEP
 
 MODELS = Path(__file__).parents[1] / "models"
+PAGE = Path(__file__).parents[1] / "docs" / "ttsnn.md"
 SHIPPED = ("dense", "ptt", "htt")
 LOAS = PRESETS["loas"]
 # Two small builds that hold the shipped networks.
-LOCKSTEP = replace(WIDE, name="lockstep", digit=True, skip_taps=True, max_chunks=128, row_value_lines=512,
-                   requantise=True, weight_bytes=4096, buffer_bytes=1 << 16)
-BUILDS = {"lockstep": LOCKSTEP, "every tap": replace(LOCKSTEP, skip_taps=False), "loom": WEAVE}
+BUILDS = {"lockstep": LOCKSTEP, "loom": WEAVE}
 SHOWN, POINTS = 60, 0.02
 DIGITS = tuple(map(torch.from_numpy, digits()))
 
@@ -103,6 +102,17 @@ def test_ranks() -> None:
         TtSnn("ptt", ranks=[3, 3])
     with pytest.raises(ParameterError, match=r"^kind: must be one of dense, stt, ptt, htt, not 'tt'"):
         TtSnn("tt")
+
+
+def test_ranks_of_trained_weights() -> None:
+    """EVBMF finds a rank for every convolution of the trained dense network, and cores of these ranks are a network."""
+    model, tensors = TtSnn("dense"), load(file_of("dense")).tensors
+    for number, (owner, name) in enumerate(model.convolutions()):
+        getattr(owner, name).weight.data = torch.from_numpy(tensors[f"blocks_{number // 2}_{name}.weight"].copy())
+    found = ranks(model)
+    assert found == [3, 4, 7, 12, 15, 15]
+    assert [getattr(owner, name).g2.in_channels for owner, name in TtSnn("ptt", ranks=found).convolutions()] == found
+    assert f"found {', '.join(map(str, found[:-1]))} and {found[-1]}" in " ".join(PAGE.read_text().split())
 
 
 def test_neuron_is_that_of_three_libraries() -> None:

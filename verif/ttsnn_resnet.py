@@ -2,11 +2,12 @@
 
 ``python -m verif.ttsnn_resnet`` prints the table of docs/ttsnn.md. Every 3x3 convolution is a program of its own, whole, with
 seeded spikes and dense seeded int8 weights; convolutions of one shape are computed once. Un-merged, a core is a program,
-and a core behind another one is a program for each step, with words of 8 bits that are never 0.
+and a core behind another one is a program for each step that it has, with words of 8 bits that are never 0.
 
 Left out: the first convolution, the 1x1 shortcuts and the classifier, which are the same in all, and what is behind the sums
-in a layer without neurons: currents that are stored, which take the tail a cycle for each step, pixel and column (`left_out`),
-requantisers and maxima that read them again, and the bits of a number that the tail adds one by one.
+in a layer without neurons: currents that are stored, which take the tail a cycle for as many steps of a pixel and column as it
+writes at once (`left_out`), requantisers and maxima that read them again, and the bits of a number that the tail adds one by
+one.
 """
 
 import sys
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import PRESETS
+from golden.formats import CURRENT_BYTES
 from golden.limits import check
 from golden.network import Input, Network, Neuron, Pass, spike_planes
 from golden.network import Layer as Program
+from hdl.fiber_writer import piece_bytes
 from hdl.image import build_image
 from perf import lockstep
 from verif.bench_loas import MEMORY, facts
@@ -31,9 +34,10 @@ WIDTHS, BLOCKS, RANK = (64, 128, 256, 512), 2, 0.28
 # Share of input words and of output words with a spike; of the numbers between cores.
 SPIKING, NUMBERS, NUMBER_BITS = 0.25, 1.0, 8
 # Preset loas with rows for 512 channels x 9 taps of words of T = 6, which are stored in 8 bits; loas itself holds 5 taps.
-LOAS = replace(PRESETS["loas"], name="loas-long-rows", row_value_lines=288, buffer_bytes=320 << 10)
+LOAS = replace(PRESETS["loas"], name="loas-long-rows", row_value_lines=288, buffer_bytes=321 << 10)
 CROSS, COLUMN, ROW, POINT = (1, 3, 4, 5, 7), (1, 4, 7), (3, 4, 5), (0,)
 FULL = tuple(range(9))
+KINDS = ("dense", "PTT merged", "HTT merged", "STT cores", "PTT cores", "HTT cores")
 PUBLISHED = {"parameters": 7.98, "operations": 9.25}
 
 
@@ -96,10 +100,10 @@ def cores(kind: str, before: int, columns: int, size: int, stride: int) -> list[
         return [Core(before, columns, size, CROSS)]
     if kind == "HTT merged":
         return [Core(before, columns, size, taps, share=0.5) for taps in (CROSS, POINT)]
-    middle = (COLUMN, ROW) if kind == "STT cores" else (CROSS,)
-    numbers = {"bits": NUMBER_BITS, "repeat": STEPS}
-    return [Core(before, rank, size, POINT), *(Core(rank, rank, size, taps, **numbers) for taps in middle),
-            Core(rank, columns, size, POINT, **numbers)]
+    number = replace(Core(rank, rank, size, CROSS), bits=NUMBER_BITS, repeat=STEPS)
+    middle = {"STT cores": [replace(number, taps=taps) for taps in (COLUMN, ROW)], "PTT cores": [number],
+              "HTT cores": [replace(number, repeat=STEPS // 2, share=0.5)]}
+    return [Core(before, rank, size, POINT), *middle[kind], replace(number, columns=columns, taps=POINT)]
 
 
 @cache
@@ -150,16 +154,21 @@ def left_out(kind: str) -> int:
     for number, shape in enumerate(convolutions()):
         *inner, last = cores(kind, *shape)
         if kind.endswith("cores"):
-            found += sum(STEPS * core.pixels * core.columns for core in inner)
+            found += sum(pieces(int(STEPS * core.share)) * core.pixels * core.columns for core in inner)
         if number % 2 or (last.stride == 1 and shape[-1] == 2):
-            found += STEPS * last.pixels * last.columns
+            found += pieces(STEPS) * last.pixels * last.columns
     return found
+
+
+def pieces(steps: int) -> int:
+    """Return the cycles in which the tail stores the currents of a pixel and column."""
+    return -(-steps * CURRENT_BYTES // piece_bytes(LOAS))
 
 
 def rows() -> Iterator[tuple[str, int, int, int, int]]:
     """Yield (kind, parameters, multiplications, cycles of the model, `left_out`) of the networks, dense first."""
     parameters, operations = rest()
-    for kind in ("dense", "PTT merged", "HTT merged", "STT cores", "PTT cores"):
+    for kind in KINDS:
         every = [core for shape in convolutions() for core in cores(kind, *shape)]
         yield (kind, parameters + sum(core.parameters for core in every),
                operations + int(sum(core.operations for core in every)),

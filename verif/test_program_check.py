@@ -63,6 +63,9 @@ def test_program_check(name: str) -> None:
     pytest.param(HEADS, '"attention": p.attention,', '"attention": False,', "headers", id="attention refused"),
     pytest.param(TINY, '"attention": p.attention,', '"attention": True,', "headers", id="attention without the unit"),
     pytest.param(TINY, '"token_sum": p.token_sum,', '"token_sum": True,', "headers", id="sum of a window without the unit"),
+    pytest.param(TINY, '"digit": p.digit,', '"digit": True,', "headers", id="digits without the unit"),
+    pytest.param(TINY, '"skip_taps": p.skip_taps,', '"skip_taps": True,', "headers", id="skipped taps without the unit"),
+    pytest.param(TINY, '"ttfs": p.ttfs}', '"ttfs": True}', "headers", id="spike times without the unit"),
 ])
 def test_mutants_are_caught(build: Arch, old: str, new: str, red: str) -> None:
     """Checks left out, too strict and too lax are caught."""

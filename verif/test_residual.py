@@ -83,10 +83,13 @@ def test_mutants_of_wide_beats_are_caught(old: str, new: str) -> None:
     assert outcome.failed
 
 
-def test_lost_sum_is_caught() -> None:
-    """A window that is summed from its first member alone is caught."""
-    broken = mutant(Residual, "layer.max_pool | layer.sum_pool", "layer.max_pool")
-    outcome = simulate(broken(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True)
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("layer.max_pool | layer.sum_pool", "layer.max_pool", id="first member alone"),
+    pytest.param("Mux(layer.sum_pool, one + current, larger)", "larger", id="largest member"),
+])
+def test_lost_sum_is_caught(old: str, new: str) -> None:
+    """A window whose members are not added is caught."""
+    outcome = simulate(mutant(Residual, old, new)(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True)
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 

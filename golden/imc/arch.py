@@ -60,8 +60,8 @@ class ImcArch:
         _require(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
         _require(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
                  f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
-        _require(1 <= self.group_rows <= self.rows and self.rows % self.group_rows == 0, "group_rows", self.group_rows,
-                 f"a divisor of rows ({self.rows})")
+        _require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
+                 self.group_rows, f"a power of two that divides rows ({self.rows})")
         _require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
         _require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
         _require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")

@@ -30,6 +30,7 @@ class ImcArch:
     mux : columns that share an ADC
     group_rows : most rows that are driven together
     adc_bits : widest code
+    flash_bits : widest code of the flash converter, whose thermometer has ``2^flash_bits - 1`` outputs; 0: none
     cell_bits : bits that a cell stores
     weight_bits : of a signed weight
     input_bits : most bits of an input; spikes have one
@@ -45,6 +46,7 @@ class ImcArch:
     mux: int = 8
     group_rows: int = 64
     adc_bits: int = 8
+    flash_bits: int = 0
     cell_bits: int = 1
     weight_bits: int = 4
     input_bits: int = 8
@@ -63,6 +65,8 @@ class ImcArch:
         _require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
                  self.group_rows, f"a power of two that divides rows ({self.rows})")
         _require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
+        _require(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
+                 f"in 0..{min(6, self.adc_bits)}")
         _require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
         _require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
         _require(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
@@ -106,9 +110,9 @@ class ImcArch:
 
 
 IMC_PRESETS: dict[str, ImcArch] = {
-    "spikesim": ImcArch(name="spikesim", adc_bits=7, input_bits=1),
-    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, weight_bits=8, scheme="dummy"),
+    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, input_bits=1),
+    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy"),
     "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff"),
-    "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, cell_bits=2, input_bits=4,
-                       scheme="diff"),
+    "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
+                       input_bits=4, scheme="diff"),
 }

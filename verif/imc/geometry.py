@@ -16,9 +16,10 @@ def random_arch(rng: random.Random, scheme: str | None = None, *, rows: int = 16
         cols, mux = rng.choice((8, 12, 16, 24, 32)), rng.choice((1, 2, 4, 8))
         height, group = rng.choice([n for n in (2, 6, 8, 16, 64) if n <= rows]), rng.choice((1, 2, 4, 8, 16, 64))
         cell = cell_bits or rng.randint(1, 4)
+        lossless = (group * ((1 << cell) - 1)).bit_length()
         try:
             return ImcArch(rows=height, cols=cols, mux=mux, group_rows=group, cell_bits=cell, weight_bits=rng.randint(2, 8),
-                           adc_bits=(group * ((1 << cell) - 1)).bit_length(), input_bits=rng.randint(1, 8),
+                           adc_bits=lossless, flash_bits=min(6, lossless), input_bits=rng.randint(1, 8),
                            scheme=scheme or rng.choice(SCHEMES))
         except ParameterError:
             continue

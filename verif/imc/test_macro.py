@@ -188,6 +188,7 @@ def test_stuck() -> None:
     g = build(four, Adc(bits=8), CELLS * 2, effects).conductance
     for rate, stuck in ((0.0175, round(ONE / 3)), (0.0904, round(ONE * 10 / 3))):
         assert abs(np.count_nonzero(g == stuck) / g.size - rate) < 5 * math.sqrt(rate / g.size)
+        assert max((g == stuck).mean(axis=axis).max() for axis in (0, 1)) < 0.2
     assert np.all(build(four, Adc(bits=8), CELLS * 2, Effects(stuck_off=1)).conductance == 0)
     assert np.all(build(four, Adc(bits=8), CELLS * 0, Effects(stuck_off=0.5, stuck_on=0.5)).conductance % (3 * ONE) == 0)
 
@@ -210,7 +211,7 @@ def test_drift() -> None:
     spread = build(BIG, Adc(bits=8), CELLS, Effects(drift_time=100, drift=0.1, drift_spread=0.02)).conductance
     assert near(np.log(spread / ONE) / -math.log(100), 0.02, mean=0.1, slack=2e-4)
     wide = build(BIG, Adc(bits=8), CELLS, Effects(drift_time=100, drift=0.01, drift_spread=0.2)).conductance
-    assert wide.max() == ONE
+    assert wide.max() == ONE and abs((wide == ONE).mean() - NormalDist().cdf(-0.01 / 0.2)) < 5 * 0.5 / 256 + 1e-3
 
 
 def test_wire() -> None:
@@ -269,6 +270,30 @@ def test_comparator_noise_and_trim() -> None:
     bubbles = build(BIG, Adc(flash=True, bits=6), CELLS, Effects(comparator_noise=1)).thermometer(
         np.full(256, 20 * macro.step), np.arange(256))
     assert np.any(bubbles[:, 1:] > bubbles[:, :-1])
+
+
+def test_threshold_belongs_to_its_code() -> None:
+    """A comparison is true from the threshold on, not below."""
+    macro = build(BIG, Adc(bits=8), CELLS, Effects(offset=1, mismatch=0.02))
+    column, code = np.arange(256)[:, None], np.arange(1, 256)
+    at = macro.thresholds[column // BIG.mux, code]
+    assert macro.compare(at, column, code).all() and not macro.compare(at - 1, column, code).any()
+
+
+def test_averaging() -> None:
+    """Conversions draw anew, so the mean of eight has the noise of a comparator divided by more than two; the phase's stays."""
+    cells = np.ones((256, 256), dtype=np.int64)
+    spread = {}
+    for name, effects in (("comparator", Effects(comparator_noise=2)), ("phase", Effects(read_noise=2))):
+        for log2 in (0, 3):
+            macro = build(BIG, Adc(bits=9, average_log2=log2), cells, effects)
+            spread[name, log2] = macro.convert(np.tri(256, dtype=np.int64)[[100] * 20], phase=np.arange(20)).std()
+    assert 2.2 < spread["comparator", 0] / spread["comparator", 3] < 3.5
+    assert spread["phase", 0] == spread["phase", 3]
+    macro = build(BIG, Adc(bits=8), cells, Effects(comparator_noise=1))
+    value = np.full(256, int(macro.thresholds[0, 50]))
+    answers = [macro.compare(value, np.arange(256), np.asarray(50), conversion=n) for n in range(3)]
+    assert not np.array_equal(answers[0], answers[1]) and not np.array_equal(answers[1], answers[2])
 
 
 def test_verify() -> None:

@@ -7,16 +7,16 @@ from array_api_compat import array_namespace
 from golden.network import Array
 
 
-def sar(compare: Callable[[Array, int], Array], zero: Array, bits: int) -> Array:
+def sar(compare: Callable[[Array], Array], zero: Array, bits: int) -> Array:
     """Return int64 codes of successive approximation: a bit stays when the column is at least the threshold of the trial.
 
-    compare : (trial codes, bit) to bool of the same shape
+    compare : trial codes to bool of the same shape
     zero : int64 zeros, one per column
     """
     code = zero
     for bit in reversed(range(bits)):
         trial = code + (1 << bit)
-        code = code + compare(trial, bit) * (1 << bit)
+        code = code + compare(trial) * (1 << bit)
     return code
 
 

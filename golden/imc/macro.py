@@ -22,6 +22,7 @@ from array_api_compat import array_namespace
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from golden.imc.converter import flash, mean, sar
 from golden.imc.noise import Kind, gaussian, uniform
 from golden.network import Array
 
@@ -250,19 +251,17 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
     Source: imc 10, B2.
     """
     xp, adc = array_namespace(value, column), macro.adc
-    total = xp.zeros_like(value + column)
+    zero = xp.zeros_like(value + column)
+    total = zero
     for conversion in range(1 << adc.average_log2):
         ask = partial(macro.compare, value, column, image=image, phase=phase, conversion=conversion, trim=trim)
-        code = xp.zeros_like(total)
         if adc.flash:
-            for trial in range(1, 1 << adc.bits):
-                code = code + ask(code=xp.full_like(total, trial))
+            trials = range(1, 1 << adc.bits)
+            code, _ = flash(xp.stack([ask(xp.full_like(zero, trial)) for trial in trials], axis=-1), adc.bits)
         else:
-            for bit in reversed(range(adc.bits)):
-                trial = code + (1 << bit)
-                code = xp.where(ask(code=trial), trial, code)
+            code = sar(ask, zero, adc.bits)
         total = total + code
-    return (total + (1 << adc.average_log2 >> 1)) >> adc.average_log2
+    return mean(total, adc.average_log2)
 
 
 def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0) -> Macro:

@@ -8,6 +8,7 @@ from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
 from golden.imc.cells import combine
 from golden.imc.macro import Macro, convert
+from golden.imc.word_lines import lines
 from golden.network import Array
 
 
@@ -86,35 +87,23 @@ def run_tile(macro: Macro, program: Program, x: Array, *, image: Array | int = 0
     program.check(arch)
     _check(arch, program, x)
     xp = array_namespace(x)
-    lines = word_lines(arch, program, x)
-    phases = lines.shape[1]
+    groups = arch.rows // arch.group_rows
+    driven_rows = lines(x, rows=arch.rows, bits=program.bits, group_log2=arch.group_rows.bit_length() - 1, groups=groups)
+    phases = driven_rows.shape[1]
     phase = xp.reshape(xp.asarray(vector, dtype=xp.int64), (-1, 1)) * phases + xp.arange(phases, dtype=xp.int64)
-    codes = macro.convert(lines, image=xp.reshape(xp.asarray(image, dtype=xp.int64), (-1, 1)), phase=phase,
+    codes = macro.convert(driven_rows, image=xp.reshape(xp.asarray(image, dtype=xp.int64), (-1, 1)), phase=phase,
                           trim=program.calibration.trim)
-    driven = xp.sum(lines, axis=-1)
+    driven = xp.sum(driven_rows, axis=-1)
     works = xp.astype(driven > 0, xp.int64)[..., None] if program.skip else 1
     codes = codes * works
     corrected = correct(arch, program.calibration, codes) * works
-    groups = arch.rows // arch.group_rows
     parts = combine(arch, program.scheme, corrected, driven)
     sums = xp.sum(xp.reshape(parts, (x.shape[0], program.bits, groups, -1)), axis=2)
     weights = [1 << bit for bit in range(program.bits)]
     if program.signed:
         weights[-1] = -weights[-1]
-    return TileTrace(lines=lines, codes=codes, corrected=corrected,
+    return TileTrace(lines=driven_rows, codes=codes, corrected=corrected,
                      y=xp.sum(sums * xp.asarray(weights, dtype=xp.int64)[:, None], axis=1))
-
-
-def word_lines(arch: ImcArch, program: Program, x: Array) -> Array:
-    """Return int64 [vectors, bits * groups, rows], 1 where a row is driven: it lies in the group and its bit is set."""
-    xp = array_namespace(x)
-    vectors, inputs = x.shape
-    rows = xp.arange(arch.rows, dtype=xp.int64)
-    wide = xp.concat([x, xp.zeros((vectors, arch.rows - inputs), dtype=xp.int64)], axis=1)
-    bit = xp.arange(program.bits, dtype=xp.int64)[:, None, None]
-    group = xp.arange(arch.rows // arch.group_rows, dtype=xp.int64)[:, None]
-    member = xp.astype(rows // arch.group_rows == group, xp.int64)
-    return xp.reshape((wide[:, None, None, :] >> bit & 1) * member, (vectors, -1, arch.rows))
 
 
 def correct(arch: ImcArch, calibration: Calibration, codes: Array) -> Array:

@@ -3,6 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from array_api_compat import array_namespace
+
+from golden.network import Array
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -28,18 +33,30 @@ class Phase:
         return self.rows.bit_count()
 
 
+def lines(x: Array, *, rows: int, bits: int, group_log2: int, groups: int) -> Array:
+    """Return int64 [vectors, bits * groups, rows], 1 where a row is driven: it lies in the group and its bit is set.
+
+    x : int64 [vectors, inputs], at most ``rows`` inputs
+
+    Source: imc 10, B1.
+    """
+    xp = array_namespace(x)
+    vectors, inputs = x.shape
+    wide = xp.concat([x, xp.zeros((vectors, rows - inputs), dtype=xp.int64)], axis=1)
+    bit = xp.arange(bits, dtype=xp.int64)[:, None, None]
+    group = xp.arange(groups, dtype=xp.int64)[:, None]
+    member = xp.astype(xp.arange(rows, dtype=xp.int64) >> group_log2 == group, xp.int64)
+    return xp.reshape((wide[:, None, None, :] >> bit & 1) * member, (vectors, -1, rows))
+
+
 def word_lines(x: Sequence[int], *, bits: int, group_log2: int, groups: int, skip: bool) -> Iterator[Phase]:
     """Yield the phases of a vector, bit after bit from the lowest on, row group after row group.
 
     x : [rows] inputs, ``bits`` bits each; two's complement numbers as their low bits
 
-    A row is driven when it lies in the group and its bit is set. Skipping is exact only where no row gives code 0, which
-    an offset that is not calibrated away breaks.
-
-    Source: imc 10, B1.
+    Skipping is exact only where no row gives code 0, which an offset that is not calibrated away breaks.
     """
-    for bit in range(bits):
-        for group in range(groups):
-            low, high = group << group_log2, (group + 1) << group_log2
-            rows = sum((value >> bit & 1) << row for row, value in enumerate(x) if low <= row < high)
-            yield Phase(bit, group, rows, skip and rows == 0, bit == group == 0, bit == bits - 1 and group == groups - 1)
+    driven = lines(np.array([x], np.int64), rows=len(x), bits=bits, group_log2=group_log2, groups=groups)[0]
+    for number, row in enumerate(driven.tolist()):
+        mask = sum(one << place for place, one in enumerate(row))
+        yield Phase(number // groups, number % groups, mask, skip and mask == 0, number == 0, number == bits * groups - 1)

@@ -86,7 +86,7 @@ class Converter(Block):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.i.ready.eq(1), clear.eq(1)]
+                m.d.comb += self.i.ready.eq(1)
                 m.d.sync += [phase.eq(self.i.payload), column.eq(0), timer.eq(settings.t_mux), age.eq(0)]
                 with m.If(self.i.valid):
                     m.next = "SELECT"

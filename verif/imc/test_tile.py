@@ -8,12 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import golden.imc.word_lines
 from golden.arch import ParameterError
 from golden.imc.arch import SCHEMES, ImcArch
 from golden.imc.cells import levels
 from golden.imc.macro import Adc, Effects, Macro, build, convert
-from golden.imc.tile import Calibration, Program, correct, pedestal_offset, run_tile, word_lines
+from golden.imc.tile import Calibration, Program, correct, pedestal_offset, run_tile
 from verif.imc.geometry import random_arch, random_weights
 
 NOISY = Effects(seed=3, proportional=0.1, read_noise=0.5, comparator_noise=0.5, offset=1.5, on_off=20, wire=1e-3, mismatch=0.02)
@@ -100,20 +99,6 @@ def test_batch_is_loops(scheme: str, flash: bool, seed: int) -> None:
         assert got.y[:, :outputs].tolist() == wanted
         backwards = run_tile(macro, program, x[::-1], image=image[::-1], vector=number[::-1])
         assert np.array_equal(backwards.y[::-1], got.y)
-
-
-def test_lines_are_phases(seed: int) -> None:
-    """The word lines of a batch are the phases of each vector, in their order."""
-    rng = random.Random(seed)
-    for _ in range(20):
-        arch = random_arch(rng)
-        program = Program(scheme=arch.scheme, bits=rng.randint(1, arch.input_bits), signed=rng.random() < 0.5)
-        x = vectors(rng, program, 3, rng.randint(1, arch.rows))
-        for row, lines in zip(x.tolist(), word_lines(arch, program, x), strict=True):
-            phases = golden.imc.word_lines.word_lines(
-                [v & (1 << program.bits) - 1 for v in row], bits=program.bits, skip=False,
-                group_log2=arch.group_rows.bit_length() - 1, groups=arch.rows // arch.group_rows)
-            assert [sum(int(on) << n for n, on in enumerate(line)) for line in lines] == [p.rows for p in phases]
 
 
 def test_skip_is_exact_without_offset(seed: int) -> None:

@@ -17,11 +17,13 @@ Nothing exceeds int64, for the largest legal tile and the largest legal settings
 import math
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from array_api_compat import array_namespace
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from golden.imc.converter import flash, mean, sar
 from golden.imc.noise import Kind, gaussian, uniform
 from golden.network import Array
 
@@ -210,9 +212,8 @@ class Macro:
                     conversion: int = 0, trim: Array | None = None) -> Array:
         """Return bool [..., 2^bits - 1], the comparisons with all codes from 1 on, as the flash converter makes them."""
         xp = array_namespace(value, column)
-        wide = [xp.asarray(part)[..., None] for part in (value, column, image, phase)]
-        return self.compare(wide[0], wide[1], xp.arange(1, 1 << self.adc.bits, dtype=xp.int64), image=wide[2], phase=wide[3],
-                            conversion=conversion, trim=trim)
+        ask = partial(self.compare, value, column, image=image, phase=phase, conversion=conversion, trim=trim)
+        return xp.stack([ask(code=xp.asarray(code)) for code in range(1, 1 << self.adc.bits)], axis=-1)
 
     def verify(self, conductance: Array, reference: int, *, row: int, occasion: int) -> Array:
         """Return bool [cols], whether the cells of a row conduct at least a reference.
@@ -252,17 +253,15 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
     xp, adc = array_namespace(value, column), macro.adc
     total = xp.zeros_like(value + column)
     for conversion in range(1 << adc.average_log2):
-        ask = partial(macro.compare, value, column, image=image, phase=phase, conversion=conversion, trim=trim)
-        code = xp.zeros_like(total)
-        if adc.flash:
-            for trial in range(1, 1 << adc.bits):
-                code = code + ask(code=xp.full_like(total, trial))
-        else:
-            for bit in reversed(range(adc.bits)):
-                trial = code + (1 << bit)
-                code = xp.where(ask(code=trial), trial, code)
-        total = total + code
-    return (total + (1 << adc.average_log2 >> 1)) >> adc.average_log2
+        at: dict[str, Any] = {"image": image, "phase": phase, "conversion": conversion, "trim": trim}
+        total = total + (flash(macro.thermometer(value, column, **at), adc.bits)[0] if adc.flash else
+                         sar(partial(_trial, macro, value, column, at), xp.zeros_like(total), adc.bits))
+    return mean(total, adc.average_log2)
+
+
+def _trial(macro: Macro, value: Array, column: Array, at: dict[str, Any], code: Array, _: int) -> Array:
+    """Return what comparators say of trial codes; which bit is tried they do not know."""
+    return macro.compare(value, column, code, **at)
 
 
 def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0) -> Macro:

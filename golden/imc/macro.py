@@ -17,6 +17,7 @@ Nothing exceeds int64, for the largest legal tile and the largest legal settings
 import math
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -211,9 +212,8 @@ class Macro:
                     conversion: int = 0, trim: Array | None = None) -> Array:
         """Return bool [..., 2^bits - 1], the comparisons with all codes from 1 on, as the flash converter makes them."""
         xp = array_namespace(value, column)
-        wide = [xp.asarray(part)[..., None] for part in (value, column, image, phase)]
-        return self.compare(wide[0], wide[1], xp.arange(1, 1 << self.adc.bits, dtype=xp.int64), image=wide[2], phase=wide[3],
-                            conversion=conversion, trim=trim)
+        ask = partial(self.compare, value, column, image=image, phase=phase, conversion=conversion, trim=trim)
+        return xp.stack([ask(code=xp.asarray(code)) for code in range(1, 1 << self.adc.bits)], axis=-1)
 
     def verify(self, conductance: Array, reference: int, *, row: int, occasion: int) -> Array:
         """Return bool [cols], whether the cells of a row conduct at least a reference.
@@ -254,13 +254,9 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
     zero = xp.zeros_like(value + column)
     total = zero
     for conversion in range(1 << adc.average_log2):
-        ask = partial(macro.compare, value, column, image=image, phase=phase, conversion=conversion, trim=trim)
-        if adc.flash:
-            trials = range(1, 1 << adc.bits)
-            code, _ = flash(xp.stack([ask(xp.full_like(zero, trial)) for trial in trials], axis=-1), adc.bits)
-        else:
-            code = sar(ask, zero, adc.bits)
-        total = total + code
+        at: dict[str, Any] = {"image": image, "phase": phase, "conversion": conversion, "trim": trim}
+        total = total + (flash(macro.thermometer(value, column, **at), adc.bits)[0] if adc.flash else
+                         sar(partial(macro.compare, value, column, **at), zero, adc.bits))
     return mean(total, adc.average_log2)
 
 

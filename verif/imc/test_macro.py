@@ -306,6 +306,7 @@ def test_verify() -> None:
     noisy = build(arch, Adc(bits=8), CELLS * 2, Effects(verify_noise=0.2))
     answers = np.stack([noisy.verify(noisy.conductance[7], 32, row=7, occasion=n) for n in range(256)])
     assert abs(answers.mean() - 0.5) < 5 * 0.5 / 256 and len(np.unique(answers, axis=0)) == 256
+    assert not np.array_equal(answers[0], noisy.verify(noisy.conductance[7], 32, row=8, occasion=0))
     low = np.stack([noisy.verify(noisy.conductance[7], 28, row=7, occasion=n) for n in range(256)])
     assert abs(low.mean() - NormalDist().cdf(0.25 / 0.2)) < 5 * 0.5 / 256 + 1e-3
 

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"": "hdl", "bus.": "hdl/bus"}
+FOLDERS = {"": "hdl", "bus.": "hdl/bus", "imc.": "hdl/imc"}
 # Blocks that only run as the whole accelerator: on workloads, and on programs and buses that are broken.
 BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors"}
 
@@ -16,12 +16,14 @@ def defines_block(text: str) -> bool:
 
 
 def blocks() -> list[str]:
-    """Return the names of the hardware blocks: stems of files in ``hdl/``, and ``bus.<stem>`` in ``hdl/bus/``."""
+    """Return the names of the hardware blocks: stems of files in ``hdl/``, and ``bus.<stem>`` or ``imc.<stem>``."""
     return [prefix + path.stem for prefix, folder in FOLDERS.items() for path in sorted((ROOT / folder).glob("*.py"))
             if defines_block(path.read_text())]
 
 
 def bench(block: str) -> Path:
     """Return the file with the bench of a block."""
-    stem = block.removeprefix("bus.")
-    return ROOT / "verif" / f"test_{BENCHES.get(stem, stem)}.py"
+    folder, stem = ROOT / "verif", block.removeprefix("bus.")
+    if block.startswith("imc."):
+        folder, stem = folder / "imc", block.removeprefix("imc.")
+    return folder / f"test_{BENCHES.get(stem, stem)}.py"

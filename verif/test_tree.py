@@ -20,13 +20,13 @@ ROOMS = ("golden", "hdl", "models", "perf", "spikeloom", "synth", "verif")
 MAY_IMPORT = {
     "models": ("models", "golden.arch"),
     "golden": ("golden",),
-    "hdl": ("hdl", "golden.arch", "golden.formats", "golden.fiber", "golden.kept_taps"),
+    "hdl": ("hdl", "golden.arch", "golden.formats", "golden.fiber", "golden.kept_taps", "golden.imc.arch"),
     "synth": ("synth", "hdl", "golden.arch"),
     "perf": ("perf", "golden"),
 }
 NEVER = {"golden": ("amaranth", "cocotb", "sklearn"), "hdl": ("torch", "cocotb"), "models": ("amaranth", "cocotb"),
          "synth": ("torch", "cocotb"), "perf": ("amaranth", "cocotb")}
-PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber", "kept_taps")}
+PLAIN = {f"golden/{name}.py": ("torch", "amaranth") for name in ("arch", "formats", "fiber", "kept_taps", "imc/arch")}
 MODELS_READERS = {"spikeloom/catalogue.py"}
 TORCH_READERS = {"golden/capture.py", "golden/layers.py", "golden/float_run.py", "golden/to_torch.py"}
 
@@ -115,7 +115,7 @@ def test_imports_can_fail(path: str, line: str) -> None:
 @pytest.mark.parametrize("block", [block for block in blocks() if not block.startswith("bus.")])
 def test_block_has_twin(block: str) -> None:
     """A computing block has a golden function in a file of its name."""
-    assert (ROOT / "golden" / f"{TWINS.get(block, block)}.py").is_file()
+    assert (ROOT / "golden" / f"{TWINS.get(block, block).replace('.', '/')}.py").is_file()
 
 
 @pytest.mark.parametrize("block", blocks())

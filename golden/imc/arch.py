@@ -1,0 +1,118 @@
+"""Geometry of an in-memory-computing tile, its presets, and how signed weights lie in its columns."""
+
+import re
+from dataclasses import dataclass
+
+from golden.arch import NAME, ParameterError
+
+SCHEMES = ("diff", "offset", "dummy", "twos")
+
+
+def _require(true: bool, name: str, value: object, legal: str) -> None:
+    if not true:
+        raise ParameterError(f"{name} must be {legal}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the code of one column adds to its output: ``code << shift``, or its negative."""
+
+    shift: int
+    negate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImcArch:
+    """One build of an IMC tile.
+
+    name : what reports and generated files call it; letters, digits and ``_.-``
+    rows, cols : word lines and columns of the crossbar
+    mux : columns that share an ADC
+    group_rows : most rows that are driven together
+    adc_bits : widest code
+    flash_bits : widest code of the flash converter, whose thermometer has ``2^flash_bits - 1`` outputs; 0: none
+    cell_bits : bits that a cell stores
+    weight_bits : of a signed weight
+    input_bits : most bits of an input; spikes have one
+    average_log2 : a conversion is the mean of up to ``2^average_log2``
+    trim_bits : of a comparator's trim code
+    gain_bits : fraction bits of a column's gain
+    scheme : how signed weights are stored unless a program says otherwise
+    """
+
+    name: str = "custom"
+    rows: int = 64
+    cols: int = 64
+    mux: int = 8
+    group_rows: int = 64
+    adc_bits: int = 8
+    flash_bits: int = 0
+    cell_bits: int = 1
+    weight_bits: int = 4
+    input_bits: int = 8
+    average_log2: int = 3
+    trim_bits: int = 5
+    gain_bits: int = 8
+    scheme: str = "twos"
+
+    def __post_init__(self) -> None:
+        _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
+                 "letters, digits and _.- behind a letter or digit, because generated files bear it")
+        _require(2 <= self.rows <= 256, "rows", self.rows, "in 2..256")
+        _require(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
+        _require(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
+                 f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
+        _require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
+                 self.group_rows, f"a power of two that divides rows ({self.rows})")
+        _require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
+        _require(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
+                 f"in 0..{min(6, self.adc_bits)}")
+        _require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
+        _require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
+        _require(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
+        _require(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
+        _require(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
+        _require(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
+        self.check(self.scheme)
+
+    def check(self, scheme: str) -> None:
+        """Raise `ParameterError` unless ``scheme`` exists and a weight fits."""
+        _require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
+        _require(self.outputs(scheme) >= 1, "cols", self.cols,
+                 f"at least {len(self.places(scheme)) * (2 if scheme == 'dummy' else 1)} with scheme {scheme}")
+
+    def places(self, scheme: str) -> list[Place | None]:
+        """Return what the columns of one weight stand for, the lowest slice first (imc 10, B4 and B5); None: nothing.
+
+        Their number is a power of two. A magnitude has ``weight_bits`` bits, so that every weight has a negative.
+        """
+        stored = self.weight_bits - (scheme == "twos")
+        slices: list[Place | None] = [Place(shift=shift) for shift in range(0, stored, self.cell_bits)]
+        if scheme == "diff":
+            slices += [Place(shift=shift, negate=True) for shift in range(0, stored, self.cell_bits)]
+        if scheme == "twos":
+            slices.append(Place(shift=self.weight_bits - 1, negate=True))
+        return slices + [None] * ((1 << (len(slices) - 1).bit_length()) - len(slices))
+
+    def outputs(self, scheme: str) -> int:
+        """Return how many outputs a tile has; the dummy column takes the place of the last one."""
+        return self.cols // len(self.places(scheme)) - (scheme == "dummy")
+
+    @property
+    def adcs(self) -> int:
+        """Groups of columns, one ADC each; group g sees column ``g * mux + m``."""
+        return self.cols // self.mux
+
+    @property
+    def lossless_bits(self) -> int:
+        """Bits of an ADC that tells all values of a full group of rows apart (imc 1.3)."""
+        return (self.group_rows * ((1 << self.cell_bits) - 1)).bit_length()
+
+
+IMC_PRESETS: dict[str, ImcArch] = {
+    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, input_bits=1),
+    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy"),
+    "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff"),
+    "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
+                       input_bits=4, scheme="diff"),
+}

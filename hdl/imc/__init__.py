@@ -1,0 +1,1 @@
+"""Periphery of in-memory-computing crossbars."""

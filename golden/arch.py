@@ -47,9 +47,16 @@ class ParameterError(ValueError):
     """A hardware parameter or user input outside its legal set; the text is the whole message."""
 
 
-def _require(ok: bool, name: str, value: object, legal: str) -> None:
+def require(ok: bool, name: str, value: object, legal: str) -> None:
+    """Raise `ParameterError` unless ``ok``: what parameter ``name`` must be, not ``value``."""
     if not ok:
         raise ParameterError(f"{name} must be {legal}, not {value!r}")
+
+
+def require_name(name: str) -> None:
+    """Raise `ParameterError` unless a build may be called so."""
+    require(re.fullmatch(NAME, name) is not None, "name", name,
+            "letters, digits and _.- behind a letter or digit, because generated files bear it")
 
 
 def word_bits(steps: int) -> int:
@@ -82,13 +89,13 @@ class LifParams:
     steps_per_cycle: int = 4
 
     def __post_init__(self) -> None:
-        _require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
-        _require(8 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 8..32")
-        _require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
-                 f"in {self.stream_bits}..32")
-        _require(self.leak in LEAKS, "leak", self.leak, f"one of {', '.join(LEAKS)}")
-        _require(self.steps_per_cycle in (1, 2, 4, 8, 16), "steps_per_cycle", self.steps_per_cycle,
-                 "one of 1, 2, 4, 8, 16")
+        require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
+        require(8 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 8..32")
+        require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
+                f"in {self.stream_bits}..32")
+        require(self.leak in LEAKS, "leak", self.leak, f"one of {', '.join(LEAKS)}")
+        require(self.steps_per_cycle in (1, 2, 4, 8, 16), "steps_per_cycle", self.steps_per_cycle,
+                "one of 1, 2, 4, 8, 16")
 
     @property
     def k_max(self) -> int:
@@ -174,68 +181,67 @@ class Arch:
     ttfs: bool = False
 
     def __post_init__(self) -> None:
-        _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
-                 "letters, digits and _.- behind a letter or digit, because generated files bear it")
-        _require(self.lanes in LANES, "lanes", self.lanes, "one of 1, 2, 4, 8, 16, 32")
-        _require(self.chunk_bits in CHUNK_BITS, "chunk_bits", self.chunk_bits, "one of 16, 32, 64, 128, 256")
-        _require(self.weight_bits in WEIGHT_BITS, "weight_bits", self.weight_bits, "one of 4, 8")
-        _require(self.data_bits in DATA_BITS, "data_bits", self.data_bits, "one of 64, 128, 256, 512")
-        _require(self.data_bits >= self.chunk_bits, "data_bits", self.data_bits, f"at least chunk_bits ({self.chunk_bits})")
-        _require(16 <= self.acc_bits <= 32, "acc_bits", self.acc_bits, "in 16..32")
-        _require(self.acc_bits <= self.stream_bits, "acc_bits", self.acc_bits, f"at most stream_bits ({self.stream_bits})")
-        _require(32 <= self.address_bits <= 64, "address_bits", self.address_bits, "in 32..64")
-        _require(1 <= self.outstanding <= 256, "outstanding", self.outstanding, "in 1..256")
-        _require(self.burst_beats in (16, 32, 64, 128, 256), "burst_beats", self.burst_beats,
-                 "one of 16, 32, 64, 128, 256")
-        _require(self.burst_beats * self.data_bits // 8 <= 4096, "burst_beats", self.burst_beats,
-                 f"at most {4096 * 8 // self.data_bits} with {self.data_bits} data bits (4 KB boundary)")
-        _require(8 <= self.fifo_depth <= 64 and self.fifo_depth >= self.laggy_cycles, "fifo_depth", self.fifo_depth,
-                 f"in {max(8, self.laggy_cycles)}..64")
-        _require(2 <= self.max_chunks <= 1024, "max_chunks", self.max_chunks, "in 2..1024")
-        _require(1 <= self.row_value_lines <= 4096, "row_value_lines", self.row_value_lines, "in 1..4096")
-        _require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
-                 self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
-        _require(self.weight_bytes < 1 << WEIGHT_BYTES_BITS, "weight_bytes", self.weight_bytes,
-                 f"below {1 << WEIGHT_BYTES_BITS}, which its register holds")
-        _require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
-        _require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
-        _require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
+        require_name(self.name)
+        require(self.lanes in LANES, "lanes", self.lanes, "one of 1, 2, 4, 8, 16, 32")
+        require(self.chunk_bits in CHUNK_BITS, "chunk_bits", self.chunk_bits, "one of 16, 32, 64, 128, 256")
+        require(self.weight_bits in WEIGHT_BITS, "weight_bits", self.weight_bits, "one of 4, 8")
+        require(self.data_bits in DATA_BITS, "data_bits", self.data_bits, "one of 64, 128, 256, 512")
+        require(self.data_bits >= self.chunk_bits, "data_bits", self.data_bits, f"at least chunk_bits ({self.chunk_bits})")
+        require(16 <= self.acc_bits <= 32, "acc_bits", self.acc_bits, "in 16..32")
+        require(self.acc_bits <= self.stream_bits, "acc_bits", self.acc_bits, f"at most stream_bits ({self.stream_bits})")
+        require(32 <= self.address_bits <= 64, "address_bits", self.address_bits, "in 32..64")
+        require(1 <= self.outstanding <= 256, "outstanding", self.outstanding, "in 1..256")
+        require(self.burst_beats in (16, 32, 64, 128, 256), "burst_beats", self.burst_beats,
+                "one of 16, 32, 64, 128, 256")
+        require(self.burst_beats * self.data_bits // 8 <= 4096, "burst_beats", self.burst_beats,
+                f"at most {4096 * 8 // self.data_bits} with {self.data_bits} data bits (4 KB boundary)")
+        require(8 <= self.fifo_depth <= 64 and self.fifo_depth >= self.laggy_cycles, "fifo_depth", self.fifo_depth,
+                f"in {max(8, self.laggy_cycles)}..64")
+        require(2 <= self.max_chunks <= 1024, "max_chunks", self.max_chunks, "in 2..1024")
+        require(1 <= self.row_value_lines <= 4096, "row_value_lines", self.row_value_lines, "in 1..4096")
+        require(self.weight_bytes % (self.data_bits // 8) == 0 and self.weight_bytes >= 256, "weight_bytes",
+                self.weight_bytes, f"a multiple of {self.data_bits // 8} of at least 256")
+        require(self.weight_bytes < 1 << WEIGHT_BYTES_BITS, "weight_bytes", self.weight_bytes,
+                f"below {1 << WEIGHT_BYTES_BITS}, which its register holds")
+        require(1 <= self.pool_channels <= 4096, "pool_channels", self.pool_channels, "in 1..4096")
+        require(1 <= self.resume_tiles <= 4096, "resume_tiles", self.resume_tiles, "in 1..4096")
+        require(16 <= self.patience_log2 <= 31, "patience_log2", self.patience_log2, "in 16..31")
         self._check_loom()
         self._check_attention()
-        _require(not (self.ttfs and self.loom), "ttfs", self.ttfs, "false with dataflow loom")
-        _require(self.requantise or not self.ttfs, "ttfs", self.ttfs, "false without requantise, which clips spike times")
+        require(not (self.ttfs and self.loom), "ttfs", self.ttfs, "false with dataflow loom")
+        require(self.requantise or not self.ttfs, "ttfs", self.ttfs, "false without requantise, which clips spike times")
         LifParams(t_max=self.t_max, stream_bits=self.stream_bits, membrane_bits=self.membrane_bits, leak=self.leak,
                   steps_per_cycle=self.steps_per_cycle)
-        _require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
-                 f"at least {self.used_bytes}, what the row, weight, pool, resume and residual stores take")
+        require(self.used_bytes <= self.buffer_bytes, "buffer_bytes", self.buffer_bytes,
+                f"at least {self.used_bytes}, what the row, weight, pool, resume and residual stores take")
 
     def _check_loom(self) -> None:
-        _require(self.dataflow in DATAFLOWS, "dataflow", self.dataflow, f"one of {', '.join(DATAFLOWS)}")
-        _require(self.rows in ((1, 2, 4) if self.loom else (1,)), "rows", self.rows,
-                 "one of 1, 2, 4" if self.loom else "1 with dataflow lockstep")
-        _require(not (self.loom and self.skip_taps), "skip_taps", self.skip_taps,
-                 "false with dataflow loom, whose column stream has no chunks without weights")
+        require(self.dataflow in DATAFLOWS, "dataflow", self.dataflow, f"one of {', '.join(DATAFLOWS)}")
+        require(self.rows in ((1, 2, 4) if self.loom else (1,)), "rows", self.rows,
+                "one of 1, 2, 4" if self.loom else "1 with dataflow lockstep")
+        require(not (self.loom and self.skip_taps), "skip_taps", self.skip_taps,
+                "false with dataflow loom, whose column stream has no chunks without weights")
         if self.loom:
-            _require(self.lanes >= 4, "lanes", self.lanes, "at least 4 with dataflow loom")
+            require(self.lanes >= 4, "lanes", self.lanes, "at least 4 with dataflow loom")
             for name in ("max_chunks", "row_value_lines", "window_chunks", "window_lines", "window_columns"):
                 value = getattr(self, name)
-                _require(value & (value - 1) == 0 and value >= 4, name, value,
-                         "a power of two of at least 4 with dataflow loom")
+                require(value & (value - 1) == 0 and value >= 4, name, value,
+                        "a power of two of at least 4 with dataflow loom")
             for name in ("max_chunks", "row_value_lines"):
                 value = getattr(self, name)
-                _require(value <= SLOT_SIZE * self.rows, name, value,
-                         f"at most {SLOT_SIZE} for each of the {self.rows} row slots")
-            _require(self.window_lines * self.chunk_bits >= 2 * self.chunk_bits * self.weight_bits, "window_lines",
-                     self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
-            _require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")
-            _require(16 <= self.pixel_lines <= 4096, "pixel_lines", self.pixel_lines, "in 16..4096")
+                require(value <= SLOT_SIZE * self.rows, name, value,
+                        f"at most {SLOT_SIZE} for each of the {self.rows} row slots")
+            require(self.window_lines * self.chunk_bits >= 2 * self.chunk_bits * self.weight_bits, "window_lines",
+                    self.window_lines, f"at least {2 * self.weight_bits}, the weights of two dense chunks")
+            require(16 <= self.pixel_chunks <= 4096, "pixel_chunks", self.pixel_chunks, "in 16..4096")
+            require(16 <= self.pixel_lines <= 4096, "pixel_lines", self.pixel_lines, "in 16..4096")
 
     def _check_attention(self) -> None:
-        _require((self.attention_columns in (4, 8, 16, 32, 64) and self.attention_columns >= self.lanes) or not self.attention,
-                 "attention_columns", self.attention_columns, f"one of 4, 8, 16, 32, 64, at least the lanes ({self.lanes})")
-        _require(2 <= self.attention_bits <= 16 and self.attention_bits < self.acc_bits, "attention_bits",
-                 self.attention_bits, "in 2..16, below acc_bits")
-        _require(2 <= self.attention_rows <= 4096, "attention_rows", self.attention_rows, "in 2..4096")
+        require((self.attention_columns in (4, 8, 16, 32, 64) and self.attention_columns >= self.lanes) or not self.attention,
+                "attention_columns", self.attention_columns, f"one of 4, 8, 16, 32, 64, at least the lanes ({self.lanes})")
+        require(2 <= self.attention_bits <= 16 and self.attention_bits < self.acc_bits, "attention_bits",
+                self.attention_bits, "in 2..16, below acc_bits")
+        require(2 <= self.attention_rows <= 4096, "attention_rows", self.attention_rows, "in 2..4096")
 
     @property
     def loom(self) -> bool:

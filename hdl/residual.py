@@ -159,8 +159,7 @@ class Residual(Block):
         lane, column, within, shift = Signal(range(max(2, p.lanes * p.rows))), Signal(16), Signal.like(columns), Signal(4)
         shifted, issue, last_lane, last_play, last_column = (
             Signal(4), *(Signal(name=n) for n in ("issue", "last_lane", "last_play", "last_column")))
-        following: dict[str, Value] = {name: Mux(pointer == depth - 1, 0, pointer + 1)
-                                       for name, pointer in (("read", read), ("write", write))}
+        after_read, after_write = (Mux(pointer == depth - 1, 0, pointer + 1) for pointer in (read, write))
         m.d.comb += [
             room.eq(held != depth), issue.eq((ready > lane) & (~o.valid | o.ready)),
             queue.w_addr.eq(write), queue.r_en.eq(issue), queue.r_addr.eq(read),
@@ -172,15 +171,15 @@ class Residual(Block):
             ready.eq(ready + put - Mux(issue & last_play & last_lane, tile_lanes, 0)),
         ]
         with m.If(put):
-            m.d.sync += write.eq(following["write"])
+            m.d.sync += write.eq(after_write)
         with m.If(issue):
-            m.d.sync += [lane.eq(lane + 1), read.eq(following["read"]), o.valid.eq(1), o.p.lane.eq(lane), shifted.eq(shift),
+            m.d.sync += [lane.eq(lane + 1), read.eq(after_read), o.valid.eq(1), o.p.lane.eq(lane), shifted.eq(shift),
                          o.p.end.eq(lane[: (p.lanes - 1).bit_length()] == p.lanes - 1)]
             with m.If(last_lane):
                 m.d.sync += [lane.eq(0), read.eq(head), within.eq(within + 1), shift.eq(shift + layer.steps),
                              column.eq(Mux(last_column, 0, column + 1))]
                 with m.If(last_play):
-                    m.d.sync += [read.eq(following["read"]), head.eq(following["read"]), within.eq(0), shift.eq(0)]
+                    m.d.sync += [read.eq(after_read), head.eq(after_read), within.eq(0), shift.eq(0)]
         with m.Elif(o.ready):
             m.d.sync += o.valid.eq(0)
         values: Value = queue.r_data

@@ -1,16 +1,10 @@
 """Geometry of an in-memory-computing tile, its presets, and how signed weights lie in its columns."""
 
-import re
 from dataclasses import dataclass
 
-from golden.arch import NAME, ParameterError
+from golden.arch import require, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
-
-
-def _require(true: bool, name: str, value: object, legal: str) -> None:
-    if not true:
-        raise ParameterError(f"{name} must be {legal}, not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,30 +50,29 @@ class ImcArch:
     scheme: str = "twos"
 
     def __post_init__(self) -> None:
-        _require(re.fullmatch(NAME, self.name) is not None, "name", self.name,
-                 "letters, digits and _.- behind a letter or digit, because generated files bear it")
-        _require(2 <= self.rows <= 256, "rows", self.rows, "in 2..256")
-        _require(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
-        _require(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
-                 f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
-        _require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
-                 self.group_rows, f"a power of two that divides rows ({self.rows})")
-        _require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
-        _require(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
-                 f"in 0..{min(6, self.adc_bits)}")
-        _require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
-        _require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
-        _require(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
-        _require(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
-        _require(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
-        _require(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
+        require_name(self.name)
+        require(2 <= self.rows <= 256, "rows", self.rows, "in 2..256")
+        require(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
+        require(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
+                f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
+        require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
+                self.group_rows, f"a power of two that divides rows ({self.rows})")
+        require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
+        require(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
+                f"in 0..{min(6, self.adc_bits)}")
+        require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
+        require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
+        require(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
+        require(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
+        require(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
+        require(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
         self.check(self.scheme)
 
     def check(self, scheme: str) -> None:
         """Raise `ParameterError` unless ``scheme`` exists and a weight fits."""
-        _require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
-        _require(self.outputs(scheme) >= 1, "cols", self.cols,
-                 f"at least {len(self.places(scheme)) * (2 if scheme == 'dummy' else 1)} with scheme {scheme}")
+        require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
+        require(self.outputs(scheme) >= 1, "cols", self.cols,
+                f"at least {len(self.places(scheme)) * (2 if scheme == 'dummy' else 1)} with scheme {scheme}")
 
     def places(self, scheme: str) -> list[Place | None]:
         """Return what the columns of one weight stand for, the lowest slice first (imc 10, B4 and B5); None: nothing.
@@ -104,9 +97,14 @@ class ImcArch:
         return self.cols // self.mux
 
     @property
+    def group_levels(self) -> int:
+        """Largest value of a column, in levels, when all rows of a group are driven."""
+        return self.group_rows * ((1 << self.cell_bits) - 1)
+
+    @property
     def lossless_bits(self) -> int:
         """Bits of an ADC that tells all values of a full group of rows apart (imc 1.3)."""
-        return (self.group_rows * ((1 << self.cell_bits) - 1)).bit_length()
+        return self.group_levels.bit_length()
 
 
 IMC_PRESETS: dict[str, ImcArch] = {

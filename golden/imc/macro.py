@@ -117,7 +117,7 @@ class Adc:
     def check(self, arch: ImcArch) -> None:
         """Raise `ParameterError` unless a tile can convert so."""
         widest = arch.flash_bits if self.flash else arch.adc_bits
-        most = arch.group_rows * ((1 << arch.cell_bits) - 1)
+        most = arch.group_levels
         for name, value, low, high in (("bits", self.bits, 1, widest), ("full_scale", self.full_scale, 0, most),
                                        ("average_log2", self.average_log2, 0, arch.average_log2)):
             if not low <= value <= high:
@@ -129,7 +129,7 @@ class Adc:
 
     def step(self, arch: ImcArch) -> int:
         """Return the distance of thresholds, `FRACTION` bits below a level: one level, or more where codes do not suffice."""
-        full_scale = (self.full_scale or arch.group_rows * ((1 << arch.cell_bits) - 1)) << FRACTION
+        full_scale = (self.full_scale or arch.group_levels) << FRACTION
         codes = (1 << self.bits) - 1
         return max(1 << FRACTION, (2 * full_scale + codes) // (2 * codes))
 

@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
 from golden.imc.cells import combine
+from golden.imc.converter import mean
 from golden.imc.macro import Macro, convert
 from golden.imc.word_lines import lines
 from golden.network import Array
@@ -133,7 +134,7 @@ def pedestal_offset(macro: Macro, *, pedestal: int, log2: int, trim: Array | Non
     at = xp.arange(phase, phase + (1 << log2), dtype=xp.int64)[:, None]
     value = macro.sample(xp.full((1 << log2, arch.adcs), pedestal * macro.step, dtype=xp.int64), column, phase=at)
     total = xp.sum(convert(macro, value, column, phase=at, trim=trim), axis=0)
-    return ((total + (1 << log2 >> 1)) >> log2) - pedestal
+    return mean(total, log2) - pedestal
 
 
 def _check(arch: ImcArch, program: Program, x: Array) -> None:

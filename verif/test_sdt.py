@@ -17,14 +17,13 @@ from golden.limits import check
 from golden.lower import lower
 from golden.network import Network, input_words, map_arrays
 from golden.run import run, unpack
-from golden.to_torch import to_torch
 from models.datasets import SPLITS
 from models.spiking import LIFNode as Neuron
 from models.statten import CONFIGS, Attention, Config, SpikeDrivenAttention, STAtten, frames, logits
 from models.statten_digits import held_out
 from verif.heads import STATTEN
 from verif.statten_epochs import main
-from verif.test_statten import INPUTS, LOAS, differing, images
+from verif.test_statten import INPUTS, LOAS, differing, images, same_spikes
 
 NAMES = ("digits", "saccades")
 
@@ -126,16 +125,7 @@ def test_integers_are_exact(name: str, build: Arch) -> None:
 def test_spikingjelly_makes_the_same_spikes(name: str) -> None:
     """SpikingJelly's neurons with integer thresholds, on plain products of the integers, give every spike."""
     network = lowered(name, LOAS)
-    x, _ = images(name, network, 2)
-    library = to_torch(network)
-    library(x)
-    for number, image in enumerate(x):
-        found = run(network, input_words(image, network.input, network.steps))
-        for layer in network.layers:
-            words = found.layers[layer.name].words
-            if words is not None:
-                spikes = library.spikes[layer.name][:, number].to(torch.int64)
-                assert torch.equal(unpack(words, network.steps), spikes), layer.name
+    same_spikes(network, images(name, network, 2)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)

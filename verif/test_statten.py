@@ -18,7 +18,7 @@ from golden.limits import check
 from golden.lower import lower, quantise_input
 from golden.network import Attention, Network, Neuron, Pool, input_words, map_arrays
 from golden.neuron import neuron
-from golden.run import logits, predict, run, unpack
+from golden.run import Trace, logits, predict, run, unpack
 from golden.store import load
 from golden.to_torch import to_torch
 from hdl.image import build_image
@@ -71,6 +71,21 @@ def differing(network: Network, x: torch.Tensor, build: Arch) -> list[str]:
     return [layer.name for layer in run_words(network, [words], System(build)).compared[0] if layer.mismatches]
 
 
+def same_spikes(network: Network, x: torch.Tensor) -> tuple[torch.Tensor, list[Trace]]:
+    """Assert that SpikingJelly's neurons make golden's spikes in every layer; return their answers and golden's runs."""
+    library = to_torch(network)
+    answers, traces = library(x), []
+    for number, image in enumerate(x):
+        found = run(network, input_words(image, network.input, network.steps))
+        for layer in network.layers:
+            words = found.layers[layer.name].words
+            if words is not None:
+                spikes = library.spikes[layer.name][:, number].to(torch.int64)
+                assert torch.equal(unpack(words, network.steps), spikes), layer.name
+        traces.append(found)
+    return answers, traces
+
+
 @pytest.mark.parametrize("name", LEAST)
 def test_accuracy(name: str) -> None:
     """The integer network classifies the whole test split as well as promised."""
@@ -86,16 +101,9 @@ def test_spikingjelly_makes_the_same_spikes(name: str) -> None:
     """SpikingJelly's neurons with integer thresholds, on plain matrix products of the integers, give every spike."""
     network = lowered(name)
     x, _ = images(name, network, 4)
-    library = to_torch(network)
-    answers = library(x)
-    for number, image in enumerate(x):
-        found = run(network, input_words(image, network.input, network.steps))
-        for layer in network.layers:
-            words = found.layers[layer.name].words
-            if words is not None:
-                spikes = library.spikes[layer.name][:, number].to(torch.int64)
-                assert torch.equal(unpack(words, network.steps), spikes), layer.name
-        assert torch.equal(logits(found).float(), answers[number])
+    answers, traces = same_spikes(network, x)
+    for answer, found in zip(answers, traces, strict=True):
+        assert torch.equal(logits(found).float(), answer)
 
 
 @pytest.mark.parametrize(("steps", "chunk_steps", "tokens", "size", "saturation"), [

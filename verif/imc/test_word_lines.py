@@ -12,9 +12,10 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.word_lines import Phase, word_lines
 from hdl.imc.word_lines import WordLines, phase_layout
+from verif.layers import start
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
-from verif.stream import cycle, put, stalls, start_clock, watch, word
+from verif.stream import cycle, put, stalls, watch, word
 
 TINY = IMC_PRESETS["tiny-ci"]
 ARCHS = {"tiny-ci": TINY, "spikesim": IMC_PRESETS["spikesim"],
@@ -123,12 +124,7 @@ def cycles(config: dict[str, int], before: Phase, after: Phase) -> int:
 
 async def begin(dut: Any) -> None:
     """Reset."""
-    start_clock(dut)
-    for name in ("i__valid", "o__ready", "done", "grant", "settings"):
-        getattr(dut, name).value = 0
-    dut.rst.value = 1
-    for _ in range(3):
-        await RisingEdge(dut.clk)
+    await start(dut, ["i__valid", "o__ready", "done", "grant", "settings"])
     dut.rst.value = 0
     for name in ("i", "o"):
         cocotb.start_soon(watch(dut, name))

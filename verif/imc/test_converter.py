@@ -16,9 +16,10 @@ from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.converter import flash, mean, sar
 from hdl.imc.converter import Converter, codes_layout
 from hdl.imc.word_lines import phase_layout
+from verif.layers import start
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
-from verif.stream import cycle, put, stalls, start_clock, watch, word
+from verif.stream import cycle, put, stalls, watch, word
 
 TINY = IMC_PRESETS["tiny-ci"]
 ARCHS = {"tiny-ci": TINY, "no flash": dataclasses.replace(TINY, flash_bits=0, adc_bits=10, average_log2=0),
@@ -163,12 +164,8 @@ def column_cycles(config: dict[str, int]) -> int:
 
 
 async def begin(dut: Any, p: ImcArch) -> None:
-    """Reset; the clock runs."""
-    for name in ("i__valid", "o__ready", "settings", "cmp", "cmp_rdy", *(["therm"] if p.flash_bits else [])):
-        getattr(dut, name).value = 0
-    dut.rst.value = 1
-    for _ in range(3):
-        await RisingEdge(dut.clk)
+    """Reset."""
+    await start(dut, ["i__valid", "o__ready", "settings", "cmp", "cmp_rdy", *(["therm"] if p.flash_bits else [])])
     dut.rst.value = 0
     for name in ("i", "o"):
         cocotb.start_soon(watch(dut, name))
@@ -194,7 +191,6 @@ async def take(dut: Any, p: ImcArch, count: int, pauses: Any) -> list[Any]:
 async def matches_golden(dut: Any, stall: float) -> None:
     """Codes and bubbles of every column equal golden, words come in the documented cycles, the macro's contract holds."""
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
-    start_clock(dut)
     await begin(dut, p)
     for _ in range(10):
         config, seed = draw(rng, p), rng.getrandbits(32)
@@ -225,21 +221,19 @@ async def matches_golden(dut: Any, stall: float) -> None:
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
-async def says_when_columns_droop(dut: Any) -> None:
+@cocotb.parametrize(short=[None, 0, 1])
+async def says_when_columns_droop(dut: Any, short: int | None) -> None:
     """A phase that is not converted within ``hold`` cycles is reported, one that just is, is not."""
     p = ImcArch(**parameters_of_bench())
     config = {"flash": 0, "bits": 1, "average_log2": 0, "t_mux": 1, "t_dac": 1, "t_flash": 1, "hold": 0}
-    start_clock(dut)
-    spent = 0
-    for short in (None, 0, 1):
-        await begin(dut, p)
-        hold = 0 if short is None else spent - short
-        dut.settings.value = word(Converter.settings_layout(p), config | {"hold": hold})
-        macro = Macro(np.ones((p.adcs, (1 << p.adc_bits) - 1), np.int64), np.zeros((p.mux, p.adcs), np.int64), 1, 0)
-        server = cocotb.start_soon(macro.serve(dut, p))
-        sender = cocotb.start_soon(put(dut, "i", [word(phase_layout(p), {"count": 1})]))
-        words = await take(dut, p, p.mux, itertools.repeat(False))
-        (came,) = await sender
-        spent = words[-1][0] - came - 1
-        assert bool(dut.droop.value) == (short == 1), (hold, spent)
-        server.cancel()
+    spent = p.mux * column_cycles(config) - 1
+    await begin(dut, p)
+    dut.settings.value = word(Converter.settings_layout(p), config | {"hold": 0 if short is None else spent - short})
+    macro = Macro(np.ones((p.adcs, (1 << p.adc_bits) - 1), np.int64), np.zeros((p.mux, p.adcs), np.int64), 1, 0)
+    server = cocotb.start_soon(macro.serve(dut, p))
+    sender = cocotb.start_soon(put(dut, "i", [word(phase_layout(p), {"count": 1})]))
+    words = await take(dut, p, p.mux, itertools.repeat(False))
+    (came,) = await sender
+    assert words[-1][0] - came - 1 == spent
+    assert bool(dut.droop.value) == (short == 1)
+    server.cancel()

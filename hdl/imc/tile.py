@@ -144,7 +144,7 @@ class Tile(Block):
             phase.valid.eq(lines.o.valid), lines.o.ready.eq(phase.ready), phase.p.eq(lines.o.p),
             correction.i.valid.eq(codes.valid & ~calibrator.busy), correction.i.p.eq(codes.p),
             codes.ready.eq(calibrator.busy | correction.i.ready),
-            calibrator.valid.eq(codes.valid), calibrator.codes.eq(codes.p.code), calibrator.end.eq(codes.p.end),
+            calibrator.valid.eq(codes.valid), calibrator.codes.eq(codes.p.code), calibrator.last.eq(codes.p.end),
             correction.use_gain.eq(self.settings.use_gain), correction.offset.eq(calibrator.offset),
             correction.write.eq(write.valid & (write.what == 2)), correction.write_adc.eq(write.adc),
             correction.write_column.eq(write.column), correction.write_gain.eq(write.number),

@@ -127,7 +127,8 @@ async def matches_golden(dut: Any, density: float) -> None:
     await reset(dut)
     for variant in VARIANTS:
         x, thresholds = currents(rng, p, variant, p.membranes)
-        at, state, steps, wanted = [p.t_max] * p.membranes, [(0, 0)] * p.membranes, [], []
+        at, state, wanted = [p.t_max] * p.membranes, [(0, 0)] * p.membranes, list[int]()
+        steps: list[Step] = []
         for _ in range(60):
             address = rng.choice((rng.randrange(p.membranes), steps[-1]["address"] if steps else 0))
             first = at[address] == p.t_max or rng.random() < 0.1

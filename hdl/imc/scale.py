@@ -22,7 +22,8 @@ class Scale(Block):
 
     Members
     -------
-    settings : In, {bits, is_signed}; bits in 1..stream_bits, without sign in 1..stream_bits - 1; stands while a value is on its way
+    settings : In, {bits, is_signed}; bits in 1..stream_bits, without sign in 1..stream_bits - 1; stands while a value is on
+        its way
     i : In(stream), {x, mult, shift, bias, tag}
     o : Out(stream), {q, tag}; q with its sign in front, so that its low ``bits`` bits are the word
 

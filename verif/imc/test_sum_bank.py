@@ -200,7 +200,10 @@ async def errors_stay_and_nothing_hangs(dut: Any, density: float) -> None:
         _, _, *errors = await run(dut, p, vectors, rng, parts=parts, keys=keys, density=density)
         seen = [before or now for before, now in zip(seen, errors, strict=True)]
         assert [bool(dut.err_miss.value), bool(dut.err_dup.value)] == seen
-    await reset(dut)
+    dut.rst.value = 1
+    await RisingEdge(dut.clk)
+    dut.rst.value = 0
+    await RisingEdge(dut.clk)
     assert (int(dut.err_miss.value), int(dut.err_dup.value)) == (0, 0)
 
 

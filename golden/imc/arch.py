@@ -1,10 +1,25 @@
 """Geometry of an in-memory-computing tile, its presets, and how signed weights lie in its columns."""
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
+from enum import IntEnum
 
 from golden.arch import require, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
+
+
+class Error(IntEnum):
+    """Why a core of tiles stopped; 0: it did not."""
+
+    NONE = 0
+    SETTINGS = 1        # a field of the layer is beyond what was built
+    CALIBRATION = 2     # an ADC is beyond the limit
+    DROOP = 3           # columns were held for too long
+    SUMS = 4            # outputs of tiles do not fit together
+    STALLED = 5         # nothing happened for as long as the host's patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +134,12 @@ class ImcArch:
     def outputs(self, scheme: str) -> int:
         """Return how many outputs a tile has; the dummy column takes the place of the last one."""
         return self.cols // len(self.places(scheme)) - (scheme == "dummy")
+
+    @property
+    def hash(self) -> str:
+        """First 8 hex digits of the SHA-256 of every parameter but the name and the scheme, which a build does not read."""
+        read = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("name", "scheme")}
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def adcs(self) -> int:

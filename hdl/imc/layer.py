@@ -31,7 +31,7 @@ FIELDS = (
     LayerField("rounds_in", 12, "row blocks / fan_in, rounded up"),
     LayerField("rounds_out", 8, "column blocks / (tiles / fan_in), rounded up"),
     LayerField("column_blocks", 12, "crossbars that the outputs fill"),
-    LayerField("crossbar", 8, "first crossbar of the layer in every tile"),
+    LayerField("crossbar", 10, "first crossbar of the layer in every tile"),
     LayerField("kernel_height", 5, "rows of the kernel"),
     LayerField("kernel_width", 5, "columns of the kernel"),
     LayerField("stride", 4, "of the convolution"),

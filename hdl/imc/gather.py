@@ -12,8 +12,8 @@ from hdl.imc.layer import layer_layout, vector_layout
 class Gather(Block):
     """Read the words of all taps, plane by plane, and offer the inputs of each row block.
 
-    Twin of `golden.imc.gather.gather`. A block takes a cycle for each word and plane, of ``chunks`` words, and 3 more; words
-    outside of the map, and behind the last tap, are 0 and are not read.
+    Twin of `golden.imc.gather.gather`. A block takes a cycle for each word and plane, of up to ``chunks`` words, and 2 more,
+    the first one of a vector 3; words outside of the map are 0 and are not read.
 
     Members
     -------
@@ -43,7 +43,7 @@ class Gather(Block):
         m, p, layer, i, o = Module(), self.params, self.layer, self.i, self.o
         kx, ky, group, slot = Signal(5), Signal(5), Signal(9), Signal(9)
         plane, held_plane = Signal(range(p.input_bits + 1)), Signal(range(p.input_bits + 1))
-        filling, reading = Signal(), Signal()
+        filling, reading, place = Signal(), Signal(), Signal(range(p.rows))
         row, column, inside, over = Signal(signed(15)), Signal(signed(15)), Signal(), Signal()
         last = {name: Signal(name=f"last_{name}") for name in ("plane", "slot", "group", "kx", "ky")}
         ends = (("plane", plane, layer.bits), ("slot", slot, layer.chunks), ("group", group, layer.in_groups),
@@ -55,9 +55,9 @@ class Gather(Block):
             inside.eq((row >= 0) & (row < layer.in_height) & (column >= 0) & (column < layer.in_width)),
             self.address.eq(layer.in_base + (first_plane + plane) * layer.in_plane + row[:12] * layer.in_row
                             + column[:12] * layer.in_groups + group),
-            self.read.eq(filling & inside & ~over),
+            self.read.eq(filling & inside),
         ]
-        m.d.sync += [reading.eq(self.read), held_plane.eq(plane)]
+        m.d.sync += [reading.eq(self.read), held_plane.eq(plane), place.eq(slot << layer.chunk_log2)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [value.eq(0) for _, value, _ in ends]
@@ -68,15 +68,17 @@ class Gather(Block):
                 m.d.comb += filling.eq(1)
                 m.d.sync += plane.eq(Mux(last["plane"], 0, plane + 1))
                 with m.If(last["plane"]):
-                    m.d.sync += slot.eq(Mux(last["slot"], 0, slot + 1))
+                    m.d.sync += [slot.eq(slot + 1), group.eq(Mux(last["group"], 0, group + 1))]
                     with m.If(last["slot"]):
+                        m.d.sync += slot.eq(0)
                         m.next = "LAND"
-                    with m.If(~over):
-                        m.d.sync += group.eq(Mux(last["group"], 0, group + 1))
-                        with m.If(last["group"]):
-                            m.d.sync += kx.eq(Mux(last["kx"], 0, kx + 1))
-                            with m.If(last["kx"]):
-                                m.d.sync += [ky.eq(ky + 1), over.eq(last["ky"])]
+                    with m.If(last["group"]):
+                        m.d.sync += kx.eq(Mux(last["kx"], 0, kx + 1))
+                        with m.If(last["kx"]):
+                            m.d.sync += ky.eq(ky + 1)
+                            with m.If(last["ky"]):
+                                m.d.sync += over.eq(1)
+                                m.next = "LAND"
             with m.State("LAND"):
                 m.next = "OFFER"
             with m.State("OFFER"):
@@ -85,18 +87,13 @@ class Gather(Block):
                     m.next = "FILL"
                     with m.If(over):
                         m.next = "IDLE"
-        shifting = Signal()
-        m.d.sync += shifting.eq(filling)
+        placed = Signal(p.rows)
+        m.d.comb += placed.eq(self.word << place)
         for b in range(p.input_bits):
-            bits, moved = Signal(p.rows, name=f"plane_{b}"), Signal(p.rows, name=f"moved_{b}")
+            bits = Signal(p.rows, name=f"plane_{b}")
             m.d.comb += [o.p.x[r][b].eq(bits[r]) for r in range(p.rows)]
-            with m.Switch(layer.chunk_log2):
-                for log2 in range(p.rows.bit_length()):
-                    with m.Case(log2):
-                        word = Mux(reading, self.word, 0) << p.rows - (1 << log2)
-                        m.d.comb += moved.eq(bits >> (1 << log2) | word)
-            with m.If(shifting & (held_plane == b)):
-                m.d.sync += bits.eq(moved)
-            with m.Elif(i.ready & i.valid):
+            with m.If(reading & (held_plane == b)):
+                m.d.sync += bits.eq(bits | placed)
+            with m.Elif(o.valid & o.ready):
                 m.d.sync += bits.eq(0)
         return m

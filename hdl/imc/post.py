@@ -30,7 +30,8 @@ class Post(Block):
         ``mult`` and ``shift`` in one (`SCALE_LAYOUT`)
     write, address, word : Out, to the activation memory
     readout : Out(stream), {channel, d}, sums over the steps
-    released : Out(1), a vector is over; steps : Out(1), a neuron steps; spikes : Out(1), it fires
+    released : Out(1), a vector is over
+    steps : Out(1), a neuron steps, of channel ``stepped`` of the vector with key ``stepped_key``; spikes : Out(1), it fires
 
     Source: imc 10, B7 and B8; DESIGN 4, tail.
     """
@@ -47,6 +48,7 @@ class Post(Block):
             "parameters": In(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "write": Out(1), "address": Out(range(p.map_words)), "word": Out(p.rows),
             "readout": Out(stream.Signature(Lane.o_layout(p))), "released": Out(1), "steps": Out(1), "spikes": Out(1),
+            "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24),
         })
 
     def build(self) -> Module:
@@ -140,6 +142,7 @@ class Post(Block):
             membrane.i.p.address.eq(i.p.membrane + held.channel), membrane.i.p.threshold.eq(seconds.r_data.as_signed()),
             membrane.i.p.first.eq(i.p.starts & layer.fresh), membrane.o.ready.eq(1), scale.o.ready.eq(1),
             self.steps.eq(membrane.o.valid), self.spikes.eq(membrane.o.valid & membrane.o.p.spike),
+            self.stepped.eq(membrane.o.p.tag), self.stepped_key.eq(i.p.key),
             arrives.eq(membrane.o.valid | scale.o.valid | (self.readout.valid & self.readout.ready)),
         ]
         with m.If(pool.o.ready):

@@ -160,8 +160,8 @@ class Tile(Block):
     def _macro(self, m: Module, lines: WordLines, converter: Converter, calibrator: Calibrator) -> None:
         """Join the macro's ports."""
         ports: dict[str, Any] = {
-            "phase_bit": lines.o.p.bit, "phase_group": lines.o.p.group, "wl_en": lines.wl_en, "wl_go": lines.wl_go, "pre": lines.pre,
-            "sample": lines.sample, "ref_on": calibrator.ref_on, "ref_level": calibrator.ref_level,
+            "phase_bit": lines.o.p.bit, "phase_group": lines.o.p.group, "wl_en": lines.wl_en, "wl_go": lines.wl_go,
+            "pre": lines.pre, "sample": lines.sample, "ref_on": calibrator.ref_on, "ref_level": calibrator.ref_level,
             "trim": calibrator.trim, "col_sel": converter.col_sel, "cmp_en": converter.cmp_en, "cdac": converter.cdac}
         m.d.comb += [getattr(self, name).eq(value) for name, value in ports.items()]
         m.d.comb += [converter.cmp.eq(self.cmp), converter.cmp_rdy.eq(self.cmp_rdy)]

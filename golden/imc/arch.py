@@ -1,10 +1,25 @@
 """Geometry of an in-memory-computing tile, its presets, and how signed weights lie in its columns."""
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
+from enum import IntEnum
 
 from golden.arch import require, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
+
+
+class Error(IntEnum):
+    """Why a core of tiles stopped; 0: it did not."""
+
+    NONE = 0
+    SETTINGS = 1        # a field of the layer is beyond what was built
+    CALIBRATION = 2     # an ADC is beyond the limit
+    DROOP = 3           # columns were held for too long
+    SUMS = 4            # outputs of tiles do not fit together
+    STALLED = 5         # nothing happened for as long as the host's patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +102,7 @@ class ImcArch:
         require(self.tiles in (1, 2, 4, 8, 16, 32), "tiles", self.tiles, "one of 1, 2, 4, 8, 16, 32")
         require(self.fan_in in (1, 2, 4, 8, 16, 32) and self.fan_in <= self.tiles, "fan_in", self.fan_in,
                 f"a power of two in 1..{self.tiles}, the tiles")
-        require(1 <= self.crossbars <= 256, "crossbars", self.crossbars, "in 1..256")
+        require(1 <= self.crossbars <= 1024, "crossbars", self.crossbars, "in 1..1024")
         require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
         require(16 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 16..32")
         require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
@@ -119,6 +134,12 @@ class ImcArch:
     def outputs(self, scheme: str) -> int:
         """Return how many outputs a tile has; the dummy column takes the place of the last one."""
         return self.cols // len(self.places(scheme)) - (scheme == "dummy")
+
+    @property
+    def hash(self) -> str:
+        """First 8 hex digits of the SHA-256 of every parameter but the name and the scheme, which a build does not read."""
+        read = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("name", "scheme")}
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def adcs(self) -> int:
@@ -153,9 +174,11 @@ class ImcArch:
 
 
 IMC_PRESETS: dict[str, ImcArch] = {
-    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, input_bits=1),
-    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy"),
-    "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff"),
+    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, tiles=4, crossbars=64, map_words=16384, membranes=16384),
+    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy",
+                        tiles=4, crossbars=64, map_words=16384, membranes=16384),
+    "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff", tiles=4, crossbars=64, map_words=16384,
+                          membranes=16384),
     "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
-                       input_bits=4, scheme="diff"),
+                       scheme="diff", crossbars=512, channels=64, membranes=256, map_words=512),
 }

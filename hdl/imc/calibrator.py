@@ -23,7 +23,7 @@ class Calibrator(Block):
     start : In(1); busy : Out(1); done : Out(1), high for a cycle; failed : Out, ADCs beyond the limit, until the next start
     ref_on, ref_level : Out, to the macro: ADCs see so many half steps instead of their columns
     phase : Out(1), a phase without rows is wanted; taken : In(1), one begins
-    valid, codes, end : In, codes of a column of every ADC; the last ones of their phase
+    valid, codes, last : In, codes of a column of every ADC; the last ones of their phase
     write : In(1), with ``write_adc``, ``write_trims`` and ``write_number``: what the host says in place of a calibration
     offset, trim : Out, [adcs]; after reset 0 and the middle
 
@@ -36,7 +36,7 @@ class Calibrator(Block):
         super().__init__({
             "settings": In(self.settings_layout(p)), "start": In(1), "busy": Out(1), "done": Out(1), "failed": Out(p.adcs),
             "ref_on": Out(1), "ref_level": Out(p.adc_bits + 1), "phase": Out(1), "taken": In(1),
-            "valid": In(1), "codes": In(data.ArrayLayout(p.adc_bits, p.adcs)), "end": In(1),
+            "valid": In(1), "codes": In(data.ArrayLayout(p.adc_bits, p.adcs)), "last": In(1),
             "write": In(1), "write_adc": In(range(max(2, p.adcs))), "write_trims": In(1), "write_number": In(number),
             "offset": Out(data.ArrayLayout(signed(p.adc_bits + 1), p.adcs)),
             "trim": Out(data.ArrayLayout(p.trim_bits, p.adcs), init=[1 << p.trim_bits - 1] * p.adcs),
@@ -69,7 +69,7 @@ class Calibrator(Block):
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.phase.eq(begun != count)
-                m.d.sync += [begun.eq(begun + (self.phase & self.taken)), ended.eq(ended + (self.valid & self.end))]
+                m.d.sync += [begun.eq(begun + (self.phase & self.taken)), ended.eq(ended + (self.valid & self.last))]
                 with m.If(ended == count):
                     m.next = "JUDGE"
             with m.State("JUDGE"):

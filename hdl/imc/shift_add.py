@@ -62,7 +62,7 @@ class ShiftAdd(Block):
         columns = Signal(range(max(2, p.mux)))
         totals = [Signal(signed(p.slice_bits), name=f"total_{g}") for g in range(p.adcs)]
         m.d.comb += [
-            mask.eq((1 << settings.width_log2) - 1), wide.eq(settings.width_log2 >= mux_log2),
+            mask.eq((1 << settings.width_log2) - 1), wide.eq(settings.width_log2 >= mux_log2 if mux_log2 else 1),
             columns.eq(mask & (p.mux - 1)), last.eq(((i.p.column & columns) == columns) | i.p.end),
             i.ready.eq(~last | ~o.valid | o.ready),
         ]

@@ -144,7 +144,7 @@ class Tile(Block):
             phase.valid.eq(lines.o.valid), lines.o.ready.eq(phase.ready), phase.p.eq(lines.o.p),
             correction.i.valid.eq(codes.valid & ~calibrator.busy), correction.i.p.eq(codes.p),
             codes.ready.eq(calibrator.busy | correction.i.ready),
-            calibrator.valid.eq(codes.valid), calibrator.codes.eq(codes.p.code), calibrator.end.eq(codes.p.end),
+            calibrator.valid.eq(codes.valid), calibrator.codes.eq(codes.p.code), calibrator.last.eq(codes.p.end),
             correction.use_gain.eq(self.settings.use_gain), correction.offset.eq(calibrator.offset),
             correction.write.eq(write.valid & (write.what == 2)), correction.write_adc.eq(write.adc),
             correction.write_column.eq(write.column), correction.write_gain.eq(write.number),
@@ -160,8 +160,8 @@ class Tile(Block):
     def _macro(self, m: Module, lines: WordLines, converter: Converter, calibrator: Calibrator) -> None:
         """Join the macro's ports."""
         ports: dict[str, Any] = {
-            "phase_bit": lines.o.p.bit, "phase_group": lines.o.p.group, "wl_en": lines.wl_en, "wl_go": lines.wl_go, "pre": lines.pre,
-            "sample": lines.sample, "ref_on": calibrator.ref_on, "ref_level": calibrator.ref_level,
+            "phase_bit": lines.o.p.bit, "phase_group": lines.o.p.group, "wl_en": lines.wl_en, "wl_go": lines.wl_go,
+            "pre": lines.pre, "sample": lines.sample, "ref_on": calibrator.ref_on, "ref_level": calibrator.ref_level,
             "trim": calibrator.trim, "col_sel": converter.col_sel, "cmp_en": converter.cmp_en, "cdac": converter.cdac}
         m.d.comb += [getattr(self, name).eq(value) for name, value in ports.items()]
         m.d.comb += [converter.cmp.eq(self.cmp), converter.cmp_rdy.eq(self.cmp_rdy)]

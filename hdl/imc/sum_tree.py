@@ -32,7 +32,7 @@ class SumTree(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "settings": In(self.settings_layout(p)), "i": In(stream.Signature(SignedCombine.sums_layout(p))).array(p.fan_in),
+            "settings": In(self.settings_layout(p)), "i": In(stream.Signature(self.i_layout(p))).array(p.fan_in),
             "o": Out(stream.Signature(self.o_layout(p))), "error": Out(1),
         })
 
@@ -40,6 +40,11 @@ class SumTree(Block):
     def settings_layout(p: ImcArch) -> data.StructLayout:
         """Return the run-time settings."""
         return data.StructLayout({"active": p.fan_in})
+
+    @staticmethod
+    def i_layout(p: ImcArch) -> data.StructLayout:
+        """Return the payload of an input: an output of a tile."""
+        return SignedCombine.sums_layout(p)
 
     @staticmethod
     def o_layout(p: ImcArch) -> data.StructLayout:

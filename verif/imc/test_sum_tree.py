@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.sum_tree import sum_tree
-from hdl.imc.signed_combine import SignedCombine
 from hdl.imc.sum_tree import SumTree
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
@@ -62,7 +61,7 @@ def draw(rng: random.Random, p: ImcArch, count: int) -> tuple[NDArray[np.int64],
 
 def words(p: ImcArch, y: Any, last: Any) -> list[int]:
     """Return the payloads of one input."""
-    return [word(SignedCombine.sums_layout(p), {"y": int(value), "last": int(end)}) for value, end in zip(y, last, strict=True)]
+    return [word(SumTree.i_layout(p), {"y": int(value), "last": int(end)}) for value, end in zip(y, last, strict=True)]
 
 
 async def begin(dut: Any, p: ImcArch) -> None:

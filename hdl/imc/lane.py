@@ -29,7 +29,7 @@ class Lane(Block):
     -------
     layer : In, stands while a vector is on its way; i : In(stream) [fan_in], of the tiles
     o : Out(stream), {channel, d}; release : In(1), the vector is over, or the layer begins
-    idle : Out(1), nothing is on its way; error : Out(1), the tree's and the bank's
+    ended : Out(1), all parts of the vector have come and its sums have left; error : Out(1), the tree's and the bank's
 
     Source: imc 10, B6.
     """
@@ -41,7 +41,7 @@ class Lane(Block):
         self.params: tuple[ImcArch, int] = (p, number)
         super().__init__({
             "layer": In(layer_layout()), "i": In(stream.Signature(SumTree.i_layout(p))).array(p.fan_in),
-            "o": Out(stream.Signature(self.o_layout(p))), "release": In(1), "idle": Out(1), "error": Out(1),
+            "o": Out(stream.Signature(self.o_layout(p))), "release": In(1), "ended": Out(1), "error": Out(1),
         })
 
     @staticmethod
@@ -65,7 +65,8 @@ class Lane(Block):
             bank.i.valid.eq(tree.o.valid & exists & ~closed), tree.o.ready.eq((bank.i.ready | ~exists) & ~closed),
             bank.i.p.key.eq(key), bank.i.p.d.eq(tree.o.p.d), takes.eq(tree.o.valid & tree.o.ready),
             bank.settings.parts.eq(layer.rounds_in), bank.settings.keys.eq(keys),
-            self.error.eq(tree.error | bank.err_miss | bank.err_dup), self.idle.eq(~bank.busy),
+            self.error.eq(tree.error | bank.err_miss | bank.err_dup),
+            self.ended.eq((closed & ~bank.vector_end & ~bank.busy) | (own == 0)),
         ]
         for mine, tile in zip(tree.i, self.i, strict=True):
             m.d.comb += [mine.valid.eq(tile.valid), tile.ready.eq(mine.ready), mine.p.eq(tile.p)]

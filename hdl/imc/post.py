@@ -47,8 +47,8 @@ class Post(Block):
             "sums": In(stream.Signature(Lane.o_layout(p))).array(p.tiles // p.fan_in),
             "parameters": In(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "write": Out(1), "address": Out(range(p.map_words)), "word": Out(p.rows),
-            "readout": Out(stream.Signature(Lane.o_layout(p))), "ended": In(1), "released": Out(1), "steps": Out(1), "spikes": Out(1),
-            "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24),
+            "readout": Out(stream.Signature(Lane.o_layout(p))), "ended": In(1), "released": Out(1), "steps": Out(1),
+            "spikes": Out(1), "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24),
         })
 
     def build(self) -> Module:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+from typing import Any
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.vector_walk import Vector
@@ -20,7 +21,7 @@ CORES = {
     "two single tiles": dataclasses.replace(TINY, tiles=2, fan_in=1, rows=8, crossbars=40),
 }
 # A map, a kernel, pools and steps that a random draw meets too rarely.
-CORNERS: tuple[Fields, ...] = (
+CORNERS: tuple[dict[str, Any], ...] = (
     {"kernel": 1, "stride": 1, "padding": 0, "in_channels": 1, "channels": 1, "pool": 1, "steps": 1},
     {"kernel": 3, "stride": 2, "padding": 1, "pool": 2, "in_channels": 3},
     {"kernel": 3, "stride": 1, "padding": 1, "pool": 3, "steps": 2},

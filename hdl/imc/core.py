@@ -101,6 +101,7 @@ class Core(Block):
             walk.ready.eq(gather.i.ready & (queued != 2)), push.eq(walk.valid & walk.ready), dispatch.key.eq(walk.p.key),
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
             post.i.valid.eq(queued != 0), post.i.payload.eq(queue[0]),
+            post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
         ]
         m.d.sync += queued.eq(queued + push - post.i.ready)
         with m.If(post.i.ready):

@@ -28,8 +28,9 @@ class Lane(Block):
     Members
     -------
     layer : In, stands while a vector is on its way; i : In(stream) [fan_in], of the tiles
-    o : Out(stream), {channel, d}; over : Out(1), all words of the vector are taken, those beyond the last channel as well
-    released : In(1), the next vector may come, when all sums are taken and ``over``; or the layer begins
+    o : Out(stream), {channel, d}
+    ended : Out(1), all words of the vector have come, those beyond the last channel as well, and its sums have left
+    released : In(1), the next vector may come, once ``ended``; or the layer begins
     error : Out(1), the tree's and the bank's
 
     Source: imc 10, B6.
@@ -42,7 +43,7 @@ class Lane(Block):
         self.params: tuple[ImcArch, int] = (p, number)
         super().__init__({
             "layer": In(layer_layout()), "i": In(stream.Signature(SumTree.i_layout(p))).array(p.fan_in),
-            "o": Out(stream.Signature(self.o_layout(p))), "released": In(1), "over": Out(1), "error": Out(1),
+            "o": Out(stream.Signature(self.o_layout(p))), "released": In(1), "ended": Out(1), "error": Out(1),
         })
 
     @staticmethod
@@ -67,7 +68,7 @@ class Lane(Block):
             bank.i.p.key.eq(key), bank.i.p.d.eq(tree.o.p.d), takes.eq(tree.o.valid & tree.o.ready),
             bank.settings.parts.eq(layer.rounds_in), bank.settings.keys.eq(keys),
             self.error.eq(tree.error | bank.err_miss | bank.err_dup),
-            self.over.eq((closed | (own == 0)) & ~bank.busy & ~bank.vector_end),
+            self.ended.eq((closed & ~bank.vector_end & ~bank.busy) | (own == 0)),
         ]
         for mine, tile in zip(tree.i, self.i, strict=True):
             m.d.comb += [mine.valid.eq(tile.valid & ~ending), tile.ready.eq(mine.ready & ~ending), mine.p.eq(tile.p)]

@@ -30,7 +30,7 @@ class Post(Block):
         ``mult`` and ``shift`` in one (`SCALE_LAYOUT`)
     write, address, word : Out, to the activation memory
     readout : Out(stream), {channel, d}, sums over the steps
-    released : Out(1), a vector is over
+    ended : In(1), no lane has anything more of the vector; released : Out(1), the vector is over
     steps : Out(1), a neuron steps, of channel ``stepped`` of the vector with key ``stepped_key``; spikes : Out(1), it fires
 
     Source: imc 10, B7 and B8; DESIGN 4, tail.
@@ -47,8 +47,8 @@ class Post(Block):
             "sums": In(stream.Signature(Lane.o_layout(p))).array(p.tiles // p.fan_in),
             "parameters": In(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "write": Out(1), "address": Out(range(p.map_words)), "word": Out(p.rows),
-            "readout": Out(stream.Signature(Lane.o_layout(p))), "released": Out(1), "steps": Out(1), "spikes": Out(1),
-            "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24),
+            "readout": Out(stream.Signature(Lane.o_layout(p))), "ended": In(1), "released": Out(1), "steps": Out(1),
+            "spikes": Out(1), "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24),
         })
 
     def build(self) -> Module:
@@ -90,8 +90,9 @@ class Post(Block):
                     with m.If(neurons | (plane + 1 == layer.word_bits)):
                         m.next = "OVER"
             with m.State("OVER"):
-                m.d.comb += [self.released.eq(1), i.ready.eq(1)]
-                m.next = "BEGIN"
+                m.d.comb += [self.released.eq(self.ended), i.ready.eq(self.ended)]
+                with m.If(self.ended):
+                    m.next = "BEGIN"
         first_plane = Mux(neurons, i.p.step, Mux(layer.per_step, i.p.step * layer.word_bits, 0))
         m.d.comb += self.address.eq(
             layer.out_base + (first_plane + plane) * layer.out_plane + i.p.window * layer.out_groups + group)

@@ -144,6 +144,9 @@ def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: 
                               ("bits of a scaled number", fields["word_bits"], p.input_bits)):
         if value > most:
             raise ParameterError(f"layer {name}: {what}, not {value}; legal: 1..{most} on {p.name}; try: a larger build")
+    if mapped.layer.readout and windows > 1 and not fields["time_inner"]:
+        raise ParameterError(f"layer {name}: order of a read-out of {windows} pixels, not step after step; legal: all steps of "
+                             "a pixel, then the next one; try: time_inner=True")
     if mapped.layer.requantise and steps > 1:
         raise ParameterError(f"layer {name}: timesteps of scaled numbers, not {steps}; legal: 1; try: --T 1")
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
 from hdl.block import Block
+from hdl.imc.signed_combine import SignedCombine
 
 
 class SumTree(Block):
@@ -18,7 +19,7 @@ class SumTree(Block):
     -------
     settings : In, {active}, a mask of the inputs that take part; others count as 0 and hand over nothing. Not 0, which takes
         nothing at all
-    i : In(stream) [fan_in], {y, last}
+    i : In(stream) [fan_in], {y, last}, outputs of tiles
     o : Out(stream), {d, last}
     error : Out(1), words that were added differed in ``last``; stays until reset
 
@@ -42,8 +43,8 @@ class SumTree(Block):
 
     @staticmethod
     def i_layout(p: ImcArch) -> data.StructLayout:
-        """Return the payload of an input."""
-        return data.StructLayout({"y": signed(p.sum_bits), "last": 1})
+        """Return the payload of an input: an output of a tile."""
+        return SignedCombine.sums_layout(p)
 
     @staticmethod
     def o_layout(p: ImcArch) -> data.StructLayout:

@@ -97,7 +97,7 @@ async def run(dut: Any, p: ImcArch, number: int, rng: random.Random, layer: dict
             dut, "o", len(wanted), stalls(rng, rng.choice((stall, 0.9))) if stall else NEVER, out[-1])]
         assert [(int(g.channel), int(g.d)) for g in got] == wanted, layer
         await FallingEdge(dut.clk)
-        while not dut.over.value:
+        while not dut.ended.value:
             assert not dut.o__valid.value
             await FallingEdge(dut.clk)
         await RisingEdge(dut.clk)

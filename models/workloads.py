@@ -17,7 +17,7 @@ class Shipped:
     preset : the smallest preset that runs it
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
-    weight_sparsity : share of weights that are zero
+    weight_sparsity : share of weights that are zero; with ``silent``, of the layers that do not read the image
     accuracy_golden : of the integer network on the whole test split; None for random weights
     images : how many are shown when nothing else is asked for
     shape : of an image, [C, H, W]; None: as the checkpoint says

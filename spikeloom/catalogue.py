@@ -4,11 +4,13 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from golden.arch import ParameterError
 from models.published import published
+from models.statten_sizes import FIRST, drawn
 from models.workloads import Shipped, shipped
 from spikeloom.output import check_file
 
@@ -17,19 +19,24 @@ def workloads() -> list[dict[str, Any]]:
     """Return what is known of every network.
 
     Name, source, preset, T, weight sparsity; shape of the input; golden accuracy on the whole test split and SHA-256 of the
-    checkpoint, None without one; shapes of the weights by layer and the layers of a published table, empty without.
+    checkpoint, None without one; shapes of the weights by layer, or else the layers of a published table.
     """
     return [{"name": entry.name, "source": entry.source, "preset": entry.preset, "steps": entry.steps,
-             "accuracy_golden": entry.accuracy_golden, "weight_sparsity": entry.weight_sparsity, **_checkpoint(entry),
+             "accuracy_golden": entry.accuracy_golden, "weight_sparsity": entry.weight_sparsity, **_weights(entry),
              "layers": [asdict(layer) for layer in published(entry.name)]} for entry in shipped().values()]
 
 
-def _checkpoint(entry: Shipped) -> dict[str, Any]:
-    """Return hash, input and shapes of what was trained."""
+def _weights(entry: Shipped) -> dict[str, Any]:
+    """Return hash, input and shapes of what was trained, or those of weights that are drawn, with the share of their zeros."""
     from golden.store import load
+    from golden.synthetic import drawn_count
 
     if not entry.trained:
-        return {"sha256": None, "input": entry.shape, "shapes": {}}
+        shapes = drawn(entry.name)
+        sizes = {layer: prod(shape) for layer, shape in shapes.items()}
+        zeros = sum(size - drawn_count(size, entry.weight_sparsity) for layer, size in sizes.items() if layer != FIRST)
+        found = {"weight_sparsity": zeros / sum(sizes.values())} if sizes else {}
+        return {"sha256": None, "input": entry.shape, "shapes": shapes, **found}
     captured = load(entry.checkpoint)
     return {"sha256": hashlib.sha256(entry.checkpoint.read_bytes()).hexdigest(), "input": list(captured.example_shape),
             "shapes": {name.removesuffix(".weight"): list(tensor.shape) for name, tensor in captured.tensors.items()

@@ -337,7 +337,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
                               "shapes", "layers"}
         facts = find(entry["name"])
         assert (entry["source"], entry["preset"], entry["steps"]) == (facts.source, facts.preset, facts.steps)
-        assert (entry["shapes"] != {}) == facts.trained and len(entry["input"]) == 3
+        assert (entry["shapes"] == {}) == (entry["layers"] != []) and len(entry["input"]) == 3
     shapes = {entry["name"]: (entry["input"], entry["shapes"]) for entry in report["workloads"]}
     assert shapes["digits"] == ([1, 8, 8], {"conv1": [16, 1, 3, 3], "conv2": [32, 16, 3, 3], "fc": [10, 512]})
     assert "digits" in captured.err
@@ -349,6 +349,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("LoAS (MICRO 2024" in w["source"] and w["accuracy_golden"] is None for w in random)
     assert [w["name"] for w in report["workloads"] if w["accuracy_golden"] is None and w not in random] == [
         "statten-cifar-2-256", "statten-imagenet-block"]
+    assert re.search(r"^statten-cifar-2-256 +3x32x32 +18 +10 to 1,024 +27 to 2,304 +2,553,184$", captured.err, re.M)
     assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
 
 

@@ -17,7 +17,7 @@ from golden.arch import ParameterError
 from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
 from models.statten_sizes import Config, divides
-from models.training import BATCH, learn
+from models.training import BATCH, learn, repeatable
 
 
 class SpatialTemporalAttention(nn.Module):
@@ -187,8 +187,7 @@ def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tens
     """Train a network from scratch on ``x``, each batch changed by ``moved``; return it in evaluation mode."""
     if epochs < 1:
         raise ParameterError(f"statten: epochs must be at least 1, not {epochs}")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         model = STAtten(config)
 
         def loss(index: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import digits
 from models.spiking import Leaky
-from models.training import learn, warped
+from models.training import learn, repeatable, warped
 
 KINDS = ("dense", "stt", "ptt", "htt")
 STEPS = 4
@@ -292,8 +292,7 @@ def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambd
     each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         model = TtSnn(kind)
 
         def loss(index: Tensor) -> Tensor:

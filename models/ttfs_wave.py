@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golden.arch import tick
 from models.datasets import wave, wave_places
 from models.training import repeatable
-from models.ttfs import TtfsNetwork, tick
+from models.ttfs import TtfsNetwork
 from models.ttfs_digits import accuracy, fit
 from models.wave import PLACES, middles
 

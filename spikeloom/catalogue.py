@@ -119,11 +119,9 @@ def _ranks(entry: Shipped, text: str) -> list[int]:
 
 def accuracy_golden(path: Path, facts: Shipped) -> float:
     """Return the share of the whole test split that a captured file, lowered as ``facts`` say, classifies right."""
-    from golden.run import predict, run
     from golden.store import load
     from models.datasets import SPLITS
     from verif.workload import shipped_workload
 
     _, _, x, y = SPLITS[facts.data]()
-    workload = shipped_workload(facts, load(path), facts.arch, x, y, steps=facts.steps)
-    return sum(predict(run(workload.network, workload.words(index))) == int(label) for index, label in enumerate(y)) / len(y)
+    return shipped_workload(facts, load(path), facts.arch, x, y, steps=facts.steps).accuracy()

@@ -15,9 +15,9 @@ from spikeloom.output import Output, common
               "convolution, or EVBMF's of the shipped dense network or a captured one.  [default: 0.3 of the outputs]")
 @common
 def command(output: Output, workload: str, out: Path | None, seed: int, ranks: str | None) -> None:
-    """Train a shipped network and capture it.
+    """Train a shipped network and capture it; this takes up to five minutes of one core.
 
-    It computes in one thread: a seed gives the same file, byte for byte, on processors with the same vector instructions.
+    A seed gives the same file, byte for byte, on processors with the same vector instructions.
     """
     from spikeloom.catalogue import train
 

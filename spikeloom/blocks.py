@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"": "hdl", "bus.": "hdl/bus", "imc.": "hdl/imc"}
 # Blocks that only run as the whole accelerator: on workloads, and on programs and buses that are broken.
-BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors"}
+BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors", "imc.imc": "core"}
 
 
 def defines_block(text: str) -> bool:
@@ -26,4 +26,4 @@ def bench(block: str) -> Path:
     folder, stem = ROOT / "verif", block.removeprefix("bus.")
     if block.startswith("imc."):
         folder, stem = folder / "imc", block.removeprefix("imc.")
-    return folder / f"test_{BENCHES.get(stem, stem)}.py"
+    return folder / f"test_{BENCHES.get(block, stem)}.py"

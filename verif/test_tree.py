@@ -37,6 +37,9 @@ TWINS = {
     "sequencer": "run",
     "core": "run",
     "ftp": "run",
+    "imc.core": "imc.run",
+    "imc.imc": "imc.run",
+    "imc.registers": "imc.run",
 }
 BLOCK_LINES = 180
 COMMAND_LINES = 60
@@ -129,6 +132,7 @@ def test_blocks_are_found() -> None:
     assert {"fast_prefix_sum", "parallel_lif", "ftp", "bus.registers"} <= {*blocks()}
     assert not {"block", "generate", "image", "bus.register_map"} & {*blocks()}
     assert not bench("registers_of_another").exists()
+    assert bench("core") != bench("imc.core") == bench("imc.imc")
 
 
 def test_base_loads_without_torch() -> None:

@@ -112,7 +112,7 @@ class Core(Block):
             with m.Else():
                 m.d.sync += queue[1].eq(walk.payload)
         for number, lane in enumerate(self.lanes):
-            m.d.comb += [lane.release.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
+            m.d.comb += [lane.released.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
                          lane.o.ready.eq(post.sums[number].ready), post.sums[number].p.eq(lane.o.p)]
             for f in range(self.params.fan_in):
                 tile, way = self.tiles[number * self.params.fan_in + f], dispatch.o[number * self.params.fan_in + f]

@@ -22,14 +22,16 @@ class Lane(Block):
     """Sum one lane's outputs of a vector, in the order in which its tiles run: all its column blocks for each row round.
 
     Twin of `golden.imc.lane.lane`. Column blocks ``lane, lane + lanes, ...`` are its own, ``rounds_in`` rounds of each add up
-    to ``fan_in`` tiles. A word a cycle; a sum comes 2 cycles and those of the tree after its last part. No part of the next
-    vector is taken until ``release``.
+    to ``fan_in`` tiles. A word a cycle, and the cycles of the tree between blocks, which other tiles may share; a sum comes 2
+    cycles and those of the tree after its last part. No part of the next vector is taken until ``released``.
 
     Members
     -------
     layer : In, stands while a vector is on its way; i : In(stream) [fan_in], of the tiles
-    o : Out(stream), {channel, d}; release : In(1), the vector is over, or the layer begins
-    ended : Out(1), all parts of the vector have come and its sums have left; error : Out(1), the tree's and the bank's
+    o : Out(stream), {channel, d}
+    ended : Out(1), all words of the vector have come, those beyond the last channel as well, and its sums have left
+    released : In(1), the next vector may come, once ``ended``; or the layer begins
+    error : Out(1), the tree's and the bank's
 
     Source: imc 10, B6.
     """
@@ -41,7 +43,7 @@ class Lane(Block):
         self.params: tuple[ImcArch, int] = (p, number)
         super().__init__({
             "layer": In(layer_layout()), "i": In(stream.Signature(SumTree.i_layout(p))).array(p.fan_in),
-            "o": Out(stream.Signature(self.o_layout(p))), "release": In(1), "ended": Out(1), "error": Out(1),
+            "o": Out(stream.Signature(self.o_layout(p))), "released": In(1), "ended": Out(1), "error": Out(1),
         })
 
     @staticmethod
@@ -55,7 +57,7 @@ class Lane(Block):
         m.submodules.sum_bank = bank = SumBank(banked(p))
         rounds_in, rounds_out, blocks = Signal(12), Signal(8), Signal(12)
         channel, key, keys = Signal(14), Signal.like(bank.i.p.key), Signal(range(p.channels + 1))
-        closed, takes, exists, last_in, last_out = Signal(), Signal(), Signal(), Signal(), Signal()
+        closed, takes, exists, last_in, last_out, ending = Signal(), Signal(), Signal(), Signal(), Signal(), Signal()
         own, rest, leaving, left = Signal(8), Signal(range(p.fan_in + 1)), Signal(14), Signal(9)
         m.d.comb += [
             own.eq(layer.rounds_out - ((layer.rounds_out - 1) * lanes + number >= layer.column_blocks)),
@@ -69,7 +71,9 @@ class Lane(Block):
             self.ended.eq((closed & ~bank.vector_end & ~bank.busy) | (own == 0)),
         ]
         for mine, tile in zip(tree.i, self.i, strict=True):
-            m.d.comb += [mine.valid.eq(tile.valid), tile.ready.eq(mine.ready), mine.p.eq(tile.p)]
+            m.d.comb += [mine.valid.eq(tile.valid & ~ending), tile.ready.eq(mine.ready & ~ending), mine.p.eq(tile.p)]
+        with m.If(tree.i[0].valid & tree.i[0].ready & tree.i[0].p.last):
+            m.d.sync += ending.eq(1)
         m.d.comb += [self.o.valid.eq(bank.o.valid), bank.o.ready.eq(self.o.ready), self.o.p.d.eq(bank.o.p.d)]
         m.d.comb += self.o.p.channel.eq(leaving)
         with m.If(self.o.valid & self.o.ready):
@@ -81,14 +85,14 @@ class Lane(Block):
             with m.If((rounds_in == 0) & exists):
                 m.d.sync += keys.eq(keys + 1)
             with m.If(tree.o.p.last):
-                m.d.sync += [rounds_out.eq(rounds_out + 1), channel.eq(channel + (lanes - 1) * layer.outputs + 1)]
+                m.d.sync += [ending.eq(0), rounds_out.eq(rounds_out + 1), channel.eq(channel + (lanes - 1) * layer.outputs + 1)]
                 with m.If(last_out):
                     m.d.sync += [rounds_out.eq(0), channel.eq(number * layer.outputs), key.eq(0),
                                  rounds_in.eq(rounds_in + 1), blocks.eq(blocks + p.fan_in)]
                     with m.If(last_in):
                         m.d.sync += [closed.eq(1), rounds_in.eq(0), blocks.eq(0)]
         m.d.sync += bank.vector_end.eq(takes & tree.o.p.last & last_out & last_in)
-        with m.If(self.release):
+        with m.If(self.released):
             m.d.sync += [closed.eq(0), keys.eq(0), channel.eq(number * layer.outputs), key.eq(0),
                          leaving.eq(number * layer.outputs), left.eq(layer.outputs)]
         return m

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
+from hdl.imc.program import LayerProgram
 from hdl.imc.register_map import OFFSETS
 from verif import sim
 from verif.imc.macro_shell import SOURCES, Report, verilog
@@ -23,6 +25,7 @@ from verif.system import SystemFailure
 
 DRIVER = Path(__file__).parent / "driver.cpp"
 START, IRQ_ENABLE, CALIBRATE = 1, 2, 4
+DONE, ERROR = 2, 4
 PATIENCE = 10_000_000
 
 
@@ -57,6 +60,36 @@ class Script:
         self._add("push", self._length, packet.size, int(last))
         self.words.append(packet)
         self._length += packet.size
+
+    def send(self, target: Target, index: int, words: Sequence[int] | NDArray[np.uint32]) -> None:
+        """Queue a packet of `hdl.imc.host_port`: negative words as 32 bits."""
+        self.push([target | index << 4, *(int(word) & 0xFFFF_FFFF for word in words)])
+
+    def fetch(self, bank: int, first: int, count: int, cycles: int = PATIENCE) -> None:
+        """Ask for words of an activation memory, and wait for the packet, the next one of `Result.packets`."""
+        self.send(Target(Target.READ_0 + bank), first, [count])
+        self.receive(1, cycles)
+
+    def load(self, program: LayerProgram) -> None:
+        """Write everything that a layer needs but its operand."""
+        for prefix, table in (("LAYER", program.fields), ("MACHINE", program.machine)):
+            for name, value in table.items():
+                self.write(f"{prefix}_{name.upper()}", value)
+        for number, place in enumerate(program.places):
+            self.write(f"PLACE_{number}", place)
+        self.send(Target.BIAS, 0, program.biases)
+        self.send(Target.SECOND, 0, program.seconds)
+
+    def start(self, control: int = START, cycles: int = PATIENCE) -> tuple[int, int, int]:
+        """Run a layer, or calibrate, when all packets are taken; wait for irq.
+
+        Returns the places of STATUS and ERROR in `Result.reads` and of the run's cycles in `Result.waits`.
+        """
+        self.sent(cycles)
+        self.write("STATUS", DONE | ERROR)
+        self.write("CONTROL", control | IRQ_ENABLE)
+        waited = self.wait(cycles)
+        return self.read("STATUS"), self.read("ERROR"), waited
 
     def sent(self, cycles: int = PATIENCE) -> int:
         """Wait until all packets are taken; return the place of the cycles in `Result.waits`."""

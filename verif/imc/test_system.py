@@ -6,6 +6,7 @@ word, 3 answers SLVERR, 4 never takes a word, 5 never answers a register, 6 hold
 """
 
 import dataclasses
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,19 @@ import numpy as np
 import pytest
 
 from golden.arch import ParameterError
-from golden.imc.arch import IMC_PRESETS
+from golden.imc.arch import IMC_PRESETS, SCHEMES
 from golden.imc.cells import levels
 from golden.imc.macro import Adc, Effects, build
 from golden.imc.noise import Kind
+from golden.imc.run import Setting, inputs, place, run
+from golden.run import unpack
+from hdl.imc.activation import pack, split
+from hdl.imc.host_port import Target
+from hdl.imc.program import programs
 from verif.imc.macro_shell import SAMPLE, MacroShellError, macro_tables, read_log, values
+from verif.imc.networks import random_network
 from verif.imc.system import ImcSystem, Result, Script
+from verif.imc.test_core import phases
 from verif.system import SystemFailure
 
 TINY = dataclasses.replace(IMC_PRESETS["tiny-ci"], flash_bits=0)
@@ -216,11 +224,48 @@ def test_trace(tmp_path: Path) -> None:
     assert "$var" in (tmp_path / "run.vcd").read_text()
 
 
-def test_core() -> None:
-    """A core of two tiles on the shell answers its registers."""
-    p = dataclasses.replace(TINY, tiles=2, rows=8, cols=8, map_words=16, membranes=16, channels=4)
-    script = Script()
+def test_core(tmp_path: Path, seed: int) -> None:
+    """Random layers on a core equal golden, one after the other in one script, under stalls."""
+    p, rng, script = dataclasses.replace(TINY, tiles=2, fan_in=2, channels=16, membranes=1024), random.Random(seed), Script()
     script.read("MAGIC")
-    script.write("LAYER_CHANNELS", 3)
-    script.read("LAYER_CHANNELS")
-    assert ImcSystem(p, optimise="-O0").run(script).check().reads == [0x4D494C53, 3]
+    script.stalls(30, 30, seed & 0xFFFF)
+    expected: list[Any] = []
+    counts: list[int] = []
+    status: list[int] = []
+    for case in range(4):
+        scheme = SCHEMES[case]
+        network, words = random_network(rng, p, scheme)
+        adc, effects = Adc(bits=p.adc_bits), Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3)
+        setting = Setting(scheme=scheme, adc=adc, effects=effects, skip=bool(case % 2))
+        (entry,) = placed = place(network, p, setting)
+        (program,) = programs(p, network, placed, flash=False, adc_bits=adc.bits, skip=setting.skip, time_inner=True)
+        script.context(entry.mapped.operand.bits, p.rows // p.group_rows)
+        script.image(case)
+        script.macros(macro_tables(tmp_path / f"macros_{case}", {m.tile: m for row in entry.macros for m in row}))
+        script.values(values(tmp_path / f"values_{case}", [
+            found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
+            for found in phases(p, entry, x, step, setting.skip)]))
+        script.load(program)
+        layer, operand = network.layers[0], words["input.0"]
+        script.send(Target.MAP_0, 0, pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel())
+        status += script.start(cycles=1_000_000)[:2]
+        trace = run(network, p, setting, words, image=case, placed=placed).layers["layer"]
+        if layer.readout:
+            readout = np.asarray(trace.readout)
+            script.receive(readout.size)
+            counts.append(readout.size)
+            expected.append(sorted((c, int(v) & 0xFFFF_FFFF) for c, row in enumerate(readout) for v in np.ravel(row)))
+            continue
+        output = np.asarray(trace.output)
+        planes = np.asarray(unpack(output, network.steps)) if layer.neuron else split(output, program.planes)
+        line = pack(planes, p.rows)
+        script.fetch(1, 0, len(line))
+        counts.append(1)
+        expected.append(line.ravel().tolist())
+    result = ImcSystem(p, optimise="-O0").run(script).check(complete=False)
+    assert result.reads[0] == 0x4D494C53 and [result.reads[n] for n in status] == [2, 0] * 4
+    packets = iter(result.packets)
+    for count, wanted in zip(counts, expected, strict=True):
+        group = [next(packets).tolist() for _ in range(count)]
+        assert (group[0] if wanted and isinstance(wanted[0], int) else sorted(map(tuple, group))) == wanted
+    assert next(packets, None) is None

@@ -39,7 +39,8 @@ def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network
     words = np.asarray([rng.getrandbits(len(planes)) if rng.random() < density else 0
                         for _ in range(channels * height * width)], np.int64).reshape(channels, height, width)
     out = [extent(n, kernel, stride, padding) for n in (height, width)]
-    pool = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1))) if min(out) >= 2 and ends != "readout" else None
+    pools = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1)))
+    pool = pools if min(out) >= 2 and ends != "readout" else None
     spread = (high - low) * channels * kernel
     layer = Layer(
         name="layer", passes=(Pass(source="input.0", weight=weight, stride=stride, padding=padding, planes=planes),),

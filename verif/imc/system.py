@@ -24,6 +24,9 @@ from verif.imc.macro_shell import SOURCES, Report, verilog
 from verif.system import SystemFailure
 
 DRIVER = Path(__file__).parent / "driver.cpp"
+HARNESS = Path(__file__).parent / "harness.sv"
+# A record of the neuron monitor: starts of the core so far, clock cycle, key of the vector.
+NEURON = np.dtype([(name, "<u4") for name in ("run", "cycle", "key", "channel", "spike")])
 START, IRQ_ENABLE, CALIBRATE = 1, 2, 4
 DONE, ERROR = 2, 4
 PATIENCE = 10_000_000
@@ -161,6 +164,7 @@ class Result:
     failure : of the command that ended the script early, or None
     violations, violation : broken rules of the streams, and the first one
     cycles, seconds : of the whole script, reset included
+    neurons : records of `NEURON`, in order, when the build has the monitor
     """
 
     reads: list[int]
@@ -174,6 +178,7 @@ class Result:
     violation: str
     cycles: int
     seconds: float
+    neurons: NDArray[np.void]
 
     @property
     def packets(self) -> list[NDArray[np.uint32]]:
@@ -204,17 +209,19 @@ class ImcSystem:
     design : (Verilog, name of its top) with the ports of `hdl.imc.imc.Imc`; the core of ``p`` when None
     optimise : ``"-O3"`` for workloads, ``"-O0"`` for a quick build
     prefix : of the macro's name
+    monitor : record every neuron step
     """
 
     def __init__(self, p: ImcArch, design: tuple[str, str] | None = None, *, optimise: str = "-O3",
-                 prefix: str = "spikeloom") -> None:
-        self.params, self.optimise, self.prefix = p, optimise, prefix
+                 prefix: str = "spikeloom", monitor: bool = False) -> None:
+        self.params, self.optimise, self.prefix, self.monitor = p, optimise, prefix, monitor
         self._design = design
 
     def program(self, *, trace: bool = False) -> Path:
         """Build, or find in the cache, the simulator."""
         text, top = self._design or sim.design(Imc(self.params), self.prefix)
-        return sim.build([text, verilog(self.params, self.prefix)], top, optimise=self.optimise, public_ports=False,
+        texts = [text, verilog(self.params, self.prefix), *([HARNESS.read_text()] if self.monitor else [])]
+        return sim.build(texts, "harness" if self.monitor else top, optimise=self.optimise, public_ports=False,
                          flags=["--trace"] * trace, main=DRIVER, cpp=SOURCES)
 
     def run(self, script: Script, *, trace: Path | None = None, progress: Callable[[str], None] = lambda text: None) -> Result:
@@ -231,7 +238,7 @@ class ImcSystem:
             words = [str(program), str(folder / "script.txt"), str(folder / "packets.bin"), name]
             words += [] if trace is None else [str(trace.resolve())]
             tail: list[str] = []
-            with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
                 assert process.stdout is not None
                 for line in process.stdout:
                     tail = [*tail[-20:], line]
@@ -241,5 +248,6 @@ class ImcSystem:
                 raise SystemFailure(f"driver: exit {process.returncode}:\n{''.join(tail)}")
             table = json.loads(result.read_text())
             ends = np.fromfile(folder / "ends.bin", dtype=np.int64).reshape(-1, 2)
-            return Result(**{**table, "macro": Report.of(table["macro"])}, ends=ends[:, 0], at=ends[:, 1],
+            neurons = np.fromfile(folder / "neurons.bin", NEURON) if self.monitor else np.zeros(0, NEURON)
+            return Result(**{**table, "macro": Report.of(table["macro"])}, ends=ends[:, 0], at=ends[:, 1], neurons=neurons,
                           words=np.fromfile(folder / "words.bin", dtype=np.uint32))

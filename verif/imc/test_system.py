@@ -24,10 +24,9 @@ from golden.run import unpack
 from hdl.imc.activation import pack, split
 from hdl.imc.host_port import Target
 from hdl.imc.program import programs
-from verif.imc.macro_shell import SAMPLE, MacroShellError, macro_tables, read_log, values
+from verif.imc.macro_shell import SAMPLE, MacroShellError, layer_phases, macro_tables, read_log, values
 from verif.imc.networks import random_network
 from verif.imc.system import ImcSystem, Result, Script
-from verif.imc.test_core import phases
 from verif.system import SystemFailure
 
 TINY = dataclasses.replace(IMC_PRESETS["tiny-ci"], flash_bits=0)
@@ -244,7 +243,7 @@ def test_core(tmp_path: Path, seed: int) -> None:
         script.macros(macro_tables(tmp_path / f"macros_{case}", {m.tile: m for row in entry.macros for m in row}))
         script.values(values(tmp_path / f"values_{case}", [
             found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
-            for found in phases(p, entry, x, step, setting.skip)]))
+            for found in layer_phases(p, entry, x, step, setting.skip)]))
         script.load(program)
         layer, operand = network.layers[0], words["input.0"]
         script.send(Target.MAP_0, 0, pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel())

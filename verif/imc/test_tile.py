@@ -39,7 +39,7 @@ ARCHS = {
                                       crossbars=1, input_bits=2, average_log2=1),
     "one group of rows": dataclasses.replace(TINY, rows=16, group_rows=16, mux=4, cols=16, adc_bits=6, flash_bits=6),
 }
-EFFECTS = {
+EFFECTS: dict[str, dict[str, float]] = {
     "ideal": {}, "offset": {"offset": 1.5}, "inl": {"mismatch": 0.05}, "noise": {"read_noise": 0.5, "comparator_noise": 0.5},
     "variation": {"proportional": 0.1, "independent": 0.03}, "ir drop": {"wire": 2e-3},
     "stuck": {"stuck_off": 0.05, "stuck_on": 0.05}, "on/off": {"on_off": 10},

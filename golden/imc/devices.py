@@ -97,7 +97,7 @@ DEVICES: dict[str, Device] = {
     "rram": Device(
         name="rram", cell_bits=4, window=1, order="PWB",
         set=_rise(0, 21, cycles=100, word=250, count=30), reset=_rise(0, 21, cycles=100, word=250, count=30),
-        form=_rise(16, 31, cycles=400, word=250, count=63), erase=_rise(13, 21, cycles=100, word=250, count=30),
+        form=_rise(16, 31, cycles=100, word=250, count=20), erase=_rise(13, 21, cycles=100, word=250, count=30),
         times={"alternations": 20, "confirm_k": 2, "confirm_n": 3},
         response=Response(set=3, reset=3, rate=2400, nominal=100, beyond=4, word=250, cells=1 << CODE, pulses=1 << RATE - 2)),
     # Erased as a whole, then raised by pulses of one width whose amplitude rises by one step each (ISPP): what is too high

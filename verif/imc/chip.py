@@ -1,4 +1,4 @@
-"""The macro's side of programming, for benches: grants modes, answers comparisons, feels pulses, notes breaches of contract."""
+"""The macro's side of programming, for benches: grants modes, answers comparisons, feels pulses, ends at a breach."""
 
 import random
 from collections.abc import Callable
@@ -23,6 +23,7 @@ class Chip:
     feel : is told every pulse
     late : most cycles by which grants and answers come late
     mask : columns that may be pulsed
+    wanted : actions to come; any other one ends the bench at once
     guard : least cycles between VERIFY and PROGRAM
     trace : actions, with the cycles of a question, or the first and the one behind the last of a pulse
     """
@@ -34,7 +35,7 @@ class Chip:
     guard: int = 1
     seed: int = 0
     trace: list[tuple[Verify | Pulse, int, int]] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    wanted: list[Verify | Pulse] = field(default_factory=list)
 
     def start(self, dut: Any) -> None:
         """Serve ``dut`` from now on."""
@@ -43,8 +44,14 @@ class Chip:
             cocotb.start_soon(task(dut, random.Random(self.seed)))
 
     def breach(self, what: str) -> None:
-        """Note a breach of contract."""
-        self.errors.append(f"cycle {cycle()}: {what}")
+        """End the bench at a breach of contract."""
+        raise AssertionError(f"cycle {cycle()}: {what}")
+
+    def note(self, action: Verify | Pulse, begin: int) -> None:
+        """Compare an action with the one that is to come."""
+        place = len(self.trace)
+        self.trace.append((action, begin, cycle()))
+        assert self.wanted[place:place + 1] == [action], f"cycle {cycle()}, action {place}: {action} is not golden's"
 
     async def _modes(self, dut: Any, rng: random.Random) -> None:
         """Modes change by way of IDLE, and from VERIFY to PROGRAM or back not before ``guard`` cycles of it."""
@@ -72,8 +79,8 @@ class Chip:
             at, ask = cycle(), Verify(int(dut.pg_row.value), int(dut.vf_ref.value))
             if not dut.mode_req.value == dut.mode_gnt.value == Mode.VERIFY or dut.pg_go.value:
                 self.breach("a comparison outside VERIFY")
+            self.note(ask, at)
             answer = self.answer(ask)
-            self.trace.append((ask, at, at))
             await RisingEdge(dut.clk)
             for _ in range(rng.randint(0, self.late)):
                 dut.vf_sa.value = rng.getrandbits(len(dut.vf_sa))
@@ -97,8 +104,8 @@ class Chip:
             if dut.pg_go.value:
                 self.breach("a pulse that changes")
             pulse = Pulse(seen["pg_row"], seen["pg_mask"], seen["pg_op"] == 2, cycle() - at, seen["pg_vwl"], seen["pg_vbl"])
+            self.note(pulse, at)
             self.feel(pulse)
-            self.trace.append((pulse, at, cycle()))
 
     async def _drive(self, dut: Any, rng: random.Random) -> None:
         """Cells are connected in mode PROGRAM alone, to one polarity."""

@@ -46,7 +46,7 @@ class WriteVerify(Block):
 
     def build(self) -> Module:
         m, p, settings, i, o = Module(), self.params, self.settings, self.i, self.o
-        states, job, levels = 1 << p.cell_bits, Signal(job_layout(p)), o.p.levels
+        states, job, levels = 1 << p.cell_bits, Signal(job_layout(p), name="job"), o.p.levels
         number, entry = Signal(range(states + 2)), Signal(settings.entries[0].shape())
         high, quiet, reading, confirming = (Signal(name=name) for name in ("high", "quiet", "reading", "confirming"))
         allowed, live, outside, mask, chosen, failing, below, passed = (Signal(p.cols, name=name) for name in (

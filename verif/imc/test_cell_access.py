@@ -124,4 +124,4 @@ async def a_pulse_ends_with_its_grant(dut: Any) -> None:
         assert not dut.pg_go.value or dut.mode_gnt.value == Mode.PROGRAM
         driven += [number] if dut.pg_go.value else []
         await RisingEdge(dut.clk)
-    assert task.done() and driven == [6, 9, 10, 11]
+    assert task.done() and driven == [4, 5, 6, 9]

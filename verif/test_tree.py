@@ -37,6 +37,7 @@ TWINS = {
     "sequencer": "run",
     "core": "run",
     "ftp": "run",
+    "imc.cell_access": "imc.write_verify",
 }
 BLOCK_LINES = 180
 COMMAND_LINES = 60

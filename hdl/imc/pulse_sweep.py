@@ -54,7 +54,7 @@ class PulseSweep(Block):
                 m.d.sync += value.eq(Mux(after > sweep.stop, sweep.stop, after))
         with m.If(self.step), m.Switch(self.order):
             for number, order in enumerate(ORDERS):
-                outer, middle, inner = order
+                outer, middle, inner = tuple(order)
                 with m.Case(number):
                     with m.If(below[inner]):
                         m.d.comb += moves[inner].eq(1)

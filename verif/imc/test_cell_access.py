@@ -95,7 +95,8 @@ async def keeps_the_contract(dut: Any, late: int) -> None:
         dut.settings.value, chip.guard = word(data.StructLayout(TIMES), times), max(1, min(before, times["t_guard"]))
         before = times["t_guard"]
         took, answer, silent = await done(dut, action)
-        assert not isinstance(action, Verify) or (answer, silent) == ((action.row * 5 + action.reference) % (1 << p.cols), False)
+        if isinstance(action, Verify):
+            assert (answer, silent) == ((action.row * 5 + action.reference) % (1 << p.cols), False)
         assert late or took == cycles(action, times)
         for _ in range(rng.choice((0, 3))):
             await RisingEdge(dut.clk)

@@ -45,7 +45,7 @@ class Watched(Block):
     def build(self) -> Module:
         """Return the block and its watcher."""
         m, before = Module(), Signal(2)
-        m.submodules.dut = dut = self.block(self.params[0])  # type: ignore[call-arg]
+        m.submodules.dut = dut = self.block(self.params[0])
         m.d.comb += [
             dut.settings.eq(self.settings), dut.i.payload.eq(self.job), dut.i.valid.eq(self.valid),
             dut.o.ready.eq(self.ready[0]), dut.o_fail.ready.eq(self.ready[1]), dut.mode_gnt.eq(self.mode_gnt),

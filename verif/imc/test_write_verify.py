@@ -155,7 +155,7 @@ def test_refusals(settings: dict[str, Any], message: str) -> None:
     ({"low": 9, "high": 9}, "high must be 0, or above low (9), not 9"),
     ({"low": 0, "high": 0, "order": 6}, "order must be in 0..5, not 6"),
 ])
-def test_entries_are_checked(entry: dict[str, int], message: str) -> None:
+def test_entries_are_checked(entry: dict[str, Any], message: str) -> None:
     """Bounds with nothing between them are refused."""
     with pytest.raises(ParameterError) as error:
         Entry(**entry)

@@ -53,7 +53,7 @@ class Device:
     order : how they are swept
     cell_bits : most bits that a cell stores
     window : how far a cell may be from its level, in levels, times 4; 2 leaves no gap between levels
-    times : further settings
+    limits : further settings
     response : of its cells
     """
 
@@ -65,7 +65,7 @@ class Device:
     order: str
     cell_bits: int
     window: int
-    times: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
     response: Response
 
     def settings(self, cell_bits: int, **changes: Any) -> Settings:
@@ -81,7 +81,7 @@ class Device:
                          reset=self.reset, order=order) for n in range(states)]
         entries += [Entry(low=level >> 1, high=0, set=self.form, order=order),
                     Entry(low=0, high=near, reset=self.erase, order=order)]
-        return Settings(**{"entries": tuple(entries), **self.times, **changes})
+        return Settings(**{"entries": tuple(entries), **self.limits, **changes})
 
 
 def _rise(start: int, stop: int, *, cycles: int, word: int, count: int, step: int = 1) -> Pulses:
@@ -98,20 +98,20 @@ DEVICES: dict[str, Device] = {
         name="rram", cell_bits=4, window=1, order="PWB",
         set=_rise(0, 21, cycles=100, word=250, count=30), reset=_rise(0, 21, cycles=100, word=250, count=30),
         form=_rise(16, 31, cycles=100, word=250, count=20), erase=_rise(13, 21, cycles=100, word=250, count=30),
-        times={"alternations": 20, "confirm_k": 2, "confirm_n": 3},
+        limits={"alternations": 20, "confirm_k": 2, "confirm_n": 3},
         response=Response(set=3, reset=3, rate=2400, nominal=100, beyond=4, word=250, cells=1 << CODE, pulses=1 << RATE - 2)),
     # Erased as a whole, then raised by pulses of one width whose amplitude rises by one step each (ISPP): what is too high
     # stays so until the next ERASE.
     "fefet": Device(
         name="fefet", cell_bits=2, window=1, order="PWB",
         set=_rise(0, 31, cycles=20, word=128, count=48), reset=NO_PULSES, form=NO_PULSES,
-        erase=_rise(31, 31, cycles=80, word=128, count=8), times={"alternations": 0, "confirm_k": 2, "confirm_n": 3},
+        erase=_rise(31, 31, cycles=80, word=128, count=8), limits={"alternations": 0, "confirm_k": 2, "confirm_n": 3},
         response=Response(set=4, reset=8, rate=500, nominal=20, beyond=4, word=128, cells=1 << CODE, pulses=1 << RATE - 3)),
     # A write is one pulse, and a read must equal it.
     "sram": Device(
         name="sram", cell_bits=1, window=2, order="PWB", set=_rise(1, 1, cycles=1, word=1, count=1),
         reset=_rise(1, 1, cycles=1, word=1, count=1), form=NO_PULSES, erase=_rise(1, 1, cycles=1, word=1, count=1),
-        times={"alternations": 1, "confirm_k": 1, "confirm_n": 1},
+        limits={"alternations": 1, "confirm_k": 1, "confirm_n": 1},
         response=Response(set=0, reset=0, rate=1 << RATE, nominal=1, word=1)),
 }
 

@@ -17,9 +17,9 @@ class WriteVerify(Block):
 
     Twin of `golden.imc.write_verify.write_verify`; `CellAccess` has the times of comparisons and pulses. Where grants do not
     wait, a pulse begins ``4 + t_guard + t_pre`` cycles after the question behind which it stands, when that is answered in the
-    next cycle, and the next question comes ``2 + t_cool + t_guard + t_verify`` cycles after a pulse. An illegal job is offered
-    2 cycles after it came, one that gets no answer 3 cycles after ``patience``. A job that ended so leaves the comparison open:
-    a later answer is not heard.
+    next cycle, and the next question comes ``2 + t_cool + t_guard + t_verify`` cycles after a pulse. The end of an illegal job
+    is offered 2 cycles after it came, that of a job without an answer ``2 + patience`` cycles after the question, which the
+    macro must not answer any more.
 
     Members
     -------
@@ -98,18 +98,18 @@ class WriteVerify(Block):
             with m.State("CHECK"):
                 m.d.sync += [reading.eq(0), number.eq(Mux(whole, states + job.op, 0))]
                 m.next = "TURN"
-                with m.If((job.op == Op.READ) | (job.op == Op.REFRESH)):
+                with m.If(self._illegal(job)):
+                    m.d.sync += o.p.error.eq(WriteError.SETTINGS)
+                    m.next = "OFFER"
+                with m.Elif((job.op == Op.READ) | (job.op == Op.REFRESH)):
                     m.d.sync += [reading.eq(1), number.eq(1), levels.eq(0)]
                     look()
-                with m.If(self._illegal(job)):
-                    m.d.sync += [o.p.error.eq(WriteError.SETTINGS), levels.eq(levels)]
-                    m.next = "OFFER"
             with m.State("TURN"):
                 m.d.sync += [live.eq(chosen), alternations.eq(0), failing.eq(0), confirming.eq(job.op == Op.TEST)]
-                following()
                 with m.If(chosen.any()):
-                    m.d.sync += number.eq(number)
                     look()
+                with m.Else():
+                    following()
             with m.State("LOOK"):
                 m.d.comb += sweep.start.eq(pulses == 0)
                 m.d.sync += outside.eq(0)

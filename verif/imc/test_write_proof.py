@@ -17,7 +17,8 @@ from synth.synthesise import run_yosys
 from verif.mutant import mutant
 from verif.sim import design
 
-SMALL = dataclasses.replace(IMC_PRESETS["tiny-ci"], rows=2, cols=2, mux=1, group_rows=1, cell_bits=1, weight_bits=2,
+TINY = IMC_PRESETS["tiny-ci"]
+SMALL = dataclasses.replace(TINY, rows=2, cols=2, mux=1, group_rows=1, cell_bits=1, weight_bits=2,
                             scheme="offset")
 NEVER = ("masked", "both", "elsewhere", "abrupt")
 # Longest way to look for a breach: a pulse comes 12 cycles after a job at the earliest.
@@ -61,25 +62,25 @@ class Watched(Block):
         return m
 
 
-def prove(block: type[Block], folder: Path) -> tuple[bool, str]:
+def prove(block: type[Block], folder: Path, p: ImcArch = SMALL) -> tuple[bool, str]:
     """Return whether Yosys proves that a block never does what `NEVER` names, and what it says.
 
     The induction also shows that the mask of the watcher is the one that the block holds.
     """
-    text, top = design(Watched(SMALL, block))
-    job = job_layout(SMALL)
-    low = job["mask"].offset
+    text, top = design(Watched(p, block))
+    low = job_layout(p)["mask"].offset
     (folder / "design.v").write_text(text)
-    goals = " ".join([*(f"-prove {name} 0" for name in NEVER), f"-prove mask \\dut.job[{low + SMALL.cols - 1}:{low}]"])
+    goals = " ".join([*(f"-prove {name} 0" for name in NEVER), f"-prove mask \\dut.job[{low + p.cols - 1}:{low}]"])
     done = run_yosys(str(folder), "-p", f"read_verilog design.v; hierarchy -check -top {top}; proc; flatten; opt; "
                      f"tee -o proof.txt sat -verify -tempinduct -maxsteps {STEPS} -show-ports {goals} {top}")
     said = (folder / "proof.txt").read_text()
     return done.returncode == 0, said
 
 
-def test_programming_is_safe(tmp_path: Path) -> None:
+@pytest.mark.parametrize("p", [SMALL, TINY], ids=["two columns", "tiny-ci"])
+def test_programming_is_safe(p: ImcArch, tmp_path: Path) -> None:
     """Masked cells are never pulsed, never SET and RESET together, no pulse unless in mode PROGRAM, IDLE between modes."""
-    proved, said = prove(WriteVerify, tmp_path)
+    proved, said = prove(WriteVerify, tmp_path, p)
     assert proved and re.search("Induction step proven: SUCCESS!", said), said[-3000:]
 
 

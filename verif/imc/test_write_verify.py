@@ -47,9 +47,8 @@ def test_write_verify(name: str) -> None:
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """Bounds, masks, polarities and ends that are wrong are caught."""
-    outcome = simulate(mutant(WriteVerify, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True,
-                       test_filter="matches_golden")
-    assert any("matches_golden" in name for name in outcome.failed), outcome.failed
+    simulate(mutant(WriteVerify, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True,
+             test_filter="matches_golden_with_any_answers")
 
 
 def cells_of(arch: ImcArch, device: Device, seed: int, *, noise: float = 0, stuck: float = 0) -> Cells:
@@ -289,7 +288,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
             await bench.run(draw_job(bench.rng, arch, op))
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(stall=[0.0, 0.4])
 async def matches_golden_with_any_answers(dut: Any, stall: float) -> None:
     """Random settings, and answers that no device gives: the trace is a function of the answers, silence ends a job."""

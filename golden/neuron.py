@@ -22,17 +22,27 @@ def neuron(x: Array, p: Neuron) -> Array:
     return _complement(x, p, threshold) if p.leak == "1-2^-k" else _shift(x, p, threshold)
 
 
-def _shift(x: Array, p: Neuron, threshold: Array) -> Array:
-    xp = array_namespace(x)
+def step(x: Array, v: Array, owed: Array, threshold: Array, p: Neuron) -> tuple[Array, Array, Array]:
+    """Return (spikes, membranes, owed) of one timestep with ``leak="2^-k"``.
+
+    x, v : int64 currents and membranes, ``|x|, |v| < 2^32``
+    owed : int64, 1 where the threshold is still to leave, 0 at rest and without ``soft_delayed``
+    threshold : int64 that broadcasts with x; that of ``p`` is not read
+    """
     k, strict = p.leak_shift, p.compare == ">"
     rounding = (1 << k) - 1 if strict else 0
+    h = (v + x + rounding) >> k if p.decay_input else ((v + rounding) >> k) + x
+    h = h - owed * threshold
+    fire = h > threshold if strict else h >= threshold
+    return _reset(h, fire, threshold, p.reset)
+
+
+def _shift(x: Array, p: Neuron, threshold: Array) -> Array:
+    xp = array_namespace(x)
     v, owed, spikes = xp.zeros_like(x[0, ...]), xp.zeros_like(x[0, ...]), []
     for current in xp.unstack(x):
-        h = (v + current + rounding) >> k if p.decay_input else ((v + rounding) >> k) + current
-        h = h - owed
-        fire = h > threshold if strict else h >= threshold
-        spikes.append(xp.astype(fire, xp.int64))
-        v, owed = _reset(h, fire, threshold, p.reset)
+        spike, v, owed = step(current, v, owed, threshold, p)
+        spikes.append(spike)
     return xp.stack(spikes)
 
 
@@ -45,21 +55,21 @@ def _complement(x: Array, p: Neuron, threshold: Array) -> Array:
     for current in xp.unstack(x):
         kept = low - (((high & ((1 << k) - 1)) << (fraction - k)) + (low >> k) if k else low)
         borrow = kept < 0
-        h = high - (high >> k) - xp.astype(borrow, xp.int64) + current - owed
+        h = high - (high >> k) - xp.astype(borrow, xp.int64) + current - owed * threshold
         low = xp.where(borrow, kept + carry, kept)
         fire = (h > threshold) | ((h == threshold) & (low > 0)) if strict else h >= threshold
-        spikes.append(xp.astype(fire, xp.int64))
-        high, owed = _reset(h, fire, threshold, p.reset)
+        spike, high, owed = _reset(h, fire, threshold, p.reset)
+        spikes.append(spike)
         if p.reset == "hard":
             low = xp.where(fire, 0, low)
     return xp.stack(spikes)
 
 
-def _reset(h: Array, fire: Array, threshold: Array, reset: str) -> tuple[Array, Array]:
+def _reset(h: Array, fire: Array, threshold: Array, reset: str) -> tuple[Array, Array, Array]:
     xp = array_namespace(h)
-    nothing = xp.zeros_like(h)
+    spike, nothing = xp.astype(fire, xp.int64), xp.zeros_like(h)
     if reset == "hard":
-        return xp.where(fire, 0, h), nothing
+        return spike, xp.where(fire, 0, h), nothing
     if reset == "soft":
-        return xp.where(fire, h - threshold, h), nothing
-    return h, xp.where(fire, threshold, nothing)
+        return spike, xp.where(fire, h - threshold, h), nothing
+    return spike, h, spike

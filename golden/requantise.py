@@ -17,5 +17,11 @@ def requantise(x: Array, p: Requantise) -> Array:
     """
     xp = array_namespace(x)
     multiplier, shift = (xp.reshape(part, (-1, *[1] * (x.ndim - 1))) for part in (p.multiplier, p.shift))
-    half = xp.bitwise_left_shift(xp.ones_like(shift), shift - 1)
-    return xp.clip(xp.bitwise_right_shift(x * multiplier + half, shift), *p.range) & ((1 << p.bits) - 1)
+    return xp.clip(half_up(x * multiplier, shift), *p.range) & ((1 << p.bits) - 1)
+
+
+def half_up(x: Array, shift: Array) -> Array:
+    """Return ``x / 2^shift`` rounded half up; int64, ``shift`` in 0..31, ``|x| < 2^62``."""
+    xp = array_namespace(x)
+    half = xp.bitwise_left_shift(xp.ones_like(shift), shift) >> 1
+    return xp.bitwise_right_shift(x + half, shift)

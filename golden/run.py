@@ -71,6 +71,11 @@ def run(network: Network, words: dict[str, Array]) -> Trace:
 def run_layer(layer: Layer, steps: int, tensors: dict[str, Array], stored: dict[str, Array]) -> LayerTrace:
     """Execute one layer; ``tensors`` holds operand words and ``stored`` currents by name."""
     sums, matches = _sums(layer, steps, tensors, stored)
+    return run_tail(layer, steps, sums, matches, stored)
+
+
+def run_tail(layer: Layer, steps: int, sums: Array, matches: int, stored: dict[str, Array]) -> LayerTrace:
+    """Execute what follows the sums int64 [T, N, H, W] of a layer."""
     currents = sums + layer.bias[:, None, None]
     if layer.residual is not None:
         currents = currents + (stored[layer.residual] if layer.ttfs is None else sooner(stored[layer.residual]))

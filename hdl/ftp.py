@@ -5,6 +5,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from hdl.block import Block
+from hdl.bus import axi_lite
 from hdl.bus.registers import Registers
 from hdl.core import COUNTERS, Core
 
@@ -30,10 +31,7 @@ class Ftp(Block):
             "awaddr": Out(a), "awlen": Out(8), "awsize": Out(3), "awburst": Out(2), "awvalid": Out(1), "awready": In(1),
             "wdata": Out(d), "wstrb": Out(d // 8), "wlast": Out(1), "wvalid": Out(1), "wready": In(1),
             "bresp": In(2), "bvalid": In(1), "bready": Out(1)}
-        slave = {
-            "awaddr": In(12), "awvalid": In(1), "awready": Out(1), "wdata": In(32), "wstrb": In(4), "wvalid": In(1),
-            "wready": Out(1), "bresp": Out(2), "bvalid": Out(1), "bready": In(1), "araddr": In(12), "arvalid": In(1),
-            "arready": Out(1), "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1)}
+        slave = axi_lite.slave_members()
         self.master, self.slave = tuple(master), tuple(slave)
         super().__init__({
             "aclk": In(1), "aresetn": In(1), "irq": Out(1),
@@ -56,7 +54,7 @@ class Ftp(Block):
         m.d.comb += [getattr(core, name).eq(getattr(self, f"m_axi_{name}")) for name in inputs]
         for name in self.slave:
             port, inner = getattr(self, f"s_axi_ctrl_{name}"), getattr(registers, name)
-            m.d.comb += port.eq(inner) if name in SLAVE_OUTPUTS else inner.eq(port)
+            m.d.comb += port.eq(inner) if name in axi_lite.OUTPUTS else inner.eq(port)
         m.d.comb += [
             self.m_axi_arsize.eq(SIZES[p.data_bits]), self.m_axi_arburst.eq(1),
             self.m_axi_awsize.eq(SIZES[p.data_bits]), self.m_axi_awburst.eq(1),
@@ -70,6 +68,3 @@ class Ftp(Block):
         ]
         m.d.comb += [registers.counters[name].eq(getattr(core, f"count_{name}")) for name in COUNTERS]
         return m
-
-
-SLAVE_OUTPUTS = ("awready", "wready", "bresp", "bvalid", "arready", "rdata", "rresp", "rvalid")

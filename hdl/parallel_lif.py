@@ -80,7 +80,9 @@ class ParallelLif(Block):
 
         state, fires = (v, owed), []
         for place in range(unrolled):
-            fire, state = self._step(m, job, *state, place)
+            fire, state = neuron_step(
+                m, p, *state, x=job.x[place], threshold=job.threshold, leak_shift=job.leak_shift, decay_input=job.decay_input,
+                strict=job.strict, reset=job.reset, name=f"_{place}")
             fires.append(fire & (left > place))
         word_next = Signal(p.t_max)
         m.d.comb += word_next.eq(Cat(
@@ -108,30 +110,34 @@ class ParallelLif(Block):
             ]
         return m
 
-    def _step(self, m: Module, job: data.View, v: Value, owed: Value, place: int) -> tuple[Value, tuple[Value, Value]]:
-        """Return (fires, (membrane, threshold still owed)) of one timestep."""
-        p = self.params
-        x, strict, k = job.x[place], job.strict, job.leak_shift
-        h = Signal(signed(len(v)), name=f"h_{place}")          # lowering proves that no membrane leaves its width
-        v_next = Signal(signed(len(v)), name=f"v_{place}")
-        above = Signal(signed(len(v) + 1), name=f"above_{place}")
-        fire = Signal(name=f"fire_{place}")
-        threshold = job.threshold << p.fraction_bits
-        debt = Mux(owed, threshold, 0)
-        if p.leak == "2^-k":
-            halved = job.decay_input & (k == 1)
-            lost = Mux(k == 0, 0, Mux(k == 1, v[0], v[0] | v[1]))
-            carry = Mux(halved, Mux(strict, v[0] | x[0], v[0] & x[0]), strict & lost)
-            decayed = Mux(k == 0, v, Mux(k == 1, v >> 1, v >> 2)).as_signed()
-            current = Mux(halved, x >> 1, x).as_signed()
-            total = Cat(1, decayed).as_signed() + Cat(carry, current).as_signed()
-            m.d.comb += h.eq((total >> 1) - debt)
-        else:
-            gone = Mux(k == 0, v, Mux(k == 1, v >> 1, Mux(k == 2, v >> 2, v >> 3)))
-            m.d.comb += h.eq(v - gone + (x << p.fraction_bits) - debt)
-        m.d.comb += [
-            above.eq(h - threshold),
-            fire.eq((above >= 0) & ~(strict & (above == 0))),
-            v_next.eq(Mux(fire & (job.reset == Reset.HARD), 0, Mux(fire & (job.reset == Reset.SOFT), above, h))),
-        ]
-        return fire, (v_next, fire & (job.reset == Reset.SOFT_DELAYED))
+
+def neuron_step(m: Module, p: LifParams, v: Value, owed: Value, *, x: Value, threshold: Value, leak_shift: Value,
+                decay_input: Value, strict: Value, reset: Value, name: str = "") -> tuple[Value, tuple[Value, Value]]:
+    """Return (fires, (membrane, threshold still owed)) of one timestep; combinational.
+
+    Nothing wraps as long as membranes fit their width, which lowering proves; ``name`` ends the names of the signals.
+    """
+    k = leak_shift
+    h = Signal(signed(len(v)), name=f"h{name}")
+    v_next = Signal(signed(len(v)), name=f"v{name}")
+    above = Signal(signed(len(v) + 1), name=f"above{name}")
+    fire = Signal(name=f"fire{name}")
+    threshold = threshold << p.fraction_bits
+    debt = Mux(owed, threshold, 0)
+    if p.leak == "2^-k":
+        halved = decay_input & (k == 1)
+        lost = Mux(k == 0, 0, Mux(k == 1, v[0], v[0] | v[1]))
+        carry = Mux(halved, Mux(strict, v[0] | x[0], v[0] & x[0]), strict & lost)
+        decayed = Mux(k == 0, v, Mux(k == 1, v >> 1, v >> 2)).as_signed()
+        current = Mux(halved, x >> 1, x).as_signed()
+        total = Cat(1, decayed).as_signed() + Cat(carry, current).as_signed()
+        m.d.comb += h.eq((total >> 1) - debt)
+    else:
+        gone = Mux(k == 0, v, Mux(k == 1, v >> 1, Mux(k == 2, v >> 2, v >> 3)))
+        m.d.comb += h.eq(v - gone + (x << p.fraction_bits) - debt)
+    m.d.comb += [
+        above.eq(h - threshold),
+        fire.eq((above >= 0) & ~(strict & (above == 0))),
+        v_next.eq(Mux(fire & (reset == Reset.HARD), 0, Mux(fire & (reset == Reset.SOFT), above, h))),
+    ]
+    return fire, (v_next, fire & (reset == Reset.SOFT_DELAYED))

@@ -179,6 +179,7 @@ def build(
     vlt: Sequence[str] = (),
     flags: Sequence[str] = (),
     main: Path | None = None,
+    cpp: Sequence[Path] = (),
 ) -> Path:
     """Build a Verilator model of module ``top`` and return the program.
 
@@ -188,6 +189,8 @@ def build(
     vlt : more lines of the Verilator control file (public probes, hierarchical blocks)
     flags : more Verilator flags
     main : C++ file with a main of its own (class ``Vtop``) in place of cocotb's
+    cpp : C++ files, and headers that they and ``main`` include, of functions that the Verilog calls; with cocotb's main, Python
+        inside the simulator finds them by ``ctypes.CDLL(None)``
 
     The build is found again by the hash of sources, flags and tool versions, and appears in one step, so that
     tests may run in parallel. Every Verilator warning without an entry in `WAIVERS` is an error. Raises `MissingToolError`
@@ -199,7 +202,8 @@ def build(
         control += [f'public_flat_rw -module "{top}" -var "{name}"' for name in ports(text, top)]
     warnings = ["-Wall", *(f"-Wno-{name}" for name in WAIVERS)]
     own_main = main.read_text() if main else ""
-    how = [top, optimise, *warnings, *flags, own_main, str(cocotb_tools.config.libs_dir), *RUNTIME,
+    how = [top, optimise, *warnings, *flags, own_main, *(path.read_text() for path in cpp),
+           str(cocotb_tools.config.libs_dir), *RUNTIME,
            *(f"{name} {value}" for name, value in tool_versions().items()), *OPTIMISE[optimise]]
     key = hashlib.sha256(json.dumps([text, control, how]).encode()).hexdigest()[:24]
     common = [flag for flag in flags if not flag.startswith(("-G", "-W", "-DMONITOR"))]
@@ -214,6 +218,7 @@ def build(
             temporary = Path(tempfile.mkdtemp(dir=cache_folder(), prefix="tmp-"))
             try:
                 _build_in(temporary, text, control, top, flags=[*warnings, *flags], optimise=optimise, main=main,
+                          cpp=[path for path in cpp if path.suffix == ".cpp"],
                           stored=cache_folder() / f"runtime-{runtime_key[:16]}")
                 shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
@@ -223,7 +228,7 @@ def build(
 
 
 def _build_in(folder: Path, text: str, control: Sequence[str], top: str, *, flags: Sequence[str], optimise: str,
-              main: Path | None, stored: Path) -> None:
+              main: Path | None, cpp: Sequence[Path], stored: Path) -> None:
     work = folder / "obj"
     work.mkdir()
     (folder / "design.v").write_text(text)
@@ -237,9 +242,10 @@ def _build_in(folder: Path, text: str, control: Sequence[str], top: str, *, flag
     try:
         if main is None:
             runner.build(sources=[folder / "design.vlt", folder / "design.v"], hdl_toplevel=top, build_dir=work,
-                         build_args=arguments, timescale=("1ns", "1ps"), log_file=log)
+                         build_args=[*arguments, *map(str, cpp), *("-LDFLAGS", "-rdynamic") * bool(cpp)],
+                         timescale=("1ns", "1ps"), log_file=log)
         else:
-            _build_bare(runner, work, [folder / "design.vlt", folder / "design.v", main], top=top, flags=arguments,
+            _build_bare(runner, work, [folder / "design.vlt", folder / "design.v", main, *cpp], top=top, flags=arguments,
                         log=log)
     except RuntimeError:
         raise BenchError(f"Verilator build of {top} failed:\n{log.read_text()[-4000:]}") from None
@@ -374,6 +380,9 @@ def simulate(
     parameters: Mapping[str, Any] | None = None,
     plusargs: Sequence[str] = (),
     test_filter: str | None = None,
+    more: Sequence[Path | str] = (),
+    cpp: Sequence[Path] = (),
+    flags: Sequence[str] = (),
     replace: tuple[str, str] | None = None,
     mutate: Callable[[str], str] | None = None,
     expect_failure: bool = False,
@@ -384,6 +393,7 @@ def simulate(
     module : ``__name__`` of the file with the cocotb tests
     parameters : what `parameters_of_bench` returns inside the simulator
     test_filter : regular expression on the names of cocotb tests
+    more, cpp, flags : Verilog of modules that the block leaves out, and what else `build` takes
     replace, mutate : break the Verilog on purpose; (pattern, replacement) of `re.sub`, once, or a function of the text
     expect_failure : at least one test must fail, by an assertion or a timeout; other ends are errors all the same
     seed : of cocotb's random numbers; without it ``COCOTB_RANDOM_SEED`` (pytest's ``--seed``), and `CONTROL_SEED`
@@ -394,7 +404,7 @@ def simulate(
     broken = mutate(broken) if mutate else broken
     if (replace or mutate) and broken == text:
         raise BenchError(f"{top}: the mutation changed nothing in the Verilog:\n{text}")
-    program = build([broken], top)
+    program = build([broken, *more], top, cpp=cpp, flags=flags)
     seed = CONTROL_SEED if expect_failure and seed is None else seed
     outcome, log = run(program, module, parameters=parameters, plusargs=plusargs, test_filter=test_filter, seed=seed)
     if expect_failure and not outcome.failed:

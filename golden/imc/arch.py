@@ -1,5 +1,8 @@
 """Geometry of an in-memory-computing tile, its presets, and how signed weights lie in its columns."""
 
+import dataclasses
+import hashlib
+import json
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import permutations
@@ -44,6 +47,17 @@ class WriteError(IntEnum):
     SILENT = 3      # a comparison was not answered
 
 
+class Error(IntEnum):
+    """Why a core of tiles stopped; 0: it did not."""
+
+    NONE = 0
+    SETTINGS = 1        # a field of the layer is beyond what was built
+    CALIBRATION = 2     # an ADC is beyond the limit
+    DROOP = 3           # columns were held for too long
+    SUMS = 4            # outputs of tiles do not fit together
+    STALLED = 5         # nothing happened for as long as the host's patience
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """What the code of one column adds to its output: ``code << shift``, or its negative."""
@@ -69,6 +83,15 @@ class ImcArch:
     trim_bits : of a comparator's trim code
     gain_bits : fraction bits of a column's gain
     scheme : how signed weights are stored unless a program says otherwise
+    tiles : of a core
+    fan_in : tiles of a core whose outputs a tree adds up; the tiles of one tree work on different inputs
+    crossbars : behind the periphery of a tile, selected one at a time; a PE of SpikeSim has one for each tap of a kernel
+    t_max : most timesteps
+    stream_bits : of the sums behind the tiles, which the mapping of a network proves wide enough
+    membrane_bits : of a membrane
+    channels : most outputs of a layer
+    membranes : words of the membrane memory
+    map_words : words of ``rows`` bits in each of the two activation memories
     """
 
     name: str = "custom"
@@ -85,6 +108,15 @@ class ImcArch:
     trim_bits: int = 5
     gain_bits: int = 8
     scheme: str = "twos"
+    tiles: int = 1
+    fan_in: int = 1
+    crossbars: int = 16
+    t_max: int = 16
+    stream_bits: int = 32
+    membrane_bits: int = 32
+    channels: int = 256
+    membranes: int = 4096
+    map_words: int = 2048
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -103,6 +135,17 @@ class ImcArch:
         require(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
         require(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
         require(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
+        require(self.tiles in (1, 2, 4, 8, 16, 32), "tiles", self.tiles, "one of 1, 2, 4, 8, 16, 32")
+        require(self.fan_in in (1, 2, 4, 8, 16, 32) and self.fan_in <= self.tiles, "fan_in", self.fan_in,
+                f"a power of two in 1..{self.tiles}, the tiles")
+        require(1 <= self.crossbars <= 1024, "crossbars", self.crossbars, "in 1..1024")
+        require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
+        require(16 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 16..32")
+        require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
+                f"in {self.stream_bits} (stream_bits)..32")
+        require(1 <= self.channels <= 4096, "channels", self.channels, "in 1..4096")
+        require(2 <= self.membranes <= 1 << 20, "membranes", self.membranes, "in 2..1048576")
+        require(2 <= self.map_words <= 1 << 20, "map_words", self.map_words, "in 2..1048576")
         self.check(self.scheme)
 
     def check(self, scheme: str) -> None:
@@ -129,9 +172,31 @@ class ImcArch:
         return self.cols // len(self.places(scheme)) - (scheme == "dummy")
 
     @property
+    def hash(self) -> str:
+        """First 8 hex digits of the SHA-256 of every parameter but the name and the scheme, which a build does not read."""
+        read = {name: value for name, value in dataclasses.asdict(self).items() if name not in ("name", "scheme")}
+        return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
     def adcs(self) -> int:
         """Groups of columns, one ADC each; group g sees column ``g * mux + m``."""
         return self.cols // self.mux
+
+    @property
+    def code_bits(self) -> int:
+        """Width of a signed code less an offset of up to a full scale, times a gain below 2: ``|code| < 2^(adc_bits + 2)``."""
+        return self.adc_bits + 3
+
+    @property
+    def slice_bits(self) -> int:
+        """Width of the signed sum of the codes of a weight: at most ``sum of 2^shift`` times the largest code."""
+        weights = [sum(1 << place.shift for place in self.places(scheme) if place) for scheme in SCHEMES]
+        return self.code_bits + (max(weights) - 1).bit_length()
+
+    @property
+    def sum_bits(self) -> int:
+        """Width of an output: slice sums of up to ``rows`` groups, ``2^input_bits`` times, less as much again (dummy)."""
+        return self.slice_bits + (self.rows - 1).bit_length() + self.input_bits + 1
 
     @property
     def group_levels(self) -> int:
@@ -145,9 +210,11 @@ class ImcArch:
 
 
 IMC_PRESETS: dict[str, ImcArch] = {
-    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, input_bits=1),
-    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy"),
-    "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff"),
+    "spikesim": ImcArch(name="spikesim", adc_bits=7, flash_bits=4, tiles=4, crossbars=64, map_words=16384, membranes=16384),
+    "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy",
+                        tiles=4, crossbars=64, map_words=16384, membranes=16384),
+    "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff", tiles=4, crossbars=64, map_words=16384,
+                          membranes=16384),
     "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
-                       input_bits=4, scheme="diff"),
+                       scheme="diff", crossbars=512, channels=64, membranes=256, map_words=512),
 }

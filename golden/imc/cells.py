@@ -1,4 +1,4 @@
-"""How the signed weights of a layer lie in cells, and how codes of columns become outputs again."""
+"""How the signed weights of a layer lie in cells."""
 
 from array_api_compat import array_namespace
 
@@ -45,26 +45,6 @@ def levels(arch: ImcArch, scheme: str, weight: Array) -> Array:
     cells = xp.zeros((arch.rows, arch.cols), dtype=xp.int64)
     cells[:inputs, : outputs * len(places)] = xp.reshape(xp.stack(places, axis=1), (-1, inputs)).T
     return cells
-
-
-def combine(arch: ImcArch, scheme: str, codes: Array, driven: Array) -> Array:
-    """Return int64 [..., outputs], the sums of ``+-code << shift`` less what the popcount or the dummy column takes away.
-
-    codes : int64 [..., cols]; a code is signed once its offset is gone
-    driven : int64 [...], rows that were driven
-
-    With ``codes = x @ levels(arch, scheme, weight)`` and ``driven = sum(x)`` it is exactly ``weight @ x``, whatever x is.
-
-    Source: imc 10, B4 and B5.
-    """
-    xp = array_namespace(codes)
-    places = arch.places(scheme)
-    factors = xp.asarray([0 if place is None else (-1 if place.negate else 1) << place.shift for place in places])
-    count = arch.cols // len(places)
-    sums = xp.sum(xp.reshape(codes[..., : count * len(places)], (*codes.shape[:-1], count, len(places))) * factors, axis=-1)
-    if scheme == "dummy":
-        return sums[..., :-1] - sums[..., -1:]
-    return sums - (driven[..., None] << arch.weight_bits - 1) if scheme == "offset" else sums
 
 
 def _stored(arch: ImcArch, scheme: str, weight: Array, place: Place) -> Array:

@@ -6,25 +6,12 @@ from array_api_compat import array_namespace
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
-from golden.imc.cells import combine
-from golden.imc.converter import mean
-from golden.imc.macro import Macro, convert
+from golden.imc.correction import Correction, check_numbers, correct
+from golden.imc.macro import Macro
+from golden.imc.shift_add import shift_add
+from golden.imc.signed_combine import signed_combine
 from golden.imc.word_lines import lines
 from golden.network import Array
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What a tile takes from its codes, and how it trims its comparators.
-
-    offset : int64 [adcs] in code steps; None: 0
-    gain : int64 [cols] with ``gain_bits`` fraction bits; None: 1
-    trim : int64 [adcs], codes in ``0..2^trim_bits - 1``; None: the middle
-    """
-
-    offset: Array | None = None
-    gain: Array | None = None
-    trim: Array | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +22,16 @@ class Program:
     bits : of an input, 1 for spikes
     signed : inputs are two's complement
     skip : phases that drive no row rest, and add nothing
+    correction : of the codes
+    trim : int64 [adcs], codes of the comparators in ``0..2^trim_bits - 1``; None: the middle
     """
 
     scheme: str
     bits: int = 1
     signed: bool = False
     skip: bool = False
-    calibration: Calibration = field(default_factory=Calibration)
+    correction: Correction = field(default_factory=Correction)
+    trim: Array | None = None
 
     def check(self, arch: ImcArch) -> None:
         """Raise `ParameterError` unless a tile can run so."""
@@ -74,13 +64,10 @@ def run_tile(macro: Macro, program: Program, x: Array, *, image: Array | int = 0
     image, vector : int64 [vectors] or one for all; vector n of an image has the phases ``n * bits * groups`` and on, which key
         its noise; without ``vector`` all vectors have the phases of the first one
 
-    ``y = sum over bits of +-2^bit * (sum over groups of combine(corrected))``, the highest bit of signed inputs negative. A
-    corrected code is never clamped. With an ideal macro and a lossless ADC y is exactly ``weight @ x``.
+    With an ideal macro and a lossless ADC y is exactly ``weight @ x``. Its magnitude is below ``2^(sum_bits - 1)`` of the tile,
+    at most 2^45.
 
-    Below 2^63: a corrected code is below ``2^12 * 2^5`` (offsets below 2^11, gains below 2^5), `combine` adds at most 32 places
-    below 2^16 each twice over, groups 256, bits 2^8: below 2^55.
-
-    Raises ParameterError for inputs that do not fit, or a calibration of another shape.
+    Raises ParameterError for inputs that do not fit, or a calibration of another shape or beyond its range.
 
     Source: imc 10, B1 to B5.
     """
@@ -93,48 +80,14 @@ def run_tile(macro: Macro, program: Program, x: Array, *, image: Array | int = 0
     phases = driven_rows.shape[1]
     phase = xp.reshape(xp.asarray(vector, dtype=xp.int64), (-1, 1)) * phases + xp.arange(phases, dtype=xp.int64)
     codes = macro.convert(driven_rows, image=xp.reshape(xp.asarray(image, dtype=xp.int64), (-1, 1)), phase=phase,
-                          trim=program.calibration.trim)
+                          trim=program.trim)
     driven = xp.sum(driven_rows, axis=-1)
     works = xp.astype(driven > 0, xp.int64)[..., None] if program.skip else 1
     codes = codes * works
-    corrected = correct(arch, program.calibration, codes) * works
-    parts = combine(arch, program.scheme, corrected, driven)
-    sums = xp.sum(xp.reshape(parts, (x.shape[0], program.bits, groups, -1)), axis=2)
-    weights = [1 << bit for bit in range(program.bits)]
-    if program.signed:
-        weights[-1] = -weights[-1]
+    corrected = correct(arch, program.correction, codes) * works
+    sums = shift_add(corrected, arch.places(program.scheme))
     return TileTrace(lines=driven_rows, codes=codes, corrected=corrected,
-                     y=xp.sum(sums * xp.asarray(weights, dtype=xp.int64)[:, None], axis=1))
-
-
-def correct(arch: ImcArch, calibration: Calibration, codes: Array) -> Array:
-    """Return int64 [..., cols]: codes less the offset of their ADC, times the gain of their column, rounded half up.
-
-    Source: imc 10, B3.
-    """
-    xp = array_namespace(codes)
-    if calibration.offset is not None:
-        codes = codes - xp.repeat(calibration.offset, arch.mux)
-    if calibration.gain is not None:
-        codes = (codes * calibration.gain + (1 << arch.gain_bits - 1)) >> arch.gain_bits
-    return codes
-
-
-def pedestal_offset(macro: Macro, *, pedestal: int, log2: int, trim: Array | None = None, phase: int = 0) -> Array:
-    """Return int64 [adcs], what ``2^log2`` conversions of a pedestal give beyond it, rounded half up.
-
-    pedestal : what each ADC converts, in steps; an offset below ``-pedestal`` is not seen whole; 0 sees no negative one
-    phase : of the first conversion; they take one phase each, on the first column of each ADC, without word lines
-
-    Source: imc 10, B3, modes zero and pedestal.
-    """
-    arch = macro.arch
-    xp = array_namespace(macro.thresholds)
-    column = xp.arange(0, arch.cols, arch.mux, dtype=xp.int64)
-    at = xp.arange(phase, phase + (1 << log2), dtype=xp.int64)[:, None]
-    value = macro.sample(xp.full((1 << log2, arch.adcs), pedestal * macro.step, dtype=xp.int64), column, phase=at)
-    total = xp.sum(convert(macro, value, column, phase=at, trim=trim), axis=0)
-    return mean(total, log2) - pedestal
+                     y=signed_combine(arch, program.scheme, sums, driven, bits=program.bits, signed=program.signed))
 
 
 def _check(arch: ImcArch, program: Program, x: Array) -> None:
@@ -146,8 +99,5 @@ def _check(arch: ImcArch, program: Program, x: Array) -> None:
         if not low <= value <= high:
             raise ParameterError(f"vector: value, not {value}; legal: {low}..{high} with {program.bits} bits; "
                                  f"try: bits={max(value, ~value).bit_length() + program.signed}")
-    for name, shape in (("offset", arch.adcs), ("gain", arch.cols), ("trim", arch.adcs)):
-        part = getattr(program.calibration, name)
-        if part is not None and tuple(part.shape) != (shape,):
-            raise ParameterError(f"calibration: shape of {name}, not {tuple(part.shape)}; legal: {(shape,)}; "
-                                 f"try: one {name} for each {'column' if name == 'gain' else 'ADC'}")
+    program.correction.check(arch)
+    check_numbers("trim", program.trim, arch.adcs, 0, (1 << arch.trim_bits) - 1)

@@ -7,10 +7,10 @@ from xml.sax.saxutils import escape
 
 from golden.arch import Arch
 from golden.formats import ALIGN, ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS
+from hdl.bus.axi_lite import ADDRESS_BITS
 
 MAGIC = 0x4C4B5053
 RTL_VERSION = (0, 1, 0)
-ADDRESS_BITS = 12
 COUNTER_BASE = 0x080
 COUNTERS = STATS[:-1]
 

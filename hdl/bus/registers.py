@@ -8,7 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
 from hdl.block import Block
-from hdl.bus.register_map import ADDRESS_BITS, COUNTERS, OFFSETS, base_mask, resets
+from hdl.bus import axi_lite
+from hdl.bus.register_map import COUNTERS, OFFSETS, base_mask, resets
 
 
 class Registers(Block):
@@ -34,11 +35,7 @@ class Registers(Block):
     def __init__(self, arch: Arch) -> None:
         self.params = arch
         super().__init__({
-            "awaddr": In(ADDRESS_BITS), "awvalid": In(1), "awready": Out(1),
-            "wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1),
-            "bresp": Out(2), "bvalid": Out(1), "bready": In(1),
-            "araddr": In(ADDRESS_BITS), "arvalid": In(1), "arready": Out(1),
-            "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
+            **axi_lite.slave_members(),
             "irq": Out(1), "start": Out(1), "base": Out(64), "program_offset": Out(32), "input_offset": Out(32),
             "stats_offset": Out(32), "busy": In(1), "done": In(1), "error": In(1), "error_code": In(8),
             "error_layer": In(16),
@@ -52,29 +49,17 @@ class Registers(Block):
 
     def build(self) -> Module:
         m = Module()
-        address, word, strobe, write = Signal(ADDRESS_BITS - 2), Signal(32), Signal(4), Signal()
-        has_address, has_word, running = Signal(), Signal(), Signal()
+        access, running = axi_lite.writes(m, self), Signal()
+        word, strobe = access.word, access.strobe
         irq_enable, done, failed, code, layer = Signal(), Signal(), Signal(), Signal(8), Signal(16)
         active, start = Signal(), Signal()
         m.d.comb += [
-            self.awready.eq(~has_address),
-            self.wready.eq(~has_word),
-            self.arready.eq(~self.rvalid),
-            write.eq(has_address & has_word & ~self.bvalid),
             active.eq(running | self.busy | self.start),
             self.irq.eq(irq_enable & (done | failed)),
         ]
-        with m.If(self.awvalid & self.awready):
-            m.d.sync += [address.eq(self.awaddr[2:]), has_address.eq(1)]
-        with m.If(self.wvalid & self.wready):
-            m.d.sync += [word.eq(self.wdata), strobe.eq(self.wstrb), has_word.eq(1)]
-        with m.If(write):
-            m.d.sync += [self.bvalid.eq(1), has_address.eq(0), has_word.eq(0)]
-        with m.If(self.bvalid & self.bready):
-            m.d.sync += self.bvalid.eq(0)
 
         def writes(name: str) -> Value:
-            return write & (address == OFFSETS[name] >> 2)
+            return access.writes(OFFSETS[name])
 
         held = {"BASE_LO": self.base[:32], "BASE_HI": self.base[32:], "PROGRAM": self.program_offset,
                 "INPUT": self.input_offset, "STATS": self.stats_offset}
@@ -111,12 +96,5 @@ class Registers(Block):
         for name in COUNTERS:
             values[f"{name.upper()}_LO"] = self.counters[name][:32]
             values[f"{name.upper()}_HI"] = self.counters[name][32:]
-        with m.If(self.arvalid & self.arready):
-            m.d.sync += [self.rvalid.eq(1), self.rdata.eq(0)]
-            with m.Switch(self.araddr[2:]):
-                for name, value in values.items():
-                    with m.Case(OFFSETS[name] >> 2):
-                        m.d.sync += self.rdata.eq(value)
-        with m.Elif(self.rvalid & self.rready):
-            m.d.sync += self.rvalid.eq(0)
+        axi_lite.reads(m, self, {OFFSETS[name]: value for name, value in values.items()})
         return m

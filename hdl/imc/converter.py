@@ -31,6 +31,7 @@ class Converter(Block):
     col_sel, cmp_en, cdac, cmp, cmp_rdy, therm : of the macro; ``cmp`` counts in the cycle of ``cmp_rdy``
     o : Out(stream), `codes_layout`
     droop : Out(1), a phase was not converted ``hold`` cycles after it came (0: never); stays until reset
+    converting : Out(1), every ADC begins a conversion, for counters
 
     Source: imc 10, B2 and the macro contract.
     """
@@ -44,6 +45,7 @@ class Converter(Block):
             "settings": In(self.settings_layout(p)), "i": In(stream.Signature(phase_layout(p))), "done": Out(1),
             "col_sel": Out(range(max(2, p.mux))), "cmp_en": Out(1), "cdac": Out(data.ArrayLayout(p.adc_bits, p.adcs)),
             "cmp": In(p.adcs), "cmp_rdy": In(1), "o": Out(stream.Signature(codes_layout(p))), "droop": Out(1),
+            "converting": Out(1),
             **({"therm": In(data.ArrayLayout((1 << p.flash_bits) - 1, p.adcs))} if p.flash_bits else {}),
         })
 
@@ -69,7 +71,7 @@ class Converter(Block):
             m.d.sync += timer.eq(timer - 1)
 
         def begin() -> None:
-            m.d.comb += start.eq(1)
+            m.d.comb += [start.eq(1), self.converting.eq(1)]
             m.d.sync += [bit.eq(settings.bits - 1), timer.eq(settings.t_dac)]
             m.next = "TRIAL"
             with m.If(flash):

@@ -8,7 +8,9 @@ import torch
 
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch
-from golden.imc.cells import combine, levels, weight_range
+from golden.imc.cells import levels, weight_range
+from golden.imc.shift_add import shift_add
+from golden.imc.signed_combine import signed_combine
 from verif.imc.geometry import random_arch, random_weights
 
 SMALL = ImcArch(rows=2, cols=16, mux=2, group_rows=2, cell_bits=2, weight_bits=4)
@@ -41,12 +43,11 @@ def test_way_back(scheme: str, signed: bool, seed: int) -> None:
         top = 1 << arch.input_bits
         x = np.zeros(arch.rows, dtype=np.int64)
         x[: weight.shape[1]] = [rng.choice((0, top - 1, top >> 1, rng.randrange(top))) for _ in range(weight.shape[1])]
-        y = np.zeros(arch.outputs(scheme), dtype=np.int64)
-        for bit in range(arch.input_bits):
-            for first in range(0, arch.rows, arch.group_rows):
-                lines = np.where(np.arange(arch.rows) // arch.group_rows == first // arch.group_rows, x >> bit & 1, 0)
-                phase = combine(arch, scheme, lines @ cells, lines.sum())
-                y += (-phase if signed and bit == arch.input_bits - 1 else phase) << bit
+        groups = np.arange(0, arch.rows, arch.group_rows)[:, None]
+        inside = (np.arange(arch.rows) >= groups) & (np.arange(arch.rows) < groups + arch.group_rows)
+        lines = np.concatenate([inside * (x >> bit & 1) for bit in range(arch.input_bits)])
+        y = signed_combine(arch, scheme, shift_add(lines @ cells, arch.places(scheme)), lines.sum(axis=1),
+                           bits=arch.input_bits, signed=signed)
         wanted = [sum(int(w) * (int(v) - (top if signed and v >= top >> 1 else 0)) for w, v in zip(row, x, strict=False))
                   for row in weight]
         assert y[: len(wanted)].tolist() == wanted, (number, arch)
@@ -62,7 +63,8 @@ def test_extremes(name: str, scheme: str) -> None:
     for value in (*weight_range(arch, scheme), 0, 1, -1):
         weight = np.full((arch.outputs(scheme), arch.rows), value)
         x = np.ones(arch.rows, dtype=np.int64)
-        got = combine(arch, scheme, x @ levels(arch, scheme, weight), x.sum())
+        sums = shift_add(x @ levels(arch, scheme, weight), arch.places(scheme))
+        got = signed_combine(arch, scheme, sums[None, :], x.sum()[None])
         assert got.tolist() == [value * arch.rows] * arch.outputs(scheme)
 
 

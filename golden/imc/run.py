@@ -1,0 +1,142 @@
+"""Run an integer network on crossbars: the sums of its layers come from macros, all else is as in `golden.run`."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from array_api_compat import array_namespace
+
+from golden.imc.arch import ImcArch
+from golden.imc.macro import Adc, Effects, Macro, build
+from golden.imc.mapping import Mapped, map_layer, vectors
+from golden.imc.tile import Program, run_tile
+from golden.network import Array, Network, map_arrays
+from golden.run import LayerTrace, Trace, run_tail, unpack
+from golden.window import extent
+
+# Vectors whose codes are in memory together.
+BATCH = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How a network runs on tiles.
+
+    scheme : of all weights
+    adc, effects : of all macros
+    skip : phases that drive no row rest
+    """
+
+    scheme: str
+    adc: Adc
+    effects: Effects = field(default_factory=Effects)
+    skip: bool = False
+
+    def program(self, mapped: Mapped) -> Program:
+        """Return how the tiles run a layer."""
+        return Program(scheme=self.scheme, bits=mapped.operand.bits, signed=mapped.operand.signed, skip=self.skip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A layer on the crossbars of a core: ``macros[row block][column block]``, and their numbers, which key their noise.
+
+    crossbar : the first one of the layer in every tile
+    """
+
+    mapped: Mapped
+    macros: tuple[tuple[Macro, ...], ...]
+    crossbar: int
+
+
+def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
+    """Return all layers on crossbars, one behind the other.
+
+    Row blocks go to the tiles of a tree, column blocks to lanes: block (r, c) lies in tile
+    ``(c % lanes) * fan_in + r % fan_in``, crossbar ``first + (r // fan_in) * rounds + c // lanes``; its number is
+    ``crossbar * tiles + tile``.
+
+    Raises ParameterError for what a core does not run or hold.
+    """
+    placed, first, lanes = [], 0, arch.tiles // arch.fan_in
+    for layer in network.layers:
+        mapped = map_layer(arch, setting.scheme, layer, network.steps)
+        rounds = -(-mapped.column_blocks // lanes)
+        macros = tuple(tuple(
+            build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c))
+            for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
+        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first))
+        first += -(-mapped.row_blocks // arch.fan_in) * rounds
+    return tuple(placed)
+
+
+def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block: int) -> int:
+    """Return the number of a crossbar of a core: ``crossbar * tiles + tile``."""
+    lanes = arch.tiles // arch.fan_in
+    crossbar = first + row_block // arch.fan_in * rounds + column_block // lanes
+    return crossbar * arch.tiles + column_block % lanes * arch.fan_in + row_block % arch.fan_in
+
+
+def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Array], *, image: int = 0,
+        placed: tuple[Placed, ...] | None = None, progress: Callable[[], None] = lambda: None) -> Trace:
+    """Execute every layer on one image, in the kind of ``words``, whichever kind ``network`` holds.
+
+    words : the input tensors of `golden.network.input_words`, int64 [C, H, W] each
+    image : keys the noise
+    placed : what `place` returned, in the kind of ``words``
+    """
+    network = map_arrays(network, array_namespace(*words.values()).asarray)
+    placed = placed or place(network, arch, setting)
+    tensors, layers = dict(words), {}
+    for entry in placed:
+        layer = entry.mapped.layer
+        trace = run_layer(arch, setting, entry, tensors, network.steps, image)
+        layers[layer.name] = trace
+        if trace.output is not None:
+            tensors[layer.name] = trace.output
+        progress()
+    return Trace(inputs=words, layers=layers)
+
+
+def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str, Array], steps: int, image: int) -> LayerTrace:
+    """Execute one layer; a vector is keyed by ``step * pixels + pixel``."""
+    mapped, program = placed.mapped, setting.program(placed.mapped)
+    layer, sums = mapped.layer, []
+    for step, x in enumerate(inputs(mapped, tensors, steps)):
+        xp = array_namespace(x)
+        total = 0
+        for r, row in enumerate(placed.macros):
+            parts = [xp.concat([
+                run_tile(macro, program, x[at : at + BATCH, r, :], image=image,
+                         vector=xp.arange(step * x.shape[0] + at, step * x.shape[0] + min(at + BATCH, x.shape[0]))).y
+                for at in range(0, x.shape[0], BATCH)]) for macro in row]
+            total = total + xp.concat(parts, axis=1)
+        sums.append(xp.reshape(total[:, : mapped.weight.shape[1]].T, (-1, *_size(mapped, tensors))))
+    stacked = xp.stack(sums)
+    return run_tail(layer, steps, stacked, 0, {})
+
+
+def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Array]:
+    """Yield the inputs int64 [pixels, row blocks, rows] of all vectors of each step, numbers in their signed range."""
+    operand = mapped.operand
+    words = tensors[operand.sources[0]]
+    if operand.per_step:
+        yield from (vectors(mapped, plane) for plane in array_namespace(words).unstack(unpack(words, steps)))
+        return
+    low = 0
+    value = array_namespace(words).zeros_like(words)
+    for p in mapped.layer.passes:
+        value = value + (tensors[p.source] << low)
+        low += len(p.planes)
+    if operand.signed:
+        value = value - ((value >> operand.bits - 1 & 1) << operand.bits)
+    x = vectors(mapped, value)
+    for _ in range(steps):
+        yield x
+
+
+def _size(mapped: Mapped, tensors: dict[str, Array]) -> tuple[int, int]:
+    """Return (H, W) of the sums."""
+    first = mapped.layer.passes[0]
+    height, width = tensors[first.source].shape[-2:]
+    return (extent(height, first.weight.shape[2], first.stride, first.padding),
+            extent(width, first.weight.shape[3], first.stride, first.padding))

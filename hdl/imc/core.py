@@ -1,0 +1,216 @@
+"""Core of several tiles that runs a layer: activation memories, gather, tiles, sums and what follows them."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal
+from amaranth.lib import stream
+from amaranth.lib.wiring import In, Out
+
+from golden.imc.arch import Error, ImcArch
+from hdl.block import Block, Emitter
+from hdl.bus.ram import Ram
+from hdl.imc.dispatch import Dispatch
+from hdl.imc.event_counters import EventCounters
+from hdl.imc.gather import Gather
+from hdl.imc.host_port import HostPort
+from hdl.imc.lane import Lane
+from hdl.imc.layer import layer_layout, machine_layout
+from hdl.imc.post import Post
+from hdl.imc.shift_add import ShiftAdd
+from hdl.imc.tile import Tile, macro_members
+from hdl.imc.vector_walk import VectorWalk
+
+
+class Core(Block):
+    """Run a layer from one activation memory to the other, or calibrate all tiles.
+
+    Twin of `golden.imc.run.run_layer`. One vector is gathered while tiles work on the one before it and its sums become spikes.
+    An error stops the core, resets all its blocks (what calibration found is lost), and stands until the next start.
+
+    Members
+    -------
+    machine, layer, places : In, settings, stand while ``busy``
+    start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
+        `golden.imc.errors.Error`
+    host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
+    counters : Out, see `EventCounters`, of the last run
+
+    Source: imc 10, B0; decision 0015.
+    """
+
+    def __init__(self, p: ImcArch) -> None:
+        self.params = p
+        super().__init__({
+            "machine": In(machine_layout()), "layer": In(layer_layout()),
+            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "start": In(1), "calibrate": In(1), "busy": Out(1),
+            "done": Out(1), "error": Out(1), "code": Out(8), "host": In(stream.Signature(HostPort.word_layout())),
+            "answer": Out(stream.Signature(HostPort.word_layout())),
+            "counters": Out(EventCounters.counters_layout()),
+        })
+
+    def build(self) -> Module:
+        m, p = Module(), self.params
+        self.stop = Signal(name="stop")
+        self.tiles = [Tile(p) for _ in range(p.tiles)]
+        self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
+        self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
+        self.port, self.events = HostPort(p), EventCounters(p)
+        self.maps = [Ram(p.rows, p.map_words) for _ in range(2)]
+        for name in ("walk", "gather", "dispatch", "post", "port"):
+            block = getattr(self, name)
+            block.also_reset = self.stop
+            m.submodules[name] = block
+        m.submodules.events = self.events
+        for kind, blocks in (("tile", self.tiles), ("lane", self.lanes), ("map", self.maps)):
+            for number, block in enumerate(blocks):
+                if isinstance(block, Block):
+                    block.also_reset = self.stop
+                m.submodules[f"{kind}_{number}"] = block
+        self._settings(m)
+        self._vectors(m)
+        self._memories(m)
+        self._control(m)
+        for number, tile in enumerate(self.tiles):
+            self._macro(m, number, tile)
+        return m
+
+    def _settings(self, m: Module) -> None:
+        """Give every block the layer, and the tiles the settings of the machine."""
+        machine, layer = self.machine, self.layer
+        m.d.comb += [block.layer.eq(layer) for block in (self.walk, self.gather, self.dispatch, self.post, *self.lanes)]
+        for tile in self.tiles:
+            s = tile.settings
+            pairs = [
+                *((s.lines[n], machine[n]) for n in ("group_log2", "groups", "skip", "t_pre", "t_settle", "t_guard")),
+                *((s.converter[n], machine[n]) for n in ("flash", "average_log2", "t_mux", "t_dac", "t_flash", "hold")),
+                *((s.sums[n], machine[n]) for n in ("width_log2", "is_signed", "popcount", "dummy")),
+                *((s.calibrator[n], machine[n]) for n in ("trims", "log2", "pedestal", "limit")),
+                (s.converter.bits, machine.adc_bits), (s.lines.bits, layer.bits), (s.sums.bits, layer.bits),
+                (s.sums.outputs, layer.outputs), (s.slices.width_log2, machine.width_log2), (s.slices.places, self.places),
+                (s.use_gain, machine.use_gain), (tile.calibrate, self.calibrate & ~self.busy),
+            ]
+            m.d.comb += [target.eq(value) for target, value in pairs]
+
+    def _vectors(self, m: Module) -> None:
+        """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""
+        walk, gather, dispatch, post = self.walk.o, self.gather, self.dispatch, self.post
+        queue = [Signal.like(walk.payload, name=f"queued_{n}") for n in range(2)]
+        queued, push = Signal(2), Signal()
+        m.d.comb += [
+            gather.i.valid.eq(walk.valid & (queued != 2)), gather.i.payload.eq(walk.payload),
+            walk.ready.eq(gather.i.ready & (queued != 2)), push.eq(walk.valid & walk.ready), dispatch.key.eq(walk.p.key),
+            dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
+            post.i.valid.eq(queued != 0), post.i.payload.eq(queue[0]),
+            post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
+        ]
+        m.d.sync += queued.eq(queued + push - post.i.ready)
+        with m.If(post.i.ready):
+            m.d.sync += queue[0].eq(queue[1])
+        with m.If(push):
+            with m.If((queued == 0) | ((queued == 1) & post.i.ready)):
+                m.d.sync += queue[0].eq(walk.payload)
+            with m.Else():
+                m.d.sync += queue[1].eq(walk.payload)
+        for number, lane in enumerate(self.lanes):
+            m.d.comb += [lane.release.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
+                         lane.o.ready.eq(post.sums[number].ready), post.sums[number].p.eq(lane.o.p)]
+            for f in range(self.params.fan_in):
+                tile, way = self.tiles[number * self.params.fan_in + f], dispatch.o[number * self.params.fan_in + f]
+                m.d.comb += [
+                    tile.i.valid.eq(way.valid), way.ready.eq(tile.i.ready), tile.i.p.eq(way.p),
+                    lane.i[f].valid.eq(tile.o.valid), tile.o.ready.eq(lane.i[f].ready), lane.i[f].p.eq(tile.o.p),
+                ]
+
+    def _memories(self, m: Module) -> None:
+        """Share the activation memories between the layer and the host."""
+        port, gather, post, layer = self.port, self.gather, self.post, self.layer
+        for number, ram in enumerate(self.maps):
+            source = layer.source == number
+            m.d.comb += [
+                ram.r_en.eq(Mux(self.busy, gather.read & source, port.read)),
+                ram.r_addr.eq(Mux(self.busy, gather.address, port.address)),
+                ram.w_en.eq(Mux(self.busy, post.write & ~source, port.write & (port.bank == number))),
+                ram.w_addr.eq(Mux(self.busy, post.address, port.address)), ram.w_data.eq(Mux(self.busy, post.word, port.data)),
+            ]
+        m.d.comb += [
+            gather.word.eq(Mux(layer.source, self.maps[1].r_data, self.maps[0].r_data)),
+            port.word.eq(Mux(port.bank, self.maps[1].r_data, self.maps[0].r_data)),
+            port.hold.eq(self.busy), port.i.valid.eq(self.host.valid), self.host.ready.eq(port.i.ready),
+            port.i.p.eq(self.host.p),
+            self.answer.valid.eq(port.o.valid), port.o.ready.eq(self.answer.ready), self.answer.p.eq(port.o.p),
+            port.readout.valid.eq(post.readout.valid), post.readout.ready.eq(port.readout.ready),
+            port.readout.p.eq(post.readout.p), post.parameters.eq(port.parameters),
+        ]
+        for number, tile in enumerate(self.tiles):
+            m.d.comb += [tile.write.eq(port.number), tile.write.valid.eq(port.number.valid & (port.tile == number))]
+
+    def _control(self, m: Module) -> None:
+        """Start, end, and stop on errors."""
+        p, layer, events, post = self.params, self.layer, self.events, self.post
+        waited, calibrated, failed, calibrating = Signal(24), Signal(p.tiles), Signal(), Signal()
+        legal, happens, over = Signal(), Signal(), Signal()
+        last_crossbar = layer.crossbar + layer.rounds_in * layer.rounds_out
+        m.d.comb += [
+            legal.eq((layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
+                     & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0)
+                     & (layer.rounds_out != 0) & (layer.outputs != 0) & (layer.word_bits <= p.input_bits)),
+            failed.eq(Cat(tile.failed for tile in self.tiles).any()),
+            happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
+                       | self.answer.valid),
+            over.eq(post.i.ready & post.i.p.end), self.walk.start.eq(self.start & ~self.busy & legal),
+            events.clear.eq((self.start | self.calibrate) & ~self.busy), events.busy.eq(self.busy),
+            events.steps.eq(post.steps), events.spikes.eq(post.spikes), events.words.eq(post.write),
+            self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(self.tiles)),
+        ]
+        m.d.sync += [waited.eq(Mux(happens | ~self.busy, 0, waited + 1)),
+                     calibrated.eq(Mux(calibrating, calibrated | Cat(tile.calibrated for tile in self.tiles), 0))]
+
+        def fail(code: Error) -> None:
+            m.d.sync += self.code.eq(code)
+            m.next = "STOP"
+
+        with m.FSM() as states:
+            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE"))]
+            with m.State("IDLE"):
+                with m.If(self.start | self.calibrate):
+                    m.d.sync += self.code.eq(0)
+                    m.next = "CALIBRATE"
+                with m.If(self.start):
+                    m.next = "RUN"
+                    with m.If(~legal):
+                        fail(Error.SETTINGS)
+            with m.State("RUN"):
+                with m.If(over):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+                self._errors(m, fail, waited)
+            with m.State("CALIBRATE"):
+                with m.If(calibrated.all()):
+                    m.d.comb += [self.done.eq(~failed), self.error.eq(failed)]
+                    m.d.sync += self.code.eq(Mux(failed, Error.CALIBRATION, 0))
+                    m.next = "IDLE"
+                self._errors(m, fail, waited)
+            with m.State("STOP"):
+                m.d.comb += [self.stop.eq(1), self.error.eq(1)]
+                m.next = "IDLE"
+
+    def _errors(self, m: Module, fail: Any, waited: Signal) -> None:
+        """Stop when a block has an error, or nothing has happened for too long."""
+        with m.If(Cat(lane.error for lane in self.lanes).any()):
+            fail(Error.SUMS)
+        with m.Elif(Cat(tile.droop for tile in self.tiles).any()):
+            fail(Error.DROOP)
+        with m.Elif((self.machine.patience != 0) & (waited == self.machine.patience)):
+            fail(Error.STALLED)
+
+    def _macro(self, m: Module, number: int, tile: Tile) -> None:
+        """Instantiate the macro of a tile: a black box, which simulations replace by a model."""
+        p = self.params
+        ports: dict[str, Any] = {"i_clk": ClockSignal()}
+        for name, member in macro_members(p).items():
+            ports[f"{'i' if member.flow is Out else 'o'}_{name}"] = getattr(tile, name)
+        sizes = {"ROWS": p.rows, "COLS": p.cols, "MUX": p.mux, "ADCS": p.adcs, "ADC_BITS": p.adc_bits,
+                 "FLASH_BITS": p.flash_bits, "TRIM_BITS": p.trim_bits, "INPUT_BITS": p.input_bits, "CROSSBARS": p.crossbars}
+        m.submodules[f"macro_{number}"] = Instance(
+            f"{Emitter.current.prefix}_imc_macro", p_TILE=number, **ports,
+            **{f"p_{name}": size for name, size in sizes.items()})

@@ -1,0 +1,125 @@
+"""Host port of a core: packets of 32-bit words into its memories, and out of them."""
+
+from enum import IntEnum
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream
+from amaranth.lib.wiring import In, Out
+
+from golden.imc.arch import ImcArch
+from hdl.block import Block
+from hdl.imc.lane import Lane
+from hdl.imc.tile import Tile
+
+
+class Target(IntEnum):
+    """What a packet is for: bits 3:0 of its first word; bits 31:4 are the index where it begins."""
+
+    MAP_0 = 0       # words of an activation memory, lowest 32 bits first
+    MAP_1 = 1
+    BIAS = 2        # a word per channel
+    SECOND = 3      # a word per channel: threshold, or factor and shift
+    TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
+    READ_0 = 8      # one more word: words of an activation memory that are sent back, as one packet
+    READ_1 = 9
+
+
+class HostPort(Block):
+    """Read packets, write what they say, and answer.
+
+    Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. Sums
+    of a read-out leave as packets of two words: channel, sum.
+
+    Members
+    -------
+    hold : In(1), packets wait; i, o : In(stream), Out(stream), {word, last}
+    bank, address, write, data, read : Out, to the activation memories; word : In, in the cycle after
+    parameters, number, tile : Out, to `hdl.imc.post.Post` and to a tile
+    readout : In(stream), `Lane.o_layout`
+
+    Source: imc 10, B0.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+    readout: stream.Interface
+
+    def __init__(self, p: ImcArch) -> None:
+        self.params = p
+        super().__init__({
+            "hold": In(1), "i": In(stream.Signature(self.word_layout())), "o": Out(stream.Signature(self.word_layout())),
+            "bank": Out(1), "address": Out(range(p.map_words)), "write": Out(1), "data": Out(p.rows), "read": Out(1),
+            "word": In(p.rows), "number": Out(Tile.write_layout(p)), "tile": Out(6),
+            "parameters": Out(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
+            "readout": In(stream.Signature(Lane.o_layout(p))),
+        })
+
+    @staticmethod
+    def word_layout() -> data.StructLayout:
+        """Return a word of a packet."""
+        return data.StructLayout({"word": 32, "last": 1})
+
+    def build(self) -> Module:
+        m, p, i, o, number = Module(), self.params, self.i, self.o, self.number
+        parts = -(-p.rows // 32)
+        target, index, part, left = Signal(4), Signal(28), Signal(range(parts + 1)), Signal(28)
+        line = Signal(32 * parts)
+        full = Signal(32 * parts)
+        maps, take, second = Signal(), Signal(), Signal()
+        m.d.comb += [
+            maps.eq(target <= Target.MAP_1), take.eq(i.valid & i.ready), full.eq((line >> 32) | (i.p.word << 32 * (parts - 1))),
+            self.bank.eq(target[0]), self.address.eq(index), self.data.eq(full), self.tile.eq(index[:6]),
+            number.what.eq(index[6:8]), number.adc.eq(index[8:16]), number.column.eq(left), number.number.eq(i.p.word),
+            self.parameters.second.eq(target == Target.SECOND), self.parameters.channel.eq(index),
+            self.parameters.number.eq(i.p.word),
+        ]
+        with m.FSM():
+            with m.State("HEAD"):
+                m.d.comb += i.ready.eq(~self.hold)
+                m.d.sync += [target.eq(i.p.word[:4]), index.eq(i.p.word[4:]), part.eq(0), left.eq(0)]
+                with m.If(take & ~i.p.last):
+                    m.next = "WRITE"
+                    with m.If(i.p.word[3]):
+                        m.next = "COUNT"
+                with m.If(self.readout.valid):
+                    m.d.comb += i.ready.eq(0)
+                    m.next = "SUM"
+            with m.State("WRITE"):
+                m.d.comb += i.ready.eq(1)
+                with m.If(take):
+                    m.d.sync += [line.eq(full), part.eq(Mux(part == parts - 1, 0, part + 1)), left.eq(left + 1)]
+                    m.d.comb += [
+                        self.write.eq(maps & (part == parts - 1)), number.valid.eq(target == Target.TILE),
+                        self.parameters.valid.eq((target == Target.BIAS) | (target == Target.SECOND))]
+                    with m.If((target != Target.TILE) & (~maps | (part == parts - 1))):
+                        m.d.sync += index.eq(index + 1)
+                    with m.If(i.p.last):
+                        m.next = "HEAD"
+            with m.State("COUNT"):
+                m.d.comb += i.ready.eq(1)
+                m.d.sync += left.eq(i.p.word)
+                with m.If(take):
+                    m.next = "READ"
+            with m.State("READ"):
+                m.d.comb += self.read.eq(1)
+                m.d.sync += part.eq(0)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.sync += [line.eq(self.word), index.eq(index + 1), left.eq(left - 1)]
+                m.next = "SEND"
+            with m.State("SEND"):
+                m.d.comb += [o.valid.eq(1), o.p.word.eq(line), o.p.last.eq((left == 0) & (part == parts - 1))]
+                with m.If(o.ready):
+                    m.d.sync += [line.eq(line >> 32), part.eq(part + 1)]
+                    with m.If(part == parts - 1):
+                        m.next = "READ"
+                        with m.If(left == 0):
+                            m.next = "HEAD"
+            with m.State("SUM"):
+                m.d.comb += [o.valid.eq(1), o.p.word.eq(Mux(second, self.readout.p.d, self.readout.p.channel)),
+                             o.p.last.eq(second), self.readout.ready.eq(second & o.ready)]
+                with m.If(o.ready):
+                    m.d.sync += second.eq(~second)
+                    with m.If(second):
+                        m.next = "HEAD"
+        return m

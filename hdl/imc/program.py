@@ -1,0 +1,169 @@
+"""What the host writes to run a network on a core of tiles: registers and packets of every layer. NumPy only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from golden.arch import ParameterError
+from golden.imc.arch import ImcArch
+from hdl.imc.pool import PoolMode
+from hdl.imc.settings import Times, tile_settings
+from hdl.parallel_lif import Reset
+
+RESETS = {"hard": Reset.HARD, "soft": Reset.SOFT, "soft_delayed": Reset.SOFT_DELAYED}
+FACTOR_BITS = 16
+USUAL = Times()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProgram:
+    """One layer of a network.
+
+    fields : of `hdl.imc.layer.FIELDS`, all of them
+    machine : of `hdl.imc.layer.MACHINE`
+    places : shift, negate << 4, used << 5 of every column of a weight
+    biases, seconds : per channel, as 32-bit words
+    planes, shape : of the output: planes of [C, H, W]; of a read-out, no planes
+    """
+
+    name: str
+    fields: dict[str, int]
+    machine: dict[str, int]
+    places: tuple[int, ...]
+    biases: tuple[int, ...]
+    seconds: tuple[int, ...]
+    planes: int
+    shape: tuple[int, int, int]
+
+
+def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, adc_bits: int, average_log2: int = 0,
+             skip: bool = False, gain: bool = False, time_inner: bool = True, times: Times = USUAL,
+             patience: int = 100_000) -> Iterator[LayerProgram]:
+    """Yield the layers of a network that `golden.imc.run.place` put on crossbars.
+
+    The input lies in memory 0; every layer reads the one that the layer before it wrote.
+    Raises ParameterError for a layer that the core does not hold.
+    """
+    bank, planes, shape = 0, 0, (network.input.channels, network.input.height, network.input.width)
+    for entry in placed:
+        mapped = entry.mapped
+        operand, layer = mapped.operand, mapped.layer
+        planes = operand.bits * (network.steps if operand.per_step else 1)
+        fields = {"source": bank, **_source(p, mapped, shape, planes), **_crossbars(p, entry)}
+        size = _sums(mapped, shape)
+        fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
+                   "time_inner": time_inner, "per_step": operand.per_step, "bits": operand.bits}
+        pool = layer.max_pool or layer.sum_pool or layer.or_pool
+        kernel, stride = (pool.kernel, pool.stride) if pool else (1, 1)
+        out = tuple((n - kernel) // stride + 1 for n in size)
+        fields |= {"out_height": out[0], "out_width": out[1], "pool_kernel": kernel, "pool_stride": stride, **_tail(layer)}
+        shape, planes = (mapped.weight.shape[1], *out), _planes(layer, network.steps)
+        groups = -(-shape[0] // p.rows)
+        fields |= {"out_base": 0, "out_plane": out[0] * out[1] * groups, "out_groups": groups}
+        _check(p, mapped, fields, planes, network.steps, kernel)
+        settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
+                                 adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
+        yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()},
+                           machine=_machine(settings, patience), places=_places(settings), planes=planes, shape=shape,
+                           biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
+        bank = 1 - bank
+
+
+def _source(p: ImcArch, mapped: Any, shape: tuple[int, int, int], planes: int) -> dict[str, int]:
+    """Return how the operand is read."""
+    _, height, width = shape
+    first = mapped.layer.passes[0]
+    words = planes * height * width * mapped.groups
+    if words > p.map_words:
+        raise ParameterError(f"layer {mapped.layer.name}: words of the operand, not {words}; legal: 1..{p.map_words} on "
+                             f"{p.name}; try: map_words = {1 << (words - 1).bit_length()}")
+    return {
+        "in_base": 0, "in_plane": height * width * mapped.groups, "in_row": width * mapped.groups, "in_groups": mapped.groups,
+        "in_height": height, "in_width": width, "chunk_log2": mapped.chunk.bit_length() - 1, "chunks": p.rows // mapped.chunk,
+        "kernel_height": first.weight.shape[2], "kernel_width": first.weight.shape[3], "stride": first.stride,
+        "padding": first.padding}
+
+
+def _crossbars(p: ImcArch, entry: Any) -> dict[str, int]:
+    """Return where the weights are."""
+    mapped = entry.mapped
+    rounds_in, rounds_out = -(-mapped.row_blocks // p.fan_in), -(-mapped.column_blocks * p.fan_in // p.tiles)
+    if entry.crossbar + rounds_in * rounds_out > p.crossbars:
+        raise ParameterError(f"layer {mapped.layer.name}: crossbars of a tile, not {entry.crossbar + rounds_in * rounds_out}; "
+                             f"legal: 1..{p.crossbars} on {p.name}; try: crossbars = {entry.crossbar + rounds_in * rounds_out}")
+    return {"blocks": mapped.row_blocks, "rounds_in": rounds_in, "rounds_out": rounds_out,
+            "column_blocks": mapped.column_blocks, "crossbar": entry.crossbar, "channels": mapped.weight.shape[1],
+            "outputs": p.outputs(mapped.scheme)}
+
+
+def _sums(mapped: Any, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return (H, W) of the sums."""
+    first = mapped.layer.passes[0]
+    height, width = ((n + 2 * first.padding - k) // first.stride + 1
+                     for n, k in zip(shape[1:], first.weight.shape[2:], strict=True))
+    return height, width
+
+
+def _tail(layer: Any) -> dict[str, int]:
+    """Return what follows the sums."""
+    mode = PoolMode.MAX if layer.max_pool else PoolMode.SUM if layer.sum_pool else PoolMode.NONE
+    neuron, scale = layer.neuron, layer.requantise
+    return {
+        "pool_mode": mode, "readout": layer.readout, "scale": scale is not None, "word_bits": scale.bits if scale else 1,
+        "word_signed": bool(scale and scale.signed), "leak_shift": neuron.leak_shift if neuron else 0,
+        "decay_input": bool(neuron and neuron.decay_input), "strict": bool(neuron and neuron.compare == ">"),
+        "reset": RESETS[neuron.reset] if neuron else 0}
+
+
+def _planes(layer: Any, steps: int) -> int:
+    """Return the planes that a layer writes."""
+    return 0 if layer.readout else layer.requantise.bits if layer.requantise else steps
+
+
+def _seconds(layer: Any, channels: int) -> tuple[int, ...]:
+    """Return the thresholds, or ``mult | shift << 16``, of all channels."""
+    if layer.neuron:
+        return tuple(int(t) & 0xFFFF_FFFF for t in layer.neuron.threshold)
+    if layer.requantise:
+        pairs = zip(layer.requantise.multiplier, layer.requantise.shift, strict=True)
+        return tuple(int(mult) | int(shift) << FACTOR_BITS for mult, shift in pairs)
+    return (0,) * channels
+
+
+def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: int, kernel: int) -> None:
+    """Raise ParameterError for what the memories behind the tiles do not hold."""
+    name, channels = mapped.layer.name, fields["channels"]
+    windows = fields["out_height"] * fields["out_width"]
+    members = kernel * kernel if fields["pool_mode"] == PoolMode.NONE else 1
+    membranes = channels * members * (1 if fields["time_inner"] else windows) if mapped.layer.neuron else 0
+    lanes = p.tiles // p.fan_in
+    lane = fields["rounds_out"] * fields["outputs"]
+    for what, value, most in (("outputs", channels, p.channels), ("outputs of a lane", lane, max(2, p.channels // lanes)),
+                              ("words of the output", planes * windows * fields["out_groups"], p.map_words),
+                              ("membranes", membranes, p.membranes), ("timesteps", steps, p.t_max),
+                              ("bits of a scaled number", fields["word_bits"], p.input_bits)):
+        if value > most:
+            raise ParameterError(f"layer {name}: {what}, not {value}; legal: 1..{most} on {p.name}; try: a larger build")
+    if mapped.layer.readout and windows > 1 and not fields["time_inner"]:
+        raise ParameterError(f"layer {name}: order of a read-out of {windows} pixels, not step after step; legal: all steps of "
+                             "a pixel, then the next one; try: time_inner=True")
+    if mapped.layer.requantise and steps > 1:
+        raise ParameterError(f"layer {name}: timesteps of scaled numbers, not {steps}; legal: 1; try: --T 1")
+
+
+def _machine(settings: dict[str, Any], patience: int) -> dict[str, int]:
+    """Return the settings of the machine from those of a tile."""
+    lines, converter, sums = settings["lines"], settings["converter"], settings["sums"]
+    flat = {
+        **{name: lines[name] for name in ("group_log2", "groups", "skip", "t_pre", "t_settle", "t_guard")},
+        **{name: converter[name] for name in ("flash", "average_log2", "t_mux", "t_dac", "t_flash", "hold")},
+        **{name: sums[name] for name in ("width_log2", "is_signed", "popcount", "dummy")},
+        "adc_bits": converter["bits"], "use_gain": settings["use_gain"], "patience": patience}
+    return {name: int(value) for name, value in flat.items()}
+
+
+def _places(settings: dict[str, Any]) -> tuple[int, ...]:
+    """Return the registers of the places of a weight."""
+    places = settings["slices"]["places"]
+    return tuple(places[k]["shift"] | places[k]["negate"] << 4 | 1 << 5 if k in places else 0
+                 for k in range(1 << settings["slices"]["width_log2"]))

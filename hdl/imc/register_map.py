@@ -1,0 +1,50 @@
+"""Register map of a core of tiles: one table, and what the host writes from names."""
+
+from golden.imc.arch import ImcArch
+from hdl.bus.register_map import RTL_VERSION, Register, RegisterField
+from hdl.imc.event_counters import EVENTS
+from hdl.imc.layer import FIELDS, MACHINE
+from hdl.imc.shift_add import PLACES
+
+MAGIC = 0x4D494C53
+COUNTERS, LAYER, MACHINES, PLACE = 0x040, 0x100, 0x200, 0x300
+HEAD = (
+    Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (RegisterField("value", 0, 32, "identity"),)),
+    Register("RTL_VERSION", 0x004, "ro", "version of the hardware", (
+        RegisterField("patch", 0, 8, "patch version"), RegisterField("minor", 8, 8, "minor version"),
+        RegisterField("major", 16, 16, "major version"))),
+    Register("CONFIG_HASH", 0x008, "ro", "first 32 bits of the SHA-256 of the build's parameters",
+             (RegisterField("value", 0, 32, "identity"),)),
+    Register("CONTROL", 0x010, "rw", "start and interrupt", (
+        RegisterField("start", 0, 1, "write 1 to run the layer; reads 0; ignored while busy", "write-only"),
+        RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"),
+        RegisterField("calibrate", 2, 1, "write 1 to calibrate all tiles; reads 0; ignored while busy", "write-only"))),
+    Register("STATUS", 0x014, "w1c", "state of the run", (
+        RegisterField("busy", 0, 1, "a layer or a calibration runs (read-only)", "read-only"),
+        RegisterField("done", 1, 1, "it ended; cleared by writing 1 and by start"),
+        RegisterField("error", 2, 1, "it stopped, see ERROR; cleared by writing 1 and by start"))),
+    Register("ERROR", 0x018, "ro", "reason of the last error; 0 after start", (RegisterField("code", 0, 8, "see errors"),)),
+)
+
+
+def registers() -> tuple[Register, ...]:
+    """Return all registers: identity and control, counters, fields of the layer and of the machine, places of a weight."""
+    counters = [Register(name.upper(), COUNTERS + 4 * n, "ro", text, (RegisterField("value", 0, 32, text),))
+                for n, (name, text) in enumerate(EVENTS.items())]
+    fields = [Register(f"{prefix}_{field.name.upper()}", base + 4 * n, "rw", f"{field.meaning}; writes are ignored while busy",
+                       (RegisterField("value", 0, field.width, field.meaning),))
+              for prefix, base, table in (("LAYER", LAYER, FIELDS), ("MACHINE", MACHINES, MACHINE))
+              for n, field in enumerate(table)]
+    places = [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
+        RegisterField("shift", 0, 4, "of its code"), RegisterField("negate", 4, 1, "taken away"),
+        RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
+    return (*HEAD, *counters, *fields, *places)
+
+
+OFFSETS = {register.name: register.offset for register in registers()}
+
+
+def identity(p: ImcArch) -> dict[str, int]:
+    """Return the constants of a build."""
+    major, minor, patch = RTL_VERSION
+    return {"MAGIC": MAGIC, "RTL_VERSION": major << 16 | minor << 8 | patch, "CONFIG_HASH": int(p.hash, 16)}

@@ -1,0 +1,57 @@
+"""Random layers for cores of tiles, as integer networks of one layer."""
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden.imc.arch import ImcArch
+from golden.imc.cells import weight_range
+from golden.network import (
+    Input,
+    Layer,
+    Network,
+    Neuron,
+    Pass,
+    Pool,
+    Requantise,
+    number_planes,
+    spike_planes,
+)
+from golden.window import extent
+
+
+def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network, dict[str, NDArray[np.int64]]]:
+    """Return a layer that the core holds, and the words of its operand: spikes of each step, or numbers of up to four bits."""
+    channels, outputs = rng.choice((1, 3, p.rows // 2, p.rows, p.rows + 5)), rng.randint(1, min(12, p.channels))
+    height, width = rng.randint(2, 6), rng.randint(2, 6)
+    kernel, stride, padding = rng.choice(((1, 1, 0), (3, 1, 1), (2, 2, 0), (3, 2, 1), (2, 1, 1)))
+    numbers = rng.random() < 0.3
+    ends = rng.choice(("neuron", "neuron", "scale", "readout"))
+    steps = 1 if ends == "scale" else rng.randint(1, 4)
+    low, high = weight_range(p, scheme)
+    weight = np.asarray([[[[rng.choice((0, 0, low, high, rng.randint(low, high))) for _ in range(kernel)]
+                           for _ in range(kernel)] for _ in range(channels)] for _ in range(outputs)], np.int64)
+    bits = rng.randint(1, min(4, p.input_bits)) if numbers else 1
+    signed = numbers and bits > 1 and rng.random() < 0.5
+    planes = number_planes(bits, signed, tuple(range(steps))) if numbers else spike_planes(steps)
+    density = rng.choice((0.1, 0.5, 1.0))
+    words = np.asarray([rng.getrandbits(len(planes)) if rng.random() < density else 0
+                        for _ in range(channels * height * width)], np.int64).reshape(channels, height, width)
+    out = [extent(n, kernel, stride, padding) for n in (height, width)]
+    pool = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1))) if min(out) >= 2 and ends != "readout" else None
+    spread = (high - low) * channels * kernel
+    layer = Layer(
+        name="layer", passes=(Pass(source="input.0", weight=weight, stride=stride, padding=padding, planes=planes),),
+        bias=np.asarray([rng.randint(-9, 9) for _ in range(outputs)]),
+        neuron=Neuron(threshold=np.asarray([rng.randint(1, max(2, spread // 4)) for _ in range(outputs)]),
+                      leak_shift=rng.choice((0, 1)), decay_input=rng.random() < 0.5, compare=rng.choice((">=", ">")),
+                      reset=rng.choice(("hard", "soft", "soft_delayed"))) if ends == "neuron" else None,
+        requantise=Requantise(multiplier=np.asarray([rng.randint(1, 1 << 15) for _ in range(outputs)]),
+                              shift=np.asarray([rng.randint(16, 20) for _ in range(outputs)]),
+                              bits=rng.randint(2, p.input_bits), signed=rng.random() < 0.5) if ends == "scale" else None,
+        readout=ends == "readout",
+        **({rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool} if pool else {}))
+    return Network(name="random", steps=steps, layers=(layer,), input=Input(
+        kind="static" if numbers else "steps", channels=channels, height=height, width=width, bits=bits, scale=1.0,
+        plane_bits=len(planes))), {"input.0": words}

@@ -40,6 +40,7 @@ TWINS = {
     "imc.core": "imc.run",
     "imc.imc": "imc.run",
     "imc.registers": "imc.run",
+    "imc.cell_access": "imc.write_verify",
 }
 BLOCK_LINES = 180
 COMMAND_LINES = 60

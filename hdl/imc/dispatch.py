@@ -16,7 +16,8 @@ class Dispatch(Block):
 
     Twin of `golden.imc.dispatch.dispatch`. Tile ``lane * fan_in + f`` gets row block f of the round and column block
     ``round * lanes + lane``, in crossbar ``crossbar + (row round) * rounds_out + (column round)``. Blocks are taken while tiles
-    work on the last ones; a round is sent when every tile that it needs has taken its vector, each at its own time.
+    work on the last ones; a round is sent when every tile that it needs has taken its vector, each at its own time. A block a
+    cycle, then a round a cycle.
 
     Members
     -------
@@ -24,7 +25,7 @@ class Dispatch(Block):
     i : In(stream), `Gather.block_layout`; o : Out(stream) [tiles], `Tile.vector_layout`
     idle : Out(1), nothing is held
 
-    Source: imc 10, B0; decision 0015.
+    Source: imc 10, B0; decision 0014.
     """
 
     i: stream.Interface

@@ -65,7 +65,7 @@ def draw_layer(rng: random.Random, p: ImcArch, *, most: int = 150, tail: str | N
             "height": rng.randint(1, 6), "width": rng.randint(1, 6), "stride": rng.choice((1, 1, 2, 3)),
             "padding": rng.choice((0, 0, 1, 2)), "pool": rng.choice((1, 1, 2, 3)), "steps": rng.choice((1, 2, 3, 4, p.t_max)),
             "in_channels": rng.choice((1, 2, 3, p.rows - 1, p.rows, p.rows + 1, 2 * p.rows + 5)),
-            "channels": rng.choice((1, 2, 5, p.channels // 2, p.channels)), "time_inner": rng.randrange(2), **chosen}
+            "channels": rng.choice((1, 2, 5, rng.randint(1, p.channels), p.channels)), "time_inner": rng.randrange(2), **chosen}
         kernel = (drawn["kernel"],) * 2 if "kernel" in drawn else (rng.randint(1, 3), rng.randint(1, 3))
         layer = {name: value for name, value in drawn.items() if name in layer_layout().members}
         layer |= {"in_height": drawn["height"], "in_width": drawn["width"]}
@@ -88,7 +88,7 @@ def draw_layer(rng: random.Random, p: ImcArch, *, most: int = 150, tail: str | N
 def _inner(rng: random.Random, p: ImcArch, channels: int, layer: Fields) -> dict[str, int]:
     """Return how the operand is read and where the weights are."""
     chunk = min(p.rows, 1 << (channels - 1).bit_length())
-    groups, chunks, outputs = -(-channels // chunk), p.rows // chunk, rng.choice((1, 2, 5, 8))
+    groups, chunks, outputs = -(-channels // chunk), p.rows // chunk, rng.choice((1, 2, 3, 5, 8))
     blocks, columns = -(-layer["kernel_height"] * layer["kernel_width"] * groups // chunks), -(-layer["channels"] // outputs)
     return {
         "source": rng.randrange(2), "in_groups": groups, "chunk_log2": chunk.bit_length() - 1, "chunks": chunks,

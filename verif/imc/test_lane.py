@@ -118,7 +118,7 @@ def in_cycles(p: ImcArch, layer: dict[str, int], taken: list[int], came: list[in
 
 
 async def begin(dut: Any) -> tuple[ImcArch, int, random.Random]:
-    """Reset; return the build, the number of the lane, and the random numbers of the test."""
+    """Reset, wait for the bank; return the build, the number of the lane, and the random numbers of the test."""
     parameters = parameters_of_bench()
     number = parameters.pop("number")
     p = ImcArch(**parameters)
@@ -127,6 +127,8 @@ async def begin(dut: Any) -> tuple[ImcArch, int, random.Random]:
     dut.rst.value = 0
     for name in (*streams, "o"):
         cocotb.start_soon(watch(dut, name))
+    for _ in range(p.channels):
+        await RisingEdge(dut.clk)
     return p, number, random.Random(cocotb.RANDOM_SEED)
 
 

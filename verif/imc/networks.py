@@ -1,6 +1,7 @@
 """Random layers for cores of tiles, as integer networks of one layer."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,9 @@ def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network
         requantise=Requantise(multiplier=np.asarray([rng.randint(1, 1 << 15) for _ in range(outputs)]),
                               shift=np.asarray([rng.randint(16, 20) for _ in range(outputs)]),
                               bits=rng.randint(2, p.input_bits), signed=rng.random() < 0.5) if ends == "scale" else None,
-        readout=ends == "readout",
-        **({rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool} if pool else {}))
+        readout=ends == "readout")
+    if pool:
+        layer = replace(layer, **{rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool})
     return Network(name="random", steps=steps, layers=(layer,), input=Input(
         kind="static" if numbers else "steps", channels=channels, height=height, width=width, bits=bits, scale=1.0,
         plane_bits=len(planes))), {"input.0": words}

@@ -104,8 +104,8 @@ async def correct(dut: Any, p: ImcArch, program: Program) -> None:
     for g in range(p.adcs):
         await write(dut, p, 0, g, 0, int(program.correction.offset[g]))
         await write(dut, p, 1, g, 0, int(program.trim[g]))
-    for c in range(p.cols if program.correction.gain is not None else 0):
-        await write(dut, p, 2, c // p.mux, c % p.mux, int(program.correction.gain[c]))
+    for c, gain in enumerate([] if program.correction.gain is None else program.correction.gain):
+        await write(dut, p, 2, c // p.mux, c % p.mux, int(gain))
 
 
 async def begin(dut: Any, p: ImcArch) -> None:

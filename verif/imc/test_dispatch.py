@@ -90,7 +90,8 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], t
               stall: float) -> None:
     """Compare what the tiles get of some vectors, one behind the other."""
     dut.layer.value = layer_word(layer)
-    drawn = [[[rng.randrange(1 << p.input_bits) for _ in range(p.rows)] for _ in range(layer["blocks"])] for _ in range(VECTORS)]
+    drawn = [[[rng.randrange(1 << p.input_bits) for _ in range(p.rows)] for _ in range(layer["blocks"])]
+             for _ in range(VECTORS)]
     keys, wanted, blocks = [rng.getrandbits(KEY_BITS) for _ in drawn], [list[int]() for _ in range(p.tiles)], list[int]()
     rounds = [*dispatch(p, layer)]
     for key, x in zip(keys, drawn, strict=True):

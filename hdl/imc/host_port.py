@@ -27,8 +27,8 @@ class Target(IntEnum):
 class HostPort(Block):
     """Read packets, write what they say, and answer.
 
-    Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. What is
-    sent back begins 3 cycles after the last word of its packet, and takes 2 cycles more for every further word of the memory.
+    Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. What
+    is sent back begins 3 cycles after the last word of its packet, and takes 2 cycles more for every further word of a memory.
     Sums of a read-out leave as packets of two words, channel and sum, one in 3 cycles; they go ahead of packets.
 
     Members

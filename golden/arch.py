@@ -9,7 +9,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
-from math import isqrt
+from math import isqrt, log
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,11 @@ def require_name(name: str) -> None:
 def word_bits(steps: int) -> int:
     """Return the stored width of a word of ``steps`` bits: the next power of two (1, 2, 4, 8, 16)."""
     return 1 << (steps - 1).bit_length()
+
+
+def tick(resolution: int) -> float:
+    """Return the time of a tick: an octave of ``exp(t)`` has ``2^resolution``."""
+    return log(2) / (1 << resolution)
 
 
 def mantissas(resolution: int) -> tuple[int, ...]:

@@ -6,15 +6,11 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from golden.arch import tick
 from golden.store import Captured, Node
 from golden.window import windows
 
 Times = NDArray[np.float32]
-
-
-def tick(resolution: int) -> float:
-    """Return the time of a tick: an octave of ``exp(t)`` has ``2^resolution``."""
-    return math.log(2) / (1 << resolution)
 
 
 def float_times(captured: Captured, node: Node, operands: list[Times]) -> Times:

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.arch import Arch, ParameterError
-from golden.float_times import tick
+from golden.arch import Arch, ParameterError, tick
 from golden.network import Input, Layer, Network, Pass, Pool, Requantise, Ttfs, input_planes, number_planes
 from golden.store import TIMES, Captured, Node
 

@@ -119,7 +119,7 @@ def with_sparsity(network: Network, zeros: float, gain: int) -> Network:
     """
     single = replace(network, layers=tuple(replace(layer, passes=_terms(layer)) for layer in network.layers))
     shapes = [p.weight.shape for layer in single.layers for p in layer.passes if not _of_image(p) and not is_identity(p)]
-    sizes = [(c * kh * kw, n, round((1 - zeros) * n * c * kh * kw)) for n, c, kh, kw in shapes]
+    sizes = [(c * kh * kw, n, drawn_count(n * c * kh * kw, zeros)) for n, c, kh, kw in shapes]
     sparse, dense, layers, kernels = iter(sparse_weights(sizes)), np.random.default_rng(DENSE), [], []
     for layer in single.layers:
         passes: list[Pass] = []
@@ -137,6 +137,11 @@ def with_sparsity(network: Network, zeros: float, gain: int) -> Network:
         layers.append(replace(layer, passes=tuple(passes), bias=bias))
     gone, total = sum(int((kernel == 0).sum()) for kernel in kernels), sum(kernel.size for kernel in kernels)
     return replace(network, layers=tuple(layers), weight_sparsity=gone / total, float_info={})
+
+
+def drawn_count(size: int, zeros: float) -> int:
+    """Return how many of ``size`` weights `with_sparsity` does not set to zero."""
+    return round((1 - zeros) * size)
 
 
 def _of_image(p: Pass) -> bool:

@@ -11,6 +11,11 @@ from hdl.descriptor import LAYER_LAYOUT
 from hdl.fiber_writer import piece_bytes, piece_layout
 
 
+def piece_count(p: Arch, steps: int) -> int:
+    """Return in how many pieces, and cycles, the currents of a pixel and column of ``steps`` steps leave."""
+    return -(-steps // (piece_bytes(p) // CURRENT_BYTES))
+
+
 class CurrentStore(Block):
     """Write the currents of a column, or their sums over all steps, for every lane that holds a pixel.
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from models.datasets import digits
-from models.training import learn, moved
+from models.training import learn, moved, repeatable
 
 EPOCHS = 60
 PRUNE_AT, PRUNED = 30, 0.7
@@ -65,8 +65,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
     moved by up to one pixel. ``progress(done, of)`` is called after each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         model = CnnDigits()
         pruned = (model.conv2, model.conv3, model.fc)
 

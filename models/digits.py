@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.datasets import digits
 from models.spiking import LIFNode, Stepwise
-from models.training import BATCH, batches, learn, warped
+from models.training import BATCH, batches, learn, repeatable, warped
 from models.workloads import find
 
 STEPS = find("digits").steps
@@ -66,8 +66,7 @@ def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of:
     ``progress(done, of)`` is called after each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         teacher = _teacher(x, y)
         model = Digits()
         masks = {name: torch.ones_like(model.get_parameter(f"{name}.weight")) for name in DENSITY}

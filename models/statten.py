@@ -8,7 +8,6 @@ alternative of the published code, the attention of the spike-driven transformer
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,58 +16,8 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import SPLITS
 from models.spiking import LIFNode, SeqToANNContainer
-from models.training import BATCH, learn
-
-ATTENTIONS = ("STAtten", "SDT")
-
-
-def _divides(name: str, part: int, what: str, whole: int) -> None:
-    if part < 1 or whole % part:
-        raise ParameterError(f"statten: {name} must divide {what} {whole}, not {part}; legal: "
-                             f"{', '.join(str(n) for n in range(1, whole + 1) if whole % n == 0)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Sizes of a network.
-
-    shape : (C, H, W) of a frame; width : channels d; depth : blocks L; pool : behind which convolutions of the stem the map
-    halves; steps, chunk_steps : T and the timesteps of a chunk; dvs : event-based; attention : one of `ATTENTIONS`
-    """
-
-    shape: tuple[int, int, int]
-    width: int
-    depth: int
-    heads: int
-    steps: int
-    chunk_steps: int
-    pool: str
-    classes: int = 10
-    dvs: bool = False
-    attention: str = "STAtten"
-
-    def __post_init__(self) -> None:
-        if self.attention not in ATTENTIONS:
-            raise ParameterError(f"statten: attention must be one of {', '.join(ATTENTIONS)}, not {self.attention!r}")
-        _divides("chunk_steps", self.chunk_steps, "T =", self.steps)
-        _divides("heads", self.heads, "the width", self.width)
-        if self.width % 8 or len(self.pool) != 4 or set(self.pool) - {"0", "1"}:
-            raise ParameterError(f"statten: width must be a multiple of 8 and pool four digits 0 or 1, not {self.width} and "
-                                 f"{self.pool!r}; legal: as in the paper, 256 and '0011'")
-
-
-CONFIGS = {
-    "cifar-2-256": Config(shape=(3, 32, 32), width=256, depth=2, heads=8, steps=4, chunk_steps=2, pool="0011"),
-    "cifar-2-512": Config(shape=(3, 32, 32), width=512, depth=2, heads=8, steps=4, chunk_steps=2, pool="0011"),
-    "imagenet-8-512": Config(shape=(3, 224, 224), width=512, depth=8, heads=8, steps=4, chunk_steps=2, pool="1111",
-                             classes=1000),
-    "imagenet-8-768": Config(shape=(3, 224, 224), width=768, depth=8, heads=8, steps=4, chunk_steps=2, pool="1111",
-                             classes=1000),
-    "dvs-2-256-t10": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=10, chunk_steps=5, pool="0011", dvs=True),
-    "dvs-2-256-t16": Config(shape=(2, 64, 64), width=256, depth=2, heads=8, steps=16, chunk_steps=4, pool="0011", dvs=True),
-    "digits": Config(shape=(1, 8, 8), width=48, depth=1, heads=2, steps=4, chunk_steps=2, pool="0001"),
-    "saccades": Config(shape=(2, 8, 8), width=64, depth=1, heads=4, steps=10, chunk_steps=5, pool="0100", dvs=True),
-}
+from models.statten_sizes import Config, divides
+from models.training import BATCH, learn, repeatable
 
 
 class SpatialTemporalAttention(nn.Module):
@@ -80,8 +29,8 @@ class SpatialTemporalAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return sums [T, N, C, H, W] of spikes of that shape; raise `ParameterError` for parts that do not divide T or C."""
-        _divides("chunk_steps", self.chunk_steps, "T =", len(query))
-        _divides("heads", self.heads, "the width", query.shape[2])
+        divides("chunk_steps", self.chunk_steps, "T =", len(query))
+        divides("heads", self.heads, "the width", query.shape[2])
 
         def heads(x: Tensor) -> Tensor:
             split = x.reshape(-1, self.chunk_steps, x.shape[1], self.heads, x.shape[2] // self.heads, x[0, 0, 0].numel())
@@ -238,8 +187,7 @@ def fit(config: Config, x: Tensor, y: Tensor, epochs: int, moved: Callable[[Tens
     """Train a network from scratch on ``x``, each batch changed by ``moved``; return it in evaluation mode."""
     if epochs < 1:
         raise ParameterError(f"statten: epochs must be at least 1, not {epochs}")
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         model = STAtten(config)
 
         def loss(index: Tensor) -> Tensor:

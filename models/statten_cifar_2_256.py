@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from models.published import channels
-from models.statten import CONFIGS, STAtten, frames
+from models.statten import STAtten, frames
+from models.statten_sizes import CONFIGS
 
 CONFIG = CONFIGS["cifar-2-256"]
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from models.datasets import digits
-from models.statten import CONFIGS, STAtten, accuracy, fit, frames, validated
+from models.statten import STAtten, accuracy, fit, frames, validated
+from models.statten_sizes import CONFIGS
 from models.training import moved
 
 __all__ = ["accuracy", "example", "held_out", "train"]

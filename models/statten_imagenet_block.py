@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from models.published import channels
 from models.spiking import SeqToANNContainer
-from models.statten import CONFIGS, Block, frames
+from models.statten import Block, frames
+from models.statten_sizes import CONFIGS
 
 CONFIG = CONFIGS["imagenet-8-768"]
 SIDE = 14

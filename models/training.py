@@ -1,12 +1,30 @@
 """How the shipped networks learn: batches in random order, one cycle of the learning rate, images that move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 BATCH = 64
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Let torch draw from ``seed`` and compute in one thread, and leave both as they were.
+
+    Sums are then rounded in one order whatever the number of cores, so the same seed gives the same weights, bit for bit, on
+    processors with the same vector instructions.
+    """
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def batches(count: int) -> list[Tensor]:

@@ -21,14 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from golden.arch import tick
+
 SKIPS = ("none", "add", "concat", "delay")
 # What ``sum of w - 1`` is at least where it divides a gradient.
 LEAST = 0.1
-
-
-def tick(resolution: int) -> float:
-    """Return the seconds of a tick: an octave of ``exp(t)`` has ``2^resolution``."""
-    return math.log(2) / (1 << resolution)
 
 
 def _late(t: Tensor, end: float) -> Tensor:

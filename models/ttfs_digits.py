@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from models.datasets import Split, digits
 from models.digits import distort
-from models.training import BATCH, learn
+from models.training import BATCH, learn, repeatable
 from models.ttfs import TtfsNetwork
 
 WINDOW, RESOLUTION = 18, 1
@@ -76,8 +76,7 @@ def train_skip(skip: str, seed: int = 0, progress: Callable[[int, int], None] = 
     called after each epoch.
     """
     x, y = map(torch.from_numpy, (data or digits())[:2])
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         recipe = RECIPES[skip]
         model = TtfsNetwork(skip, window=window, resolution=resolution, start=recipe.start, reached=recipe.reached)
         fit(model, x, y, recipe.rate, epochs or recipe.epochs, distort, progress)

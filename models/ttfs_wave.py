@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from golden.arch import tick
 from models.datasets import wave, wave_places
-from models.ttfs import TtfsNetwork, tick
+from models.training import repeatable
+from models.ttfs import TtfsNetwork
 from models.ttfs_digits import accuracy, fit
 from models.wave import PLACES, middles
 
@@ -36,8 +38,7 @@ def distance(classes: Sequence[int]) -> float:
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtfsNetwork:
     """Train from scratch on times with errors; return the network in evaluation mode."""
     x, y, _, _ = map(torch.from_numpy, wave())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with repeatable(seed):
         model = TtfsNetwork("delay", window=WINDOW, resolution=RESOLUTION, classes=PLACES ** 2, times=True)
         fit(model, x, y, RATE, EPOCHS, _heard, progress)
     return model.eval()

@@ -11,7 +11,7 @@ multi-bit output halves it; it follows the BatchNorm, which is the published ord
 LIF: ``v = v / 4 * (1 - s) + x``, fire ``v > 1/2``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from golden.arch import ParameterError
 from models.datasets import digits
 from models.spiking import Leaky
-from models.training import learn, warped
+from models.training import learn, repeatable, warped
 
 KINDS = ("dense", "stt", "ptt", "htt")
 STEPS = 4
@@ -171,7 +171,8 @@ class TtSnn(nn.Module):
 
     kind : ``"dense"``, ``"stt"``, ``"ptt"`` or ``"htt"``
     widths, blocks : channels and blocks of every stage; stages but the first halve the map
-    ranks : of every 3x3 convolution of the blocks in order; None takes ``RATIO`` of its outputs
+    ranks : of every 3x3 convolution of the blocks in order; None takes ``RATIO`` of its outputs.
+        As an attribute () of ``"dense"``
     """
 
     def __init__(self, kind: str, *, channels: int = 1, classes: int = 10, widths: Sequence[int] = WIDTHS,
@@ -183,6 +184,7 @@ class TtSnn(nn.Module):
         chosen = [round(RATIO * size) for size in sizes] if ranks is None else list(ranks)
         if len(chosen) != len(sizes):
             raise ParameterError(f"ranks: must be {len(sizes)}, one for each 3x3 convolution of the blocks, not {len(chosen)}")
+        self.ranks = () if kind == "dense" else tuple(chosen)
         self.conv, self.bn = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), _norm(widths[0], GAINS[0])
         pairs, before, parts = iter(zip(chosen[::2], chosen[1::2], strict=True)), widths[0], []
         for stage, (size, count) in enumerate(zip(widths, blocks, strict=True)):
@@ -213,6 +215,11 @@ class TtSnn(nn.Module):
             if isinstance(module, (Leaky, StepConv2d)):
                 module.reset()
 
+    def dense_kernels(self) -> dict[str, Tensor]:
+        """Return the weight of every 3x3 convolution of the blocks of a dense network, by its name in captured files."""
+        return {f"blocks_{number // 2}_{name}": getattr(owner, name).weight
+                for number, (owner, name) in enumerate(self.convolutions())}
+
     def convolutions(self) -> list[tuple[nn.Module, str]]:
         """Return (owner, attribute) of every 3x3 convolution of the blocks."""
         return [(block, name) for block in self.blocks for name in ("conv1", "conv2")]
@@ -226,14 +233,14 @@ class TtSnn(nn.Module):
         return self
 
 
-def ranks(model: TtSnn) -> list[int]:
-    """Return the rank of every 3x3 convolution of a trained dense network by EVBMF of its first two unfoldings.
+def ranks(kernels: Mapping[str, Tensor]) -> list[int]:
+    """Return the rank of every kernel [Cout, Cin, 3, 3] of a trained dense network by EVBMF of its first two unfoldings.
 
     Raises `ParameterError` naming the convolution of rank 0, which random weights have.
     """
     found = []
-    for owner, name in model.convolutions():
-        weight = getattr(owner, name).weight.detach().double()
+    for name, kernel in kernels.items():
+        weight = kernel.detach().double()
         rank = evbmf_rank(weight.flatten(1)) or evbmf_rank(weight.transpose(0, 1).flatten(1))
         if not rank:
             raise ParameterError(f"ranks: {name} of {list(weight.shape)} has rank 0: EVBMF tells its weights from noise in no "
@@ -285,16 +292,16 @@ def accuracy(model: TtSnn, x: Tensor, y: Tensor) -> float:
         return float((model.logits(x).argmax(1) == y).float().mean())
 
 
-def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtSnn:
+def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None,
+          ranks: Sequence[int] | None = None) -> TtSnn:
     """Train a network on digits from scratch on the training part; return it in evaluation mode, not merged.
 
-    BatchNorm is shared over the steps. Images are turned, scaled and moved a little. ``progress(done, of)`` is called after
-    each epoch.
+    ``ranks`` as in `TtSnn`. BatchNorm is shared over the steps. Images are turned, scaled and moved a little.
+    ``progress(done, of)`` is called after each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = TtSnn(kind)
+    with repeatable(seed):
+        model = TtSnn(kind, ranks=ranks)
 
         def loss(index: Tensor) -> Tensor:
             return F.cross_entropy(model.logits(_moved(x[index])) / STEPS, y[index], label_smoothing=0.05)
@@ -303,9 +310,10 @@ def cores(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambd
     return model.eval()
 
 
-def train(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> TtSnn:
+def train(kind: str, seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None,
+          ranks: Sequence[int] | None = None) -> TtSnn:
     """Return `cores`, merged."""
-    return cores(kind, seed, progress).replaced("merged")
+    return cores(kind, seed, progress, ranks).replaced("merged")
 
 
 def _moved(x: Tensor) -> Tensor:

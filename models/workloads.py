@@ -17,10 +17,11 @@ class Shipped:
     preset : the smallest preset that runs it
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
-    weight_sparsity : share of weights that are zero
+    weight_sparsity : share of weights that are zero; with ``silent``, of the layers that do not read the image
     accuracy_golden : of the integer network on the whole test split; None for random weights
     images : how many are shown when nothing else is asked for
     shape : of an image, [C, H, W]; None: as the checkpoint says
+    ranks : whether its convolutions are tensor trains, whose ranks training may choose
     silent : of random weights, share of silent words that every layer is calibrated to; None: as `models.published` says
     """
 
@@ -35,6 +36,7 @@ class Shipped:
     weight_sparsity: float
     accuracy_golden: float | None = None
     images: int = 20
+    ranks: bool = False
     silent: float | None = None
     shape: list[int] | None = None
 

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from golden.arch import ParameterError, load_preset
+from golden.arch import ParameterError, load_preset, tick
 from golden.float_run import FloatTrace, float_run
-from golden.float_times import tick
 from golden.network import Network
 from golden.run import Trace, decision_tick, predict, run
 from hdl.image import Image, build_image

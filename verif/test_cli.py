@@ -123,6 +123,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["train", "imagenet"],
      "workload: unknown name, not 'imagenet'; legal: "
      f"{', '.join(name for name, facts in shipped().items() if facts.trained)}; try: spikeloom list"),
+    *[(["train", "ttsnn-ptt-digits", "--ranks", ranks],
+       f"--ranks: must be one rank, or 6 with commas, of 1..64 (a convolution of rank 0 passes nothing on), not {ranks!r}; "
+       "legal: N, N,...,N, evbmf, evbmf:FILE; try: --ranks 8") for ranks in ("0", "8,8", "65", "-1", "8,8,8,0,8,8", "x", "")],
+    *[(["train", name, "--ranks", "8"],
+       f"--ranks: must be left out for {name}, which has no tensor trains, not '8'; legal: for ttsnn-ptt-digits, "
+       "ttsnn-htt-digits; try: spikeloom train ttsnn-ptt-digits --ranks 8") for name in ("ttsnn-dense-digits", "digits")],
+    (["train", "ttsnn-htt-digits", "--ranks", f"evbmf:{find('digits').checkpoint}"],
+     f"--ranks: {find('digits').checkpoint}: must have blocks_0_conv1 as ttsnn-dense-digits has it, [16, 16, 3, 3], not none; "
+     "legal: a captured network of its shape; try: spikeloom train ttsnn-dense-digits"),
+    (["train", "ttsnn-htt-digits", "--ranks", "evbmf:nowhere"],
+     "captured file: nowhere: cannot be read (No such file or directory: nowhere); legal: a .safetensors file written by "
+     "spikeloom.capture; try: spikeloom capture --help"),
     (["list", "--json", "/nowhere/x.json"],
      "--json: a file in a writable folder, not '/nowhere/x.json'; legal: FILE or -"),
     (["list", "--json", "/dev/null"], "--json: a file in a writable folder, not '/dev/null'; legal: FILE or -"),
@@ -337,7 +349,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
                               "shapes", "layers"}
         facts = find(entry["name"])
         assert (entry["source"], entry["preset"], entry["steps"]) == (facts.source, facts.preset, facts.steps)
-        assert (entry["shapes"] != {}) == facts.trained and len(entry["input"]) == 3
+        assert (entry["shapes"] == {}) == (entry["layers"] != []) and len(entry["input"]) == 3
     shapes = {entry["name"]: (entry["input"], entry["shapes"]) for entry in report["workloads"]}
     assert shapes["digits"] == ([1, 8, 8], {"conv1": [16, 1, 3, 3], "conv2": [32, 16, 3, 3], "fc": [10, 512]})
     assert "digits" in captured.err
@@ -349,6 +361,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("LoAS (MICRO 2024" in w["source"] and w["accuracy_golden"] is None for w in random)
     assert [w["name"] for w in report["workloads"] if w["accuracy_golden"] is None and w not in random] == [
         "statten-cifar-2-256", "statten-imagenet-block"]
+    assert re.search(r"^statten-cifar-2-256 +3x32x32 +18 +10 to 1,024 +27 to 2,304 +2,553,184$", captured.err, re.M)
     assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
 
 
@@ -398,8 +411,9 @@ def test_train_writes_a_captured_file(monkeypatch: pytest.MonkeyPatch, tmp_path:
     path = tmp_path / "new" / "digits.safetensors"
     assert run(["train", "digits", "-o", str(path), "--seed", "3", "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"workload", "file", "seed", "accuracy_float", "accuracy_golden", "weight_sparsity", "sha256"}
-    assert report["seed"] == 3 and load(path).nodes and 0.1 < report["accuracy_float"] <= 1
+    assert set(report) == {"workload", "file", "seed", "ranks", "accuracy_float", "accuracy_golden", "weight_sparsity",
+                           "sha256"}
+    assert report["seed"] == 3 and report["ranks"] is None and load(path).nodes and 0.1 < report["accuracy_float"] <= 1
     assert report["accuracy_golden"] == right(path)[0]
     monkeypatch.setattr(catalogue, "train", lambda *arguments: {**report, "accuracy_golden": 0.25, "accuracy_float": 0.5})
     assert run(["train", "digits"]) == 0

@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from golden.arch import Arch
 from golden.current_store import stored_currents
 from golden.formats import CURRENT_BYTES
-from hdl.current_store import CurrentStore
+from hdl.current_store import CurrentStore, piece_count
 from hdl.fiber_writer import piece_bytes, piece_layout
 from verif.chunks import TINY, packed
 from verif.layers import ARCHS, arch, layer_word, start
@@ -93,8 +93,7 @@ async def column(dut: Any, rng: random.Random, p: Arch, *, readout: bool, stall:
     places = [(first + n) * columns * depth * CURRENT_BYTES + number * depth * CURRENT_BYTES + k
               for n in range(pixels) for k in range(depth * CURRENT_BYTES)]
     assert taken == {place: wanted[place] for place in places}
-    pieces = -(-steps // (piece_bytes(p) // CURRENT_BYTES))
-    return cycle() - begin, pixels * pieces + p.lanes - pixels
+    return cycle() - begin, pixels * piece_count(p, steps) + p.lanes - pixels
 
 
 @cocotb.test(timeout_time=400, timeout_unit="us")

@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from golden.arch import PRESETS, ParameterError
+from golden.arch import PRESETS, ParameterError, tick
 from golden.capture import load, trace
 from golden.float_run import float_run
-from golden.float_times import tick
 from golden.lower import lower, quantise_input
 from golden.network import Network, input_words
 from golden.run import Trace, decision_tick, run

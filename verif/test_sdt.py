@@ -19,8 +19,9 @@ from golden.network import Network, input_words, map_arrays
 from golden.run import run, unpack
 from models.datasets import SPLITS
 from models.spiking import LIFNode as Neuron
-from models.statten import CONFIGS, Attention, Config, SpikeDrivenAttention, STAtten, frames, logits
+from models.statten import Attention, SpikeDrivenAttention, STAtten, frames, logits
 from models.statten_digits import held_out
+from models.statten_sizes import CONFIGS, Config
 from verif.heads import STATTEN
 from verif.statten_epochs import main
 from verif.test_statten import INPUTS, LOAS, differing, images, same_spikes

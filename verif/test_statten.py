@@ -24,7 +24,8 @@ from golden.to_torch import to_torch
 from hdl.image import build_image
 from models import statten_imagenet_block
 from models.datasets import SPLITS, seeded
-from models.statten import CONFIGS, Config, SpatialTemporalAttention, STAtten, frames
+from models.statten import SpatialTemporalAttention, STAtten, frames
+from models.statten_sizes import CONFIGS, Config
 from models.workloads import find
 from spikeloom.cli import run as command_line
 from spikeloom.program import compile_workload

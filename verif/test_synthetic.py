@@ -17,11 +17,13 @@ from golden.calibrate import calibrated, silent_ratio
 from golden.lower import quantise_input
 from golden.network import Network, Pass, input_words, spike_planes
 from golden.run import Trace, convolve, run, unpack
-from golden.synthetic import Figures, sparse_weights, spiking_passes, with_weights
+from golden.synthetic import Figures, is_identity, sparse_weights, spiking_passes, with_weights
 from golden.to_torch import to_torch
 from models.datasets import seeded
 from models.published import NETWORKS, published
+from models.statten import frames
 from models.workloads import find, shipped
+from spikeloom.catalogue import workloads
 from spikeloom.cli import run as command_line
 from verif.synthetic_workload import synthetic_network
 from verif.workload import load_workload
@@ -255,6 +257,23 @@ def test_even_sparsity() -> None:
     for key, found in trace.layers.items():
         if found.words is not None:
             assert np.array_equal(module.spikes[key][:, 0].numpy(), unpack(found.words, 4).numpy()), key
+
+
+@pytest.mark.parametrize(("name", "side"), [("statten-cifar-2-256", 8), ("statten-imagenet-block", 4)])
+def test_the_list_has_what_is_drawn(name: str, side: int) -> None:
+    """Layers, shapes and sparsity of the list are those of the module and of the built network, on a small map."""
+    facts = find(name)
+    (entry,) = (entry for entry in workloads() if entry["name"] == name)
+    with torch.device("meta"):
+        parameters = import_module(f"models.{name.replace('-', '_')}").Model().named_parameters()
+    assert entry["shapes"] == {
+        key.removesuffix(".weight").replace(".", "_"): [*weight.shape] for key, weight in parameters
+        if weight.ndim > 1 and not key.startswith("stream.")}
+    shown = frames(torch.zeros(1, entry["input"][0], side, side), facts.steps)
+    network = synthetic_network(facts, facts.arch, facts.steps, example=shown)
+    drawn = {p.weight.shape for layer in network.layers for p in layer.passes if not is_identity(p)}
+    assert drawn == {(*shape, 1, 1)[:4] for shape in map(tuple, entry["shapes"].values())}
+    assert network.weight_sparsity == entry["weight_sparsity"]
 
 
 def test_seeded_images() -> None:

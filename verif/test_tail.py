@@ -21,7 +21,8 @@ from golden.residual import Currents, residual
 from golden.tail import stored_fibers, tail
 from golden.walker import pixels
 from hdl.array import column_layout
-from hdl.fiber_writer import piece_bytes, piece_layout
+from hdl.current_store import piece_count
+from hdl.fiber_writer import piece_layout
 from hdl.residual import currents_layout
 from hdl.tail import Tail
 from verif.chunks import TINY
@@ -361,7 +362,7 @@ def column_cycles(case: Case, fields: dict[str, int], p: Arch) -> list[int]:
     passes = sum(1 if one else 1 + len(planes) for one, planes in zip(identity, case.planes, strict=True))
     present = sum(at is not None for at in next(iter(pixels(fields, p.lanes))))
     adds, leaves = case.stored is not None, case.layer.store_currents or case.layer.readout
-    pieces, at = -(-fields["steps"] // (piece_bytes(p) // CURRENT_BYTES)), 0
+    pieces, at = piece_count(p, fields["steps"]), 0
     for lane in range(p.lanes):
         at = max(at, lane + 1 if adds else 0) + (pieces if lane < present else 1)
     currents = at if leaves else p.lanes if adds else 0

@@ -40,6 +40,7 @@ TWINS = {
     "imc.core": "imc.run",
     "imc.imc": "imc.run",
     "imc.registers": "imc.run",
+    "imc.cell_access": "imc.write_verify",
 }
 BLOCK_LINES = 180
 COMMAND_LINES = 60
@@ -138,7 +139,8 @@ def test_blocks_are_found() -> None:
 def test_base_loads_without_torch() -> None:
     """Hardware, command line, lowering, golden run, and what compile and list read, load where torch does not exist."""
     paths = [path for path in python_files("hdl", "spikeloom", "synth", "golden") if path.as_posix() not in TORCH_READERS]
-    paths += map(Path, ("models/workloads.py", "models/datasets.py", "models/published.py", "verif/workload.py",
+    paths += map(Path, ("models/workloads.py", "models/datasets.py", "models/published.py",
+                        "models/statten_sizes.py", "verif/workload.py",
                         "verif/synthetic_workload.py"))
     names = [".".join(path.with_suffix("").parts) for path in paths]
     names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]

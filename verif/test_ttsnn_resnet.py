@@ -31,8 +31,9 @@ from verif.ttsnn_resnet import (
     rest,
 )
 
-MODULES = {"dense": ("dense", ""), "PTT merged": ("ptt", "merged"), "HTT merged": ("htt", "merged"),
-           "STT cores": ("stt", "pipeline"), "PTT cores": ("ptt", "pipeline"), "HTT cores": ("htt", "pipeline")}
+MODULES = {"dense": ("dense", ""), "STT merged": ("stt", "merged"), "PTT merged": ("ptt", "merged"),
+           "HTT merged": ("htt", "merged"), "STT cores": ("stt", "pipeline"), "PTT cores": ("ptt", "pipeline"),
+           "HTT cores": ("htt", "pipeline")}
 PAGE = Path(__file__).parents[1] / "docs" / "ttsnn.md"
 
 

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.arch import PRESETS
-from golden.formats import CURRENT_BYTES
 from golden.limits import check
 from golden.network import Input, Network, Neuron, Pass, spike_planes
 from golden.network import Layer as Program
-from hdl.fiber_writer import piece_bytes
+from hdl.current_store import piece_count
 from hdl.image import build_image
 from perf import lockstep
 from verif.bench_loas import MEMORY, facts
@@ -37,7 +36,7 @@ SPIKING, NUMBERS, NUMBER_BITS = 0.25, 1.0, 8
 LOAS = replace(PRESETS["loas"], name="loas-long-rows", row_value_lines=288, buffer_bytes=321 << 10)
 CROSS, COLUMN, ROW, POINT = (1, 3, 4, 5, 7), (1, 4, 7), (3, 4, 5), (0,)
 FULL = tuple(range(9))
-KINDS = ("dense", "PTT merged", "HTT merged", "STT cores", "PTT cores", "HTT cores")
+KINDS = ("dense", "STT merged", "PTT merged", "HTT merged", "STT cores", "PTT cores", "HTT cores")
 PUBLISHED = {"parameters": 7.98, "operations": 9.25}
 
 
@@ -96,6 +95,8 @@ def cores(kind: str, before: int, columns: int, size: int, stride: int) -> list[
     rank = round(RANK * columns)
     if kind == "dense":
         return [Core(before, columns, size, FULL, stride)]
+    if kind == "STT merged":
+        return [Core(before, columns, size, FULL)]
     if kind == "PTT merged":
         return [Core(before, columns, size, CROSS)]
     if kind == "HTT merged":
@@ -154,15 +155,10 @@ def left_out(kind: str) -> int:
     for number, shape in enumerate(convolutions()):
         *inner, last = cores(kind, *shape)
         if kind.endswith("cores"):
-            found += sum(pieces(int(STEPS * core.share)) * core.pixels * core.columns for core in inner)
+            found += sum(piece_count(LOAS, int(STEPS * core.share)) * core.pixels * core.columns for core in inner)
         if number % 2 or (last.stride == 1 and shape[-1] == 2):
-            found += pieces(STEPS) * last.pixels * last.columns
+            found += piece_count(LOAS, STEPS) * last.pixels * last.columns
     return found
-
-
-def pieces(steps: int) -> int:
-    """Return the cycles in which the tail stores the currents of a pixel and column."""
-    return -(-steps * CURRENT_BYTES // piece_bytes(LOAS))
 
 
 def rows() -> Iterator[tuple[str, int, int, int, int]]:

@@ -22,6 +22,7 @@ from models.datasets import digits
 from verif.chunks import LOOM, WIDE
 from verif.simulate import run_words
 from verif.system import System
+from verif.workload import Workload
 
 MODELS = Path(__file__).parents[1] / "models"
 STEPS = 4
@@ -60,7 +61,7 @@ def rows(images: int) -> Iterator[Row]:
         row: Row = {"network": name, "parameters": sum(int(np.count_nonzero(tensor)) for tensor in weights),
                     "operations": operations(captured, LOCKSTEP), "passes": sum(len(layer.passes) for layer in network.layers),
                     "accuracy_float": float((float_run(captured, x, STEPS).logits.argmax(1).numpy() == y).mean()),
-                    "mismatches": 0}
+                    "accuracy_golden": Workload(name, network, captured, x, y).accuracy(), "mismatches": 0}
         for build, system in systems.items():
             _, network = lowered(name, BUILDS[build])
             words = [input_words(quantise_input(image, network.input), network.input, STEPS) for image in x[:images]]

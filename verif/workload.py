@@ -49,6 +49,14 @@ class Workload:
         network = self.network
         return input_words(quantise_input(self.x[index], network.input), network.input, network.steps)
 
+    def accuracy(self) -> float:
+        """Return the share of all images that golden classifies as ``y``."""
+        from golden.run import predict, run
+
+        assert self.y is not None
+        right = sum(predict(run(self.network, self.words(index))) == int(label) for index, label in enumerate(self.y))
+        return right / len(self.y)
+
     def check_images(self, images: int) -> int:
         """Return ``images``; raise `ParameterError` unless there are so many."""
         if not 1 <= images <= len(self.x):

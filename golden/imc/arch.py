@@ -5,10 +5,46 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import permutations
 
 from golden.arch import require, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
+# Bits of what programming drives and compares with: codes of both DACs, mantissa and exponent of a pulse's width, references.
+WORD_BITS, BIT_BITS, MANTISSA_BITS, EXPONENT_BITS, REFERENCE_BITS = 8, 5, 5, 3, 6
+# Bits of numbers of pulses, of alternations, and of confirming reads.
+PULSE_BITS, CONFIRM_BITS = 6, 4
+# How width (P), word-line code (W) and bit-line code (B) of pulses are nested, the outermost first.
+ORDERS = tuple("".join(order) for order in permutations("PWB"))
+
+
+class Mode(IntEnum):
+    """What a macro is asked for; between two other modes it is idle (imc 10, macro contract)."""
+
+    IDLE = 0
+    COMPUTE = 1
+    VERIFY = 2
+    PROGRAM = 3
+
+
+class Op(IntEnum):
+    """A job of `golden.imc.write_verify`."""
+
+    FORM = 0        # raise cells that conduct nothing yet
+    ERASE = 1       # lower cells to where programming begins
+    PROG = 2        # bring cells to their levels
+    READ = 3        # tell their levels
+    REFRESH = 4     # bring them to the levels that they are read at
+    TEST = 5        # tell which are not at their levels
+
+
+class WriteError(IntEnum):
+    """How a job of `golden.imc.write_verify` ended."""
+
+    NONE = 0
+    CELLS = 1       # some cells are not where they should be
+    SETTINGS = 2    # the job or the settings are illegal, nothing was done
+    SILENT = 3      # a comparison was not answered
 
 
 class Error(IntEnum):

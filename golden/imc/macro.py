@@ -22,7 +22,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from golden.arch import ParameterError
-from golden.imc.arch import ImcArch
+from golden.imc.arch import REFERENCE_BITS, ImcArch
 from golden.imc.converter import flash, mean, sar
 from golden.imc.noise import Kind, gaussian, uniform
 from golden.network import Array
@@ -36,8 +36,6 @@ ONE_DROP = 32
 SPREAD = 16
 # Bits of the draw that decides whether a cell is stuck.
 STUCK = 32
-# Bits of a reference of a verify comparison.
-REFERENCE_BITS = 6
 LIMITS: dict[str, tuple[float, float]] = {
     "proportional": (0, 0.5), "independent": (0, 0.5), "stuck_off": (0, 1), "stuck_on": (0, 1), "wire": (0, 0.01),
     "on_off": (2, math.inf), "read_noise": (0, 16), "drift_time": (1, 1e12), "drift": (0, 1), "drift_spread": (0, 1),

@@ -46,6 +46,8 @@ class Kind(IntEnum):
     READ = 6            # tile, image, phase, column
     COMPARE = 7         # tile, image, phase, column, conversion, trial code
     VERIFY = 8          # tile, row, column, occasion
+    SWITCH = 9          # tile, row, column
+    PULSE = 10          # tile, row, column, pulse
 
 
 def _quantiles() -> tuple[int, ...]:

@@ -103,7 +103,7 @@ def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str
     layer, sums = mapped.layer, []
     for step, x in enumerate(inputs(mapped, tensors, steps)):
         xp = array_namespace(x)
-        total = 0
+        total: Array = 0
         for r, row in enumerate(placed.macros):
             parts = [xp.concat([
                 run_tile(macro, program, x[at : at + BATCH, r, :], image=image,

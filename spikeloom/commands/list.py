@@ -37,8 +37,6 @@ def command(output: Output, top: str) -> None:
 
 def _sizes(shapes: Collection[list[int]]) -> list[str]:
     """Return number of layers, spans of their columns and inputs, and how many weights there are."""
-    if not shapes:
-        return ["-"] * 4
     return [str(len(shapes)), _span(shape[0] for shape in shapes), _span(prod(shape[1:]) for shape in shapes),
             f"{sum(map(prod, shapes)):,}"]
 

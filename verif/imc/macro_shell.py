@@ -12,7 +12,7 @@ The id of a crossbar is ``crossbar * tiles + tile``; with a reference in place o
 
 import ctypes
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
 from golden.imc.macro import Macro
 from golden.imc.noise import QUANTILES
+from golden.imc.run import Placed, number
+from golden.imc.word_lines import lines
 from golden.network import Array
 
 HERE = Path(__file__).parent
@@ -105,10 +107,10 @@ def values(path: Path, entries: Iterable[tuple[int, Macro, Array, Array]]) -> Pa
     keys: list[NDArray[np.int64]] = []
     rows: list[NDArray[np.int64]] = []
     columns: list[NDArray[np.int64]] = []
-    for crossbar, macro, phase, lines in entries:
+    for crossbar, macro, phase, driven in entries:
         keys.append(crossbar << PHASE_BITS | np.asarray(phase, dtype=np.int64))
-        rows.append(np.asarray(lines))
-        columns.append(np.asarray(macro.columns(lines)))
+        rows.append(np.asarray(driven))
+        columns.append(np.asarray(macro.columns(driven)))
     key, line, column = np.concatenate(keys), np.concatenate(rows), np.concatenate(columns)
     order = np.argsort(key, kind="stable")
     twice = np.flatnonzero(np.diff(key[order]) == 0)
@@ -126,20 +128,32 @@ def values(path: Path, entries: Iterable[tuple[int, Macro, Array, Array]]) -> Pa
     return path
 
 
-def phases_of(lines: Array, keys: Array | None = None, *, skip: bool = False) -> tuple[NDArray[np.int64], Array]:
+def phases_of(driven: Array, keys: Array | None = None, *, skip: bool = False) -> tuple[NDArray[np.int64], Array]:
     """Return (phase [n], word lines [n, rows]) of vectors, int64 [vectors, phases, rows] as `golden.imc.word_lines.lines` has.
 
     keys : int64 [vectors], what the macro calls them; None: 0 and on
     skip : leave out the phases that drive no row
     """
-    vectors, phases, rows = lines.shape
+    vectors, phases, rows = driven.shape
     first = np.arange(vectors) if keys is None else np.asarray(keys)
     phase = (first[:, None] * phases + np.arange(phases)).reshape(-1)
-    flat = lines.reshape(-1, rows)
+    flat = driven.reshape(-1, rows)
     if skip:
         works = np.flatnonzero(np.asarray(flat).any(axis=1))
         return phase[works], flat[works]
     return phase, flat
+
+
+def layer_phases(p: ImcArch, entry: Placed, x: Any, step: int, skip: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield what `values` takes, for the vectors [pixels, row blocks, rows] of a step."""
+    mapped = entry.mapped
+    lanes = p.tiles // p.fan_in
+    for r, row in enumerate(entry.macros):
+        driven = lines(x[:, r, :], rows=p.rows, bits=mapped.operand.bits, group_log2=p.group_rows.bit_length() - 1,
+                       groups=p.rows // p.group_rows)
+        phase, flat = phases_of(driven, np.arange(len(x)) + step * len(x), skip=skip)
+        for c, macro in enumerate(row):
+            yield number(p, entry.crossbar, -(-mapped.column_blocks // lanes), r, c), macro, phase, flat
 
 
 def read_log(path: Path) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """Random layers for cores of tiles, as integer networks of one layer."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network
     words = np.asarray([rng.getrandbits(len(planes)) if rng.random() < density else 0
                         for _ in range(channels * height * width)], np.int64).reshape(channels, height, width)
     out = [extent(n, kernel, stride, padding) for n in (height, width)]
-    pool = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1))) if min(out) >= 2 and ends != "readout" else None
+    pools = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1)))
+    pool = pools if min(out) >= 2 and ends != "readout" else None
     spread = (high - low) * channels * kernel
     layer = Layer(
         name="layer", passes=(Pass(source="input.0", weight=weight, stride=stride, padding=padding, planes=planes),),
@@ -50,8 +52,9 @@ def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network
         requantise=Requantise(multiplier=np.asarray([rng.randint(1, 1 << 15) for _ in range(outputs)]),
                               shift=np.asarray([rng.randint(16, 20) for _ in range(outputs)]),
                               bits=rng.randint(2, p.input_bits), signed=rng.random() < 0.5) if ends == "scale" else None,
-        readout=ends == "readout",
-        **({rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool} if pool else {}))
+        readout=ends == "readout")
+    if pool:
+        layer = replace(layer, **{rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool})
     return Network(name="random", steps=steps, layers=(layer,), input=Input(
         kind="static" if numbers else "steps", channels=channels, height=height, width=width, bits=bits, scale=1.0,
         plane_bits=len(planes))), {"input.0": words}

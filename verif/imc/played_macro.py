@@ -65,7 +65,8 @@ class PlayedMacro:
             n += flash or int(code[0]) == 1 << bits - 1
             columns = np.arange(p.adcs) * p.mux + column
             trim = np.asarray([int(dut.trim.value) >> p.trim_bits * g & (1 << p.trim_bits) - 1 for g in range(p.adcs)])
-            macro, at = self.crossbars[place[0]], {"image": self.image, "phase": place[1], "conversion": n, "trim": trim}
+            macro = self.crossbars[place[0]]
+            at: dict[str, Any] = {"image": self.image, "phase": place[1], "conversion": n, "trim": trim}
             if flash:
                 outputs = macro.thermometer(values[columns], columns, **at)
                 await RisingEdge(dut.clk)

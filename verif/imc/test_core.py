@@ -3,7 +3,6 @@
 import dataclasses
 import random
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 from cocotb.triggers import FallingEdge
 
-from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
+from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch
 from golden.imc.macro import Adc, Effects
-from golden.imc.run import Placed, Setting, inputs, number, place, run
-from golden.imc.word_lines import lines
+from golden.imc.run import Setting, inputs, place, run
 from golden.network import Network
 from golden.run import LayerTrace, unpack
 from hdl.imc.activation import pack, split
@@ -23,8 +21,8 @@ from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
 from hdl.imc.program import LayerProgram, programs
-from verif.imc.host import DONE, ERROR, Host
-from verif.imc.macro_shell import SOURCES, MacroShell, macro_tables, phases_of, values, verilog
+from verif.imc.host import DONE, Host
+from verif.imc.macro_shell import SOURCES, MacroShell, layer_phases, macro_tables, values, verilog
 from verif.imc.networks import random_network
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import stalls
@@ -44,24 +42,12 @@ def test_core(name: str) -> None:
     simulate(Imc(p), __name__, parameters=dataclasses.asdict(p), more=[verilog(p)], cpp=SOURCES)
 
 
-def phases(p: ImcArch, entry: Placed, x: Any, step: int, skip: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield what `verif.imc.macro_shell.values` takes, for the vectors [pixels, row blocks, rows] of a step."""
-    mapped = entry.mapped
-    lanes = p.tiles // p.fan_in
-    for r, row in enumerate(entry.macros):
-        driven = lines(x[:, r, :], rows=p.rows, bits=mapped.operand.bits, group_log2=p.group_rows.bit_length() - 1,
-                       groups=p.rows // p.group_rows)
-        phase, flat = phases_of(driven, np.arange(len(x)) + step * len(x), skip=skip)
-        for c, macro in enumerate(row):
-            yield number(p, entry.crossbar, -(-mapped.column_blocks // lanes), r, c), macro, phase, flat
-
-
 def check(network: Network, trace: LayerTrace, program: LayerProgram, got: Any, answers: list[list[int]]) -> None:
     """Compare what is stored, or read out, with golden."""
     layer = network.layers[0]
     if layer.readout:
         wanted = np.asarray(trace.readout)
-        sums = {c: [] for c in range(wanted.shape[0])}
+        sums: dict[int, list[int]] = {c: [] for c in range(wanted.shape[0])}
         for channel, value in answers:
             sums[channel].append(value - (value >> 31 << 32))
         assert [sums[c] for c in sums] == wanted.reshape(len(wanted), -1).tolist()
@@ -92,7 +78,7 @@ async def matches_golden(dut: Any) -> None:
             shell.image(case)
             shell.macros(macro_tables(Path(folder) / "macros", {m.tile: m for row in entry.macros for m in row}))
             seen = [found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
-                    for found in phases(p, entry, x, step, setting.skip)]
+                    for found in layer_phases(p, entry, x, step, setting.skip)]
             shell.values(values(Path(folder) / "values", seen))
             shell.clear()
             await host.load(program)

@@ -58,7 +58,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
             await RisingEdge(dut.clk)
         dut.write.value, dut.use_gain.value = 0, use_gain
         dut.offset.value = sum((value & (2 << p.adc_bits) - 1) << (p.adc_bits + 1) * g for g, value in enumerate(offset))
-        words = [{"code": {g: rng.choice((0, most, rng.randint(0, most))) for g in range(p.adcs)},
+        words: list[dict[str, Any]] = [{"code": {g: rng.choice((0, most, rng.randint(0, most))) for g in range(p.adcs)},
                   "column": rng.randrange(p.mux), "end": rng.randrange(2),
                   "phase": {"skipped": rng.random() < 0.2, "count": rng.randint(0, p.group_rows)}} for _ in range(60)]
         at: list[int] = []

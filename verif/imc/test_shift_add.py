@@ -54,7 +54,8 @@ async def matches_golden(dut: Any, stall: float) -> None:
         dut.settings.value = word(ShiftAdd.settings_layout(p), tile_settings(p, scheme, adc_bits=1)["slices"])
         width = len(p.places(scheme))
         phases = [[rng.choice((0, most, -most, rng.randint(-most, most))) for _ in range(p.cols)] for _ in range(5)]
-        words, wanted = [], []
+        words: list[dict[str, Any]] = []
+        wanted: list[tuple[Any, ...]] = []
         for number, codes in enumerate(phases):
             phase = {"count": number, "skipped": number == 3}
             for m in range(1 if number == 3 else p.mux):

@@ -39,7 +39,7 @@ ARCHS = {
                                       crossbars=1, input_bits=2, average_log2=1),
     "one group of rows": dataclasses.replace(TINY, rows=16, group_rows=16, mux=4, cols=16, adc_bits=6, flash_bits=6),
 }
-EFFECTS = {
+EFFECTS: dict[str, dict[str, float]] = {
     "ideal": {}, "offset": {"offset": 1.5}, "inl": {"mismatch": 0.05}, "noise": {"read_noise": 0.5, "comparator_noise": 0.5},
     "variation": {"proportional": 0.1, "independent": 0.03}, "ir drop": {"wire": 2e-3},
     "stuck": {"stuck_off": 0.05, "stuck_on": 0.05}, "on/off": {"on_off": 10},
@@ -104,8 +104,8 @@ async def correct(dut: Any, p: ImcArch, program: Program) -> None:
     for g in range(p.adcs):
         await write(dut, p, 0, g, 0, int(program.correction.offset[g]))
         await write(dut, p, 1, g, 0, int(program.trim[g]))
-    for c in range(p.cols if program.correction.gain is not None else 0):
-        await write(dut, p, 2, c // p.mux, c % p.mux, int(program.correction.gain[c]))
+    for c, gain in enumerate([] if program.correction.gain is None else program.correction.gain):
+        await write(dut, p, 2, c // p.mux, c % p.mux, int(gain))
 
 
 async def begin(dut: Any, p: ImcArch) -> None:

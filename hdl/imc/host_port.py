@@ -20,15 +20,16 @@ class Target(IntEnum):
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
     TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
-    READ_0 = 8      # one more word: words of an activation memory that are sent back, as one packet
+    READ_0 = 8      # one more word: how many words of an activation memory are sent back, 1 at least, as one packet
     READ_1 = 9
 
 
 class HostPort(Block):
     """Read packets, write what they say, and answer.
 
-    Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. Sums
-    of a read-out leave as packets of two words: channel, sum.
+    Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. What
+    is sent back begins 3 cycles after the last word of its packet, and takes 2 cycles more for every further word of a memory.
+    Sums of a read-out leave as packets of two words, channel and sum, one in 3 cycles; they go ahead of packets.
 
     Members
     -------

@@ -20,12 +20,13 @@ class Post(Block):
     """Take the sums of a vector's channels from all lanes, and write what the layer makes of them.
 
     Twin of `golden.imc.post.post`. A sum a cycle, whichever lane has one; a vector that ends a window then writes a word a
-    cycle. The next vector begins when the last one is written.
+    cycle. The next vector begins when the last one is written. A vector takes 3 cycles beside those, 7 when it is read out, 9
+    when neurons step, 11 when it is scaled, up to the cycle of ``released``.
 
     Members
     -------
     layer : In; i : In(stream), `hdl.imc.layer.vector_layout`, its vectors, taken when they are over; both stand meanwhile
-    sums : In(stream) [lanes], `Lane.o_layout`
+    sums : In(stream) [lanes], `Lane.o_layout`; none of the next vector before ``released``
     parameters : In, {valid, second, channel, number}: the host writes the bias of a channel, or (second) its threshold, or
         ``mult`` and ``shift`` in one (`SCALE_LAYOUT`)
     write, address, word : Out, to the activation memory
@@ -58,7 +59,7 @@ class Post(Block):
         m.submodules.membrane = membrane = Membrane(p, tag_bits)
         m.submodules.scale = scale = Scale(p, tag_bits)
         fed, came, wanted = Signal(13), Signal(13), Signal(13)
-        neurons, pooled, emits, clear = Signal(), Signal(), Signal(), Signal()
+        neurons, pooled, emits, clear, takes = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             neurons.eq(~layer.readout & ~layer.scale), pooled.eq(layer.pool_mode != PoolMode.NONE),
             emits.eq(Mux(layer.readout, i.p.ends, ~pooled | i.p.last)), wanted.eq(Mux(emits, layer.channels, 0)),
@@ -67,7 +68,7 @@ class Post(Block):
             membrane.settings.strict.eq(layer.strict), membrane.settings.reset.eq(layer.reset),
             scale.settings.bits.eq(layer.word_bits), scale.settings.is_signed.eq(layer.word_signed), scale.i.p.bias.eq(0),
         ]
-        self._biased(m, pool, fed)
+        self._biased(m, pool, fed, takes)
         arrives = self._second(m, pool, membrane, scale, neurons)
         group, plane = Signal(9), Signal(range(p.input_bits + 1))
         with m.FSM():
@@ -77,6 +78,7 @@ class Post(Block):
                     m.d.comb += clear.eq(i.p.first)
                     m.next = "TAKE"
             with m.State("TAKE"):
+                m.d.comb += takes.eq(fed != layer.channels)
                 m.d.sync += came.eq(came + arrives)
                 with m.If((fed == layer.channels) & (came == wanted)):
                     m.next = "OVER"
@@ -99,14 +101,14 @@ class Post(Block):
         self._collect(m, membrane, scale, clear, group, plane)
         return m
 
-    def _biased(self, m: Module, pool: Pool, fed: Signal) -> None:
-        """Take the sums of the lanes one by one, add the bias of their channel, and hand them to the pool."""
+    def _biased(self, m: Module, pool: Pool, fed: Signal, takes: Signal) -> None:
+        """Take the sums of the lanes one by one while ``takes``, add the bias of their channel, hand them to the pool."""
         p, layer, i = self.params, self.layer, self.i
         m.submodules.biases = biases = Ram(p.stream_bits, max(2, p.channels))
         held, full, move, taken = Signal(Lane.o_layout(p)), Signal(), Signal(), Signal()
         any_lane, open_ = Signal(), Signal()
         m.d.comb += [
-            move.eq(~full | pool.i.ready), open_.eq(i.valid & move), taken.eq(any_lane & open_),
+            move.eq(~full | pool.i.ready), open_.eq(takes & move), taken.eq(any_lane & open_),
             biases.r_en.eq(taken), biases.w_en.eq(self.parameters.valid & ~self.parameters.second),
             biases.w_addr.eq(self.parameters.channel), biases.w_data.eq(self.parameters.number),
             pool.i.valid.eq(full), pool.i.p.channel.eq(held.channel), pool.i.p.d.eq(held.d + biases.r_data.as_signed()),

@@ -24,7 +24,7 @@ class Scale(Block):
     -------
     settings : In, {bits, is_signed}; bits in 1..stream_bits, without sign in 1..stream_bits - 1; stands while a value is on
         its way
-    i : In(stream), {x, mult, shift, bias, tag}
+    i : In(stream), {x, mult, shift, bias, tag}; mult in ``-2^16..2^16 - 1``, which holds the factors of requantisers
     o : Out(stream), {q, tag}; q with its sign in front, so that its low ``bits`` bits are the word
 
     Source: imc 10, B7.
@@ -49,7 +49,7 @@ class Scale(Block):
     def i_layout(p: ImcArch, tag_bits: int) -> data.StructLayout:
         """Return the payload of ``i``."""
         return data.StructLayout({
-            "x": signed_bits(p.stream_bits), "mult": signed_bits(16), "shift": 5, "bias": signed_bits(p.stream_bits),
+            "x": signed_bits(p.stream_bits), "mult": signed_bits(17), "shift": 5, "bias": signed_bits(p.stream_bits),
             "tag": tag_bits})
 
     @staticmethod
@@ -60,13 +60,13 @@ class Scale(Block):
     def build(self) -> Module:
         """Return the contents.
 
-        ``|x + bias| <= 2^stream_bits``, so a product is at most ``2^(stream_bits + 15)``, and half a unit, at most ``2^30``, is
-        smaller, since ``stream_bits >= 16``: their sum is below ``2^(stream_bits + 16)``.
+        ``|x + bias| <= 2^stream_bits``, so a product is at most ``2^(stream_bits + 16)``, and half a unit, at most ``2^30``, is
+        smaller, since ``stream_bits >= 16``: their sum is below ``2^(stream_bits + 17)``.
         """
         m, i, o, settings = Module(), self.i, self.o, self.settings
         p, tag_bits = self.params
-        wide = signed_bits(p.stream_bits + 17)
-        summed = Signal(data.StructLayout({"x": signed_bits(p.stream_bits + 1), "mult": signed_bits(16), "shift": 5,
+        wide = signed_bits(p.stream_bits + 18)
+        summed = Signal(data.StructLayout({"x": signed_bits(p.stream_bits + 1), "mult": signed_bits(17), "shift": 5,
                                            "tag": tag_bits}))
         product = Signal(data.StructLayout({"x": wide, "shift": 5, "tag": tag_bits}))
         shifted = Signal(data.StructLayout({"x": wide, "tag": tag_bits}))

@@ -1,0 +1,65 @@
+"""What packets of the host do, and what is answered."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from golden.imc.arch import ImcArch
+
+MAPS, BIAS, SECOND, TILE, READS = (0, 1), 2, 3, 4, (8, 9)
+WORD_BITS = 32
+SIGN = 1 << WORD_BITS - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What a packet does, in its order.
+
+    writes : (memory, address, word)
+    parameters : (second, channel, number), number as a word of 32 bits
+    numbers : (tile, what, adc, column, number), what 0 an offset, 1 a trim code, 2 gains of columns; signed
+    answer : words of the packet that is sent back
+    """
+
+    writes: tuple[tuple[int, int, int], ...] = ()
+    parameters: tuple[tuple[bool, int, int], ...] = ()
+    numbers: tuple[tuple[int, int, int, int, int], ...] = ()
+    answer: tuple[int, ...] = ()
+
+
+def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]]) -> Effects:
+    """Return what one packet does.
+
+    packet : words of 32 bits, the first with the target in bits 3:0 and an index above them: `MAPS`, words of an activation
+        memory from address ``index`` on; `BIAS` and `SECOND`, a word per channel from ``index`` on; `TILE`, numbers of tile
+        ``index[5:0]``, kind ``index[7:6]``, ADC ``index[15:8]``, from column 0 on; `READS`, one more word, how many words of a
+        memory are sent back from ``index`` on, 1 at least. A first word alone does nothing
+    maps : the two memories as they are
+
+    A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first; one that lacks some is not
+    written.
+
+    Source: imc 10, B0.
+    """
+    (head, *words), parts = packet, -(-arch.rows // WORD_BITS)
+    target, index = head & 15, head >> 4
+    if target in MAPS:
+        lines = [words[at : at + parts] for at in range(0, len(words) - parts + 1, parts)]
+        return Effects(writes=tuple((target, index + n, _joined(line) & (1 << arch.rows) - 1) for n, line in enumerate(lines)))
+    if target in (BIAS, SECOND):
+        return Effects(parameters=tuple((target == SECOND, index + n, word) for n, word in enumerate(words)))
+    if target == TILE:
+        where = index & 63, index >> 6 & 3, index >> 8 & 255
+        return Effects(numbers=tuple((*where, column, (word ^ SIGN) - SIGN) for column, word in enumerate(words)))
+    if target in READS and words:
+        memory = maps[READS.index(target)][index : index + words[0]]
+        return Effects(answer=tuple(word >> WORD_BITS * part & 0xFFFF_FFFF for word in memory for part in range(parts)))
+    return Effects()
+
+
+def readout(sums: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the packets of a read-out: channel, and its sum in two's complement."""
+    return [(channel, d & 0xFFFF_FFFF) for channel, d in sums]
+
+
+def _joined(words: Sequence[int]) -> int:
+    return sum(word << WORD_BITS * part for part, word in enumerate(words))

@@ -1,0 +1,107 @@
+"""What becomes of the sums of vectors: bias, pool, neurons or scale, and words for the activation memory."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from array_api_compat import array_namespace
+
+from golden.imc.membrane import membrane
+from golden.imc.pool import MODES, pool
+from golden.imc.scale import scale
+from golden.imc.vector_walk import Vector
+from golden.network import Array, Neuron, Pool
+from golden.parallel_lif import RESETS
+from golden.walker import Fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What comes of one vector.
+
+    writes : (address, word) of the activation memory
+    readout : sums over the steps, of all channels or of none
+    spikes : of all channels, where neurons step, or of none
+    """
+
+    writes: tuple[tuple[int, int], ...] = ()
+    readout: tuple[int, ...] = ()
+    spikes: tuple[int, ...] = ()
+
+
+def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Array, seconds: Array, memory: tuple[Array, Array],
+         rows: int) -> Iterator[Done]:
+    """Yield what comes of the vectors of a layer, each with its sums int64 [channels].
+
+    layer : channels, pool_mode, pool_kernel, readout, scale, word_bits, word_signed, leak_shift, decay_input, strict, reset,
+        fresh, per_step, out_base, out_plane, out_groups, as in the register map of a core. A read-out has no pool, and time
+        inside or one pixel
+    biases : int64 [channels]; with them and after a pool of sums, values are of 32 bits
+    seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``
+    memory : membranes and what they owe, int64 [membranes] each, which change in place
+    rows : bits of a word
+
+    A pool of sums gives one value for the members of a window, each of which else steps neurons of its own; spikes of members
+    are joined by OR. Spikes of step t are plane t of the output, bit b of a number plane b, with ``per_step`` plane
+    ``t * word_bits + b``. Word g of a pixel has channels ``g * rows`` and on, the lowest in bit 0.
+
+    Source: imc 10, B7 and B8; DESIGN 4, tail.
+    """
+    mode, members, total = MODES[layer["pool_mode"]], list[Array](), biases
+    kept = biases & 0
+    for vector, sums in vectors:
+        x = sums + biases
+        if vector.first:
+            members, kept = [], biases & 0
+        members.append(x)
+        if layer["readout"]:
+            total = x if vector.starts else total + x
+            yield Done(readout=tuple(total.tolist()) if vector.ends else ())
+            continue
+        if mode != "none" and not vector.last:
+            yield Done()
+            continue
+        x = _pooled(members, mode, layer["pool_kernel"])
+        word = _scaled(layer, x, seconds) if layer["scale"] else _stepped(layer, vector, x, seconds, memory)
+        kept = kept | word
+        yield Done(writes=tuple(_writes(layer, vector, kept.tolist(), rows)) if vector.last else (),
+                   spikes=() if layer["scale"] else tuple(word.tolist()))
+
+
+def _pooled(members: list[Array], mode: str, kernel: int) -> Array:
+    """Return the pool of the members [channels] of a window, or the last of them."""
+    xp = array_namespace(members[0])
+    if mode == "none":
+        return members[-1]
+    window = xp.reshape(xp.permute_dims(xp.stack(members), (1, 0)), (-1, kernel, kernel))
+    return xp.reshape(pool(window, mode, Pool(kernel=kernel, stride=1)), (-1,))
+
+
+def _scaled(layer: Fields, x: Array, seconds: Array) -> Array:
+    """Return words of ``word_bits`` bits."""
+    values = scale(x, mult=seconds & 0xFFFF, shift=seconds >> 16 & 31, bias=x & 0, bits=layer["word_bits"],
+                   signed=bool(layer["word_signed"]))
+    return values & (1 << layer["word_bits"]) - 1
+
+
+def _stepped(layer: Fields, vector: Vector, x: Array, seconds: Array, memory: tuple[Array, Array]) -> Array:
+    """Return the spikes, and leave the membranes in memory."""
+    xp = array_namespace(x)
+    threshold = (seconds ^ 1 << 31) - (1 << 31)
+    p = Neuron(threshold=threshold, leak_shift=layer["leak_shift"], decay_input=bool(layer["decay_input"]),
+               compare=">" if layer["strict"] else ">=", reset=RESETS[layer["reset"]])
+    place = slice(vector.membrane, vector.membrane + x.shape[0])
+    first = xp.full(x.shape, bool(vector.starts and layer["fresh"]))
+    spikes, memory[0][place], memory[1][place] = membrane(
+        x, memory[0][place], memory[1][place], threshold=threshold, first=first, p=p)
+    return spikes
+
+
+def _writes(layer: Fields, vector: Vector, words: list[int], rows: int) -> Iterator[tuple[int, int]]:
+    """Yield the words of a pixel, plane after plane."""
+    planes = layer["word_bits"] if layer["scale"] else 1
+    first = (vector.step * planes if layer["per_step"] else 0) if layer["scale"] else vector.step
+    for plane in range(planes):
+        for group in range(layer["out_groups"]):
+            some = words[group * rows : (group + 1) * rows]
+            yield (layer["out_base"] + (first + plane) * layer["out_plane"] + vector.window * layer["out_groups"] + group,
+                   sum((word >> plane & 1) << n for n, word in enumerate(some)))

@@ -1,0 +1,201 @@
+"""Host port against golden: all packets, short ones, read-outs in between, packets that wait, stalls, cycles."""
+
+import dataclasses
+import random
+from typing import Any
+
+import cocotb
+import pytest
+from amaranth.lib import data
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from golden.imc.arch import ImcArch
+from golden.imc.host_port import BIAS, MAPS, READS, SECOND, TILE, Effects, host_port, readout
+from hdl.imc.host_port import HostPort, Target
+from hdl.imc.lane import Lane
+from hdl.imc.tile import Tile
+from verif.imc.layers import CORES, TINY, arch
+from verif.layers import start
+from verif.mutant import mutant
+from verif.sim import simulate
+from verif.stream import NEVER, cycle, get, idle, put, stalls, watch, word
+
+TREES = CORES["two trees of two"]
+ARCHS = {"one tile": TINY, "two words": dataclasses.replace(TREES, rows=64, group_rows=16, map_words=32),
+         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30)}
+# Cycles from the count of a read to its first word, and of every memory word beyond its own.
+TO_WORD, BETWEEN = 3, 2
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_host_port(name: str) -> None:
+    """Every cocotb test below passes on the generated Verilog."""
+    simulate(HostPort(ARCHS[name]), __name__, parameters=dataclasses.asdict(ARCHS[name]))
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("part.eq(0), left.eq(0)]", "left.eq(0)]", id="words of the packet before"),
+    pytest.param("(left == 0) & (part == parts - 1)", "left == 0", id="ends early"),
+    pytest.param("i.ready.eq(~self.hold)", "i.ready.eq(1)", id="does not wait"),
+])
+def test_mutants_are_caught(old: str, new: str) -> None:
+    """Words of another packet, a packet that ends early, and one that does not wait are caught."""
+    p = ARCHS["two words"]
+    simulate(mutant(HostPort, old, new)(p), __name__, parameters=dataclasses.asdict(p), expect_failure=True)
+
+
+def test_golden_by_hand() -> None:
+    """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
+    p = dataclasses.replace(TREES, rows=40, group_rows=8)
+    assert [*Target] == [*MAPS, BIAS, SECOND, TILE, *READS]
+    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)))
+    assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
+    assert host_port(p, [4 | (3 | 2 << 6 | 1 << 8) << 4, 8, 0xFFFF_FFFF], ()) == Effects(
+        numbers=((3, 2, 1, 0, 8), (3, 2, 1, 1, -1)))
+    maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
+    assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
+    assert host_port(p, [9], maps) == host_port(p, [0], maps) == Effects()
+    assert readout([(3, -2)]) == [(3, 0xFFFF_FFFE)]
+
+
+class Sink:
+    """The memories and blocks behind the port: what they are told, with reads answered in the cycle after."""
+
+    def __init__(self, dut: Any, p: ImcArch, rng: random.Random) -> None:
+        self.dut, self.p, self.rng = dut, p, rng
+        self.maps = [[rng.getrandbits(p.rows) for _ in range(p.map_words)] for _ in MAPS]
+        self.writes: list[tuple[int, int, int]] = []
+        self.parameters: list[tuple[bool, int, int]] = []
+        self.numbers: list[tuple[int, int, int, int, int]] = []
+
+    async def watch(self) -> None:
+        """Serve for ever."""
+        dut, layout = self.dut, parameters_layout(self.p)
+        while True:
+            await FallingEdge(dut.clk)
+            bank, address = int(dut.bank.value), int(dut.address.value)
+            read = self.maps[bank][address] if dut.read.value else self.rng.getrandbits(self.p.rows)
+            if dut.write.value:
+                self.writes.append((bank, address, int(dut.data.value)))
+                self.maps[bank][address] = int(dut.data.value)
+            told = layout.from_bits(int(dut.parameters.value))
+            if int(told.valid):
+                self.parameters.append((bool(int(told.second)), int(told.channel), int(told.number)))
+            number = Tile.write_layout(self.p).from_bits(int(dut.number.value))
+            if int(number.valid):
+                self.numbers.append((int(dut.tile.value), int(number.what), int(number.adc), int(number.column),
+                                     int(number.number)))
+            await RisingEdge(dut.clk)
+            dut.word.value = read
+
+    def told(self) -> Effects:
+        """Return what has been told since the last call."""
+        effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers))
+        self.writes, self.parameters, self.numbers = [], [], []
+        return effects
+
+
+def parameters_layout(p: ImcArch) -> data.StructLayout:
+    """Return the payload of the ``parameters`` port."""
+    layout: data.StructLayout = HostPort(p).signature.members["parameters"].shape
+    return layout
+
+
+def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
+    """Return a packet of any target that stays within what the build has; the first word alone now and then."""
+    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, *READS))
+    if target in READS:
+        index, count = (rng.choice((0, p.map_words - 1, rng.randrange(p.map_words))), 1)
+        words = [rng.choice((count, rng.randint(1, min(5, p.map_words - index))))]
+    elif target in MAPS:
+        index = rng.choice((0, p.map_words - 3, rng.randrange(p.map_words - 2)))
+        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 3 * parts))]
+    elif target == TILE:
+        what = rng.randrange(3)
+        index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
+        words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what == 2 else 1)]
+    else:
+        index = rng.randrange(p.channels - 5)
+        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 5))]
+    return [target | index << 4, *(words if rng.random() < 0.9 else ())]
+
+
+def payloads(packet: Any) -> list[int]:
+    """Return the words of a packet, the last one marked."""
+    return [word(HostPort.word_layout(), {"word": value, "last": n == len(packet) - 1}) for n, value in enumerate(packet)]
+
+
+async def begin(dut: Any) -> tuple[ImcArch, random.Random, Sink]:
+    """Reset; return the build, random numbers and what is behind the port."""
+    p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
+    await start(dut, ["hold", "word", "i__valid", "o__ready", "readout__valid"])
+    dut.rst.value = 0
+    for name in ("i", "o", "readout"):
+        cocotb.start_soon(watch(dut, name))
+    sink = Sink(dut, p, rng)
+    cocotb.start_soon(sink.watch())
+    return p, rng, sink
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.parametrize(stall=[0.0, 0.5])
+async def matches_golden(dut: Any, stall: float) -> None:
+    """What packets do, and what comes back, equals golden; without stalls in the documented cycles."""
+    p, rng, sink = await begin(dut)
+    parts = -(-p.rows // 32)
+    for _ in range(120):
+        packet = draw_packet(rng, p)
+        wanted, at = host_port(p, packet, sink.maps), list[int]()
+        sender = cocotb.start_soon(put(dut, "i", payloads(packet), stalls(rng, stall) if stall else NEVER))
+        got = await get(dut, "o", len(wanted.answer), stalls(rng, stall) if stall else NEVER, at)
+        taken = await sender
+        await idle(dut, "o", 2)
+        assert got == payloads(wanted.answer), packet
+        assert sink.told() == dataclasses.replace(wanted, answer=()), packet
+        if not stall:
+            assert taken == [*range(taken[0], taken[0] + len(packet))]
+            assert at == [taken[-1] + TO_WORD + n + BETWEEN * (n // parts) for n in range(len(at))]
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+@cocotb.parametrize(stall=[0.0, 0.5])
+async def sums_leave_between_packets(dut: Any, stall: float) -> None:
+    """Sums of a read-out leave as packets, and packets of the host wait meanwhile and are not lost."""
+    p, rng, sink = await begin(dut)
+    top = 1 << p.stream_bits - 1
+    sums = [(rng.randrange(p.channels), rng.choice((-top, top - 1, -1, 0, rng.randrange(-top, top)))) for _ in range(20)]
+    words = [word(Lane.o_layout(p), {"channel": channel, "d": d}) for channel, d in sums]
+    packets = [packet for packet in (draw_packet(rng, p) for _ in range(20)) if packet[0] & 8 == 0]
+    wanted = [host_port(p, packet, sink.maps) for packet in packets]
+    sender = cocotb.start_soon(put(dut, "readout", words, stalls(rng, stall) if stall else NEVER))
+    host = cocotb.start_soon(put(dut, "i", [w for packet in packets for w in payloads(packet)], stalls(rng, 0.5)))
+    got = await get(dut, "o", 2 * len(sums), stalls(rng, stall) if stall else NEVER)
+    assert got == [w for packet in readout(sums) for w in payloads(packet)]
+    await sender
+    await host
+    await idle(dut, "o", 3)
+    assert sink.told() == Effects(
+        writes=tuple(w for e in wanted for w in e.writes), parameters=tuple(w for e in wanted for w in e.parameters),
+        numbers=tuple(w for e in wanted for w in e.numbers))
+
+
+@cocotb.test(timeout_time=20, timeout_unit="us")
+async def packets_wait(dut: Any) -> None:
+    """A packet waits while it is held, and its rest does not; sums leave all the same, one in 3 cycles."""
+    p, _, sink = await begin(dut)
+    dut.hold.value = 1
+    packet = [BIAS, 1, 2, 3]
+    host = cocotb.start_soon(put(dut, "i", payloads(packet)))
+    sender, at = cocotb.start_soon(put(dut, "readout", [word(Lane.o_layout(p), {"channel": 0, "d": 1})] * 3)), list[int]()
+    await get(dut, "o", 6, NEVER, at)
+    assert [moment - at[0] for moment in at] == [0, 1, 3, 4, 6, 7]
+    await sender
+    await idle(dut, "o", 10)
+    assert not host.done() and sink.told() == Effects()
+    dut.hold.value = 0
+    began = cycle()
+    await RisingEdge(dut.clk)
+    dut.hold.value = 1
+    assert await host == [*range(began, began + len(packet))]
+    await RisingEdge(dut.clk)
+    assert sink.told() == host_port(p, packet, sink.maps)

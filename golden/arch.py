@@ -8,10 +8,11 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt, log
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from golden.formats import CURRENT_BYTES
 
@@ -41,6 +42,9 @@ COLUMNS_QUEUED, BURSTS = 8, 4
 # Writes that wait for their response: one a cycle at the usual latency of 100.
 WRITES_OUTSTANDING = 128
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
+Build = TypeVar("Build")
 
 
 class ParameterError(ValueError):
@@ -346,29 +350,39 @@ PRESETS: dict[str, Arch] = {
 
 
 def load_preset(text: str) -> Arch:
-    """Return a preset by name, or from a TOML file whose keys are fields of `Arch` (``base`` names a preset).
+    """Return a preset by name, or from a TOML file whose keys are fields of `Arch` (``base`` names a preset)."""
+    return read_preset(text, PRESETS, "loas")
 
+
+def read_preset(text: str, presets: Mapping[str, Build], usual: str) -> Build:
+    """Return a preset by name, or from a TOML file whose keys are fields of a build (``base`` names a preset).
+
+    usual : base of a file that names none
     Raises `ParameterError` for an unknown name, an unreadable file, an unknown key or an illegal value.
     """
-    if text in PRESETS:
-        return PRESETS[text]
+    if text in presets:
+        return presets[text]
     if not text.endswith(".toml"):
-        raise ParameterError(f"preset: unknown name {text!r}; legal: {', '.join(PRESETS)} or a FILE.toml; try: spikeloom list")
+        raise ParameterError(f"preset: unknown name {text!r}; legal: {', '.join(presets)} or a FILE.toml; try: spikeloom list")
+    kind: Any = type(presets[usual])
     try:
         table: dict[str, Any] = tomllib.loads(Path(text).read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ParameterError(f"preset: {text}: cannot be read ({error}); legal: a TOML file of Arch fields") from None
-    base = table.pop("base", "loas")
-    if not isinstance(base, str) or base not in PRESETS:
-        raise ParameterError(f"preset: {text}: base: unknown name {base!r}; legal: {', '.join(PRESETS)}")
-    types = {f.name: type(f.default) for f in dataclasses.fields(Arch)}
+        raise ParameterError(f"preset: {text}: cannot be read ({error}); legal: a TOML file of "
+                             f"{kind.__name__} fields") from None
+    base = table.pop("base", usual)
+    if not isinstance(base, str) or base not in presets:
+        raise ParameterError(f"preset: {text}: base: unknown name {base!r}; legal: {', '.join(presets)}")
+    types = {f.name: type(f.default) for f in dataclasses.fields(kind)}
     for key, value in table.items():
         if key not in types:
             raise ParameterError(f"preset: {text}: unknown field {key!r}; legal: {', '.join(types)}")
         if type(value) is not types[key]:
             raise ParameterError(f"preset: {text}: {key} must be of type {types[key].__name__}, not {value!r}")
     table.setdefault("name", Path(text).stem)
+    known: Any = presets[base]
     try:
-        return dataclasses.replace(PRESETS[base], **table)
+        changed: Build = dataclasses.replace(known, **table)
     except ParameterError as error:
         raise ParameterError(f"preset: {text}: {error}") from None
+    return changed

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.arch import Arch, ParameterError
+from golden.imc.arch import ImcArch
 from hdl.block import Block, verilog
 from hdl.bus.ram import PRIMITIVE
 from hdl.bus.register_map import RTL_VERSION, c_header, markdown, register_json, svd
@@ -18,7 +19,8 @@ from hdl.folder import check_folder, write_folder
 
 VERSION = ".".join(map(str, RTL_VERSION))
 LICENCE = "Apache-2.0 OR 0BSD"
-TOPS = {"ftp": ("hdl.ftp", "Ftp")}
+TOPS = {"ftp": ("hdl.ftp", "Ftp"), "imc": ("hdl.imc.imc", "Imc")}
+MAPS = {"ftp": "hdl.bus.register_map", "imc": "hdl.imc.register_map"}
 
 WAIVERS = {
     "CASEOVERLAP": "nested conditions become one casez whose first match wins",
@@ -29,7 +31,7 @@ WAIVERS = {
 }
 
 
-def top_block(arch: Arch, top: str) -> Block:
+def top_block(arch: Arch | ImcArch, top: str) -> Block:
     """Return the top block called ``top``; `ParameterError` for a name that no top has."""
     if top not in TOPS:
         raise ParameterError(f"top: unknown name, not {top!r}; legal: {', '.join(TOPS)}; try: --top ftp")
@@ -76,8 +78,9 @@ def ports(text: str) -> list[dict[str, Any]]:
     return [{"name": name, "direction": found[name][0], "width": found[name][1]} for name in header]
 
 
-def files(block: Block, arch: Arch, prefix: str = "spikeloom") -> dict[str, bytes]:
+def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_name: str = "ftp") -> dict[str, bytes]:
     """Return every file of the folder; the same bytes from run to run."""
+    table = importlib.import_module(MAPS[top_name]).register_map(arch)
     texts, instances, top = modules(block, prefix)
     mark = f"SPDX-License-Identifier: {LICENCE}"
     origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
@@ -85,10 +88,10 @@ def files(block: Block, arch: Arch, prefix: str = "spikeloom") -> dict[str, byte
     lint = [f'// {reason}\nlint_off -rule {rule} -file "*{prefix}_*.v"' for rule, reason in WAIVERS.items()]
     written["lint.vlt"] = "\n".join([f"// {mark}", f"// {origin}", "`verilator_config", *lint, ""])
     written[f"{top}.core"] = _core(top, list(texts), mark, origin)
-    written["registers.md"] = f"<!-- {mark} -->\n<!-- {origin} -->\n\n{markdown(arch)}"
-    written["registers.h"] = f"/* {mark} */\n/* {origin} */\n\n{c_header(arch, prefix)}"
-    written["registers.json"] = json.dumps({"license": LICENCE, **json.loads(register_json(arch))}, indent=2) + "\n"
-    head, _, body = svd(arch, prefix).partition("\n")
+    written["registers.md"] = f"<!-- {mark} -->\n<!-- {origin} -->\n\n{markdown(table)}"
+    written["registers.h"] = f"/* {mark} */\n/* {origin} */\n\n{c_header(table, prefix)}"
+    written["registers.json"] = json.dumps({"license": LICENCE, **json.loads(register_json(table))}, indent=2) + "\n"
+    head, _, body = svd(table, prefix).partition("\n")
     written["registers.svd"] = f"{head}\n<!-- {mark} -->\n<!-- {origin} -->\n{body}"
     content = {name: text.encode() for name, text in written.items()}
     manifest = {
@@ -108,7 +111,7 @@ def files(block: Block, arch: Arch, prefix: str = "spikeloom") -> dict[str, byte
     return content
 
 
-def generate(arch: Arch, out: Path | str, prefix: str = "spikeloom", top: str = "ftp",
+def generate(arch: Arch | ImcArch, out: Path | str, prefix: str = "spikeloom", top: str = "ftp",
              force: bool = False) -> dict[str, Any]:
     """Write the accelerator ``top`` for ``arch`` into the folder ``out`` and return its manifest.
 
@@ -118,7 +121,7 @@ def generate(arch: Arch, out: Path | str, prefix: str = "spikeloom", top: str = 
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", prefix):
         raise ParameterError(f"prefix: a Verilog identifier, not {prefix!r}; legal: letters, digits and _; "
                              "try: --prefix spikeloom")
-    content = files(top_block(arch, top), arch, prefix)
+    content = files(top_block(arch, top), arch, prefix, top)
     write_folder(Path(out), content, force=force)
     manifest: dict[str, Any] = json.loads(content["manifest.json"])
     return manifest

@@ -8,7 +8,7 @@ from typing import Any
 
 from golden.arch import Arch
 from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS, STATS_BYTES
-from hdl.bus.register_map import c_header
+from hdl.bus.register_map import c_header, register_map
 from hdl.generate import LICENCE, VERSION
 from hdl.image import Image
 from hdl.plan import LayerPlan
@@ -157,7 +157,7 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
     }
     texts = ", \\\n    ".join(json.dumps(ERRORS[code]) for code in sorted(ERRORS))
     lines = [
-        "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(arch).rstrip(), "",
+        "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(register_map(arch)).rstrip(), "",
         "/* Meanings of the register ERROR, by code. */", f"#define SPIKELOOM_ERROR_TEXTS {{ \\\n    {texts} }}", "",
         "/* Counter record at the end of a layer: 32-bit words, totals since the start. */",
         f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",

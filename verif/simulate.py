@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -226,11 +226,11 @@ def _accuracy(classes: list[int], labels: Labels) -> float:
 
 
 def repeat(source: str, preset: str, images: int, *, steps: int | None, data: Path | None, inject: str | None,
-           leak_nearest: bool, memory: str | None = None) -> str:
+           leak_nearest: bool, memory: str | None = None, more: Sequence[str] = ()) -> str:
     """Return the command line that simulates the same again, for a shell."""
     words = ["spikeloom", "simulate", source, "--preset", preset, "--images", str(images)]
     words += [] if steps is None else ["--T", str(steps)]
     words += [] if data is None else ["--data", str(data)]
     words += [] if inject is None else ["--inject", inject]
     words += [] if memory is None else ["--memory", memory]
-    return shlex.join([*words, *(["--leak", "nearest"] if leak_nearest else [])])
+    return shlex.join([*words, *(["--leak", "nearest"] if leak_nearest else []), *more])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import permutations
 
-from golden.arch import require, require_name
+from golden.arch import read_preset, require, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
 # Bits of what programming drives and compares with: codes of both DACs, mantissa and exponent of a pulse's width, references.
@@ -218,3 +218,8 @@ IMC_PRESETS: dict[str, ImcArch] = {
     "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
                        scheme="diff", crossbars=512, channels=64, membranes=256, map_words=512),
 }
+
+
+def load_preset(text: str) -> ImcArch:
+    """Return a preset by name, or from a TOML file whose keys are fields of `ImcArch` (``base`` names a preset)."""
+    return read_preset(text, IMC_PRESETS, "spikesim")

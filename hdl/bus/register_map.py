@@ -1,6 +1,7 @@
 """Register map of the accelerator: one table, and the Markdown, C header, JSON and CMSIS-SVD made from it."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from xml.sax.saxutils import escape
@@ -132,16 +133,38 @@ def resets(arch: Arch) -> dict[str, int]:
     return {register.name: values.get(register.name, 0) for register in REGISTERS}
 
 
-def markdown(arch: Arch | None = None) -> str:
-    """Return the register map as Markdown, of one build or (None) of all of them."""
-    values = {name: f"0x{value:08X}" for name, value in resets(arch or Arch()).items()}
-    if arch is None:
-        values |= {name: "of the build" for name in values if name.startswith("LIMITS_") or name == "CONFIG_HASH"}
-    lines = [f"# Registers of `{arch.name}`" if arch else "# Registers", "",
+@dataclass(frozen=True)
+class RegisterMap:
+    """Registers of a build.
+
+    name, hash : of the build; a map without a name is that of all builds
+    values : after reset, by name; 0 where none is given
+    build_values : registers whose value is a build's
+    """
+
+    name: str
+    hash: str
+    registers: tuple[Register, ...]
+    values: dict[str, int]
+    build_values: tuple[str, ...] = ()
+
+
+def register_map(arch: Arch | None = None) -> RegisterMap:
+    """Return the registers of one build of the accelerator, or (None) of all of them."""
+    build = arch or Arch()
+    of_build = [r.name for r in REGISTERS if r.name.startswith("LIMITS_") or r.name == "CONFIG_HASH"]
+    return RegisterMap(arch.name if arch else "", build.hash, REGISTERS, resets(build), () if arch else tuple(of_build))
+
+
+def markdown(table: RegisterMap) -> str:
+    """Return the register map as Markdown."""
+    values = {r.name: f"0x{table.values.get(r.name, 0):08X}" for r in table.registers}
+    values |= dict.fromkeys(table.build_values, "of the build")
+    lines = [f"# Registers of `{table.name}`" if table.name else "# Registers", "",
              "AXI4-Lite, 32-bit words. Unmapped addresses read 0, writes to read-only registers are ignored, every "
              "response is OKAY.", "",
              "| offset | register | access | reset | bits | field | meaning |", "|---|---|---|---|---|---|---|"]
-    for register in REGISTERS:
+    for register in table.registers:
         head = f"| 0x{register.offset:03X} | {register.name} | {register.access} | {values[register.name]} |"
         for field in register.fields:
             lines.append(f"{head} {field.lsb + field.width - 1}:{field.lsb} | {field.name} | {field.meaning} |")
@@ -149,14 +172,14 @@ def markdown(arch: Arch | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def c_header(arch: Arch, prefix: str = "spikeloom") -> str:
+def c_header(table: RegisterMap, prefix: str = "spikeloom") -> str:
     """Return the register map as a C header: offsets, shifts, masks and the build's identity."""
-    up, values = prefix.upper(), resets(arch)
+    up, values = prefix.upper(), table.values
     lines = [f"#ifndef {up}_REGISTERS_H", f"#define {up}_REGISTERS_H", ""]
-    for register in REGISTERS:
+    for register in table.registers:
         comment = f"/* {register.access}: {register.meaning} */"
         lines.append(f"#define {up}_{register.name} 0x{register.offset:03X}u {comment}")
-        if values[register.name]:
+        if values.get(register.name):
             lines.append(f"#define {up}_{register.name}_RESET 0x{values[register.name]:08X}u")
         for field in register.fields:
             if field.width < 32:
@@ -166,24 +189,22 @@ def c_header(arch: Arch, prefix: str = "spikeloom") -> str:
     return "\n".join([*lines, "", "#endif", ""])
 
 
-def register_json(arch: Arch) -> str:
+def register_json(table: RegisterMap) -> str:
     """Return the register map as JSON."""
-    values = resets(arch)
-    table = [{**asdict(register), "reset": values[register.name]} for register in REGISTERS]
-    return json.dumps({"address_bits": ADDRESS_BITS, "data_bits": 32, "registers": table}, indent=2) + "\n"
+    rows = [{**asdict(register), "reset": table.values.get(register.name, 0)} for register in table.registers]
+    return json.dumps({"address_bits": ADDRESS_BITS, "data_bits": 32, "registers": rows}, indent=2) + "\n"
 
 
-def svd(arch: Arch, prefix: str = "spikeloom") -> str:
+def svd(table: RegisterMap, prefix: str = "spikeloom") -> str:
     """Return the register map as CMSIS-SVD 1.3."""
     access = {"ro": "read-only", "rw": "read-write", "w1c": "read-write"}
-    values = resets(arch)
     version = ".".join(map(str, RTL_VERSION))
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
         '<device schemaVersion="1.3" xmlns:xs="http://www.w3.org/2001/XMLSchema-instance" '
         'xs:noNamespaceSchemaLocation="CMSIS-SVD.xsd">',
         f"  <name>{prefix}</name>", f"  <version>{version}</version>",
-        f"  <description>{prefix} accelerator, configuration {arch.hash}</description>",
+        f"  <description>{prefix} accelerator, configuration {table.hash}</description>",
         "  <addressUnitBits>8</addressUnitBits>", "  <width>32</width>",
         "  <peripherals>", "    <peripheral>", f"      <name>{prefix.upper()}</name>",
         "      <description>Control registers</description>", "      <baseAddress>0x00000000</baseAddress>",
@@ -191,13 +212,13 @@ def svd(arch: Arch, prefix: str = "spikeloom") -> str:
         "</addressBlock>",
         "      <registers>",
     ]
-    for register in REGISTERS:
+    for register in table.registers:
         lines += [
             "        <register>", f"          <name>{register.name}</name>",
             f"          <description>{escape(register.meaning)}</description>",
             f"          <addressOffset>0x{register.offset:03X}</addressOffset>", "          <size>32</size>",
             f"          <access>{access[register.access]}</access>",
-            f"          <resetValue>0x{values[register.name]:08X}</resetValue>", "          <fields>"]
+            f"          <resetValue>0x{table.values.get(register.name, 0):08X}</resetValue>", "          <fields>"]
         for field in register.fields:
             lines += [
                 "            <field>", f"              <name>{field.name}</name>",
@@ -210,3 +231,7 @@ def svd(arch: Arch, prefix: str = "spikeloom") -> str:
                 "            </field>"]
         lines += ["          </fields>", "        </register>"]
     return "\n".join([*lines, "      </registers>", "    </peripheral>", "  </peripherals>", "</device>", ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown(register_map()))

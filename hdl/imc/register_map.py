@@ -1,13 +1,18 @@
 """Register map of a core of tiles: one table, and what the host writes from names."""
 
-from golden.imc.arch import ImcArch
-from hdl.bus.register_map import RTL_VERSION, Register, RegisterField
+from golden.imc.arch import Error, ImcArch
+from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterMap
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.layer import FIELDS, MACHINE
 from hdl.imc.shift_add import PLACES
 
 MAGIC = 0x4D494C53
 COUNTERS, LAYER, MACHINES, PLACE = 0x040, 0x100, 0x200, 0x300
+ERRORS = {
+    Error.SETTINGS: "a field of the layer is beyond what was built", Error.CALIBRATION: "an ADC is beyond the limit",
+    Error.DROOP: "columns were held for too long", Error.SUMS: "outputs of tiles do not fit together",
+    Error.STALLED: "nothing happened for as long as PATIENCE says",
+}
 HEAD = (
     Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (RegisterField("value", 0, 32, "identity"),)),
     Register("RTL_VERSION", 0x004, "ro", "version of the hardware", (
@@ -23,7 +28,8 @@ HEAD = (
         RegisterField("busy", 0, 1, "a layer or a calibration runs (read-only)", "read-only"),
         RegisterField("done", 1, 1, "it ended; cleared by writing 1 and by start"),
         RegisterField("error", 2, 1, "it stopped, see ERROR; cleared by writing 1 and by start"))),
-    Register("ERROR", 0x018, "ro", "reason of the last error; 0 after start", (RegisterField("code", 0, 8, "see errors"),)),
+    Register("ERROR", 0x018, "ro", "reason of the last error; 0 after start", (
+        RegisterField("code", 0, 8, "; ".join(f"{error.value}: {text}" for error, text in ERRORS.items())),)),
 )
 
 
@@ -42,6 +48,11 @@ def registers() -> tuple[Register, ...]:
 
 
 OFFSETS = {register.name: register.offset for register in registers()}
+
+
+def register_map(p: ImcArch) -> RegisterMap:
+    """Return the registers of a build."""
+    return RegisterMap(p.name, p.hash, registers(), identity(p))
 
 
 def identity(p: ImcArch) -> dict[str, int]:

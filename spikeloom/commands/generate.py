@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from spikeloom.commands import top_option
+from spikeloom.commands import preset_of_top, top_option
 from spikeloom.output import Output, common
 
 
@@ -17,10 +17,9 @@ from spikeloom.output import Output, common
 @common
 def command(output: Output, preset: str, top: str, out: Path, prefix: str, force: bool) -> None:
     """Write the Verilog of a preset, its manifest and its register map."""
-    from golden.arch import load_preset
     from hdl.generate import generate
 
-    manifest = generate(load_preset(preset), out, prefix, top, force)
+    manifest = generate(preset_of_top(top, preset), out, prefix, top, force)
     bits = sum(ram["depth"] * ram["width"] * ram["count"] for ram in manifest["rams"])
     output.say(f"{out}: {manifest['top']}, {len(manifest['modules'])} modules, {bits:,} bits of RAM, "
                f"configuration {manifest['config_hash']}")

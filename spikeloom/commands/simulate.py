@@ -1,9 +1,11 @@
 """``spikeloom simulate``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from golden.arch import ParameterError
 from spikeloom.commands import top_option
 from spikeloom.output import Output, check_file, common
 from spikeloom.tools import need
@@ -20,23 +22,23 @@ from spikeloom.tools import need
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
 @click.option("--memory", metavar="ideal|BYTES[:LATENCY]", help="Bytes a cycle and cycles of latency; ideal: no limit, 1 "
               "cycle.  [default: a beat of the port every cycle, 100 cycles]")
+@click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc: scheme, skip, how they are converted and what "
+              "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3.  [default: ideal, lossless]")
 @click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Waveform file to write.")
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @common
 def command(output: Output, workload: str, preset: str | None, top: str, images: int | None, steps: int | None,
-            data: Path | None, memory: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
+            data: Path | None, memory: str | None, macro: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
         check_file("--trace", trace)
-    from spikeloom.catalogue import preset_of
-    from verif.simulate import simulate
-
     need("g++")
+    options = {"images": images, "steps": steps, "data": data, "inject": inject, "trace": trace,
+               "leak_nearest": leak == "nearest"}
     with output.progress(f"simulate {workload}") as advance:
-        report = simulate(workload, preset or preset_of(workload), images, steps, data, inject, trace, leak == "nearest",
-                          memory, advance)
+        report = _run(workload, preset, top, memory, macro, options | {"progress": advance})
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
@@ -60,3 +62,20 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         output.say(f"first mismatch: {', '.join(f'{key} {value}' for key, value in place.items())}; repeat: {command}")
     output.result(report)
     return 1 if report["mismatches"] else 0
+
+
+def _run(workload: str, preset: str | None, top: str, memory: str | None, macro: str | None, options: dict[str, Any]
+         ) -> dict[str, Any]:
+    """Return the report of one top; raise `ParameterError` for an option of the other one."""
+    if top == "imc":
+        if memory is not None:
+            raise ParameterError("memory: an option of --top ftp, not of tiles; legal: --top ftp; try: no --memory")
+        from verif.imc.simulate import simulate as simulate_imc
+
+        return simulate_imc(workload, preset or "spikesim", macro=macro, **options)
+    if macro is not None:
+        raise ParameterError("macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
+    from spikeloom.catalogue import preset_of
+    from verif.simulate import simulate
+
+    return simulate(workload, preset or preset_of(workload), memory=memory, **options)

@@ -3,7 +3,7 @@
 import click
 
 from golden.arch import ParameterError
-from spikeloom.commands import top_option
+from spikeloom.commands import preset_of_top, top_option
 from spikeloom.output import Output, common
 
 
@@ -16,13 +16,12 @@ from spikeloom.output import Output, common
 @common
 def command(output: Output, preset: str, top: str, target: str, flat: bool) -> None:
     """Synthesise with Yosys; print cells, LUTs, flip-flops and memory bits of the top and of each module."""
-    from golden.arch import load_preset
     from synth.fit import ECP5_25F, fit, fits
     from synth.synthesise import synthesise
 
     if flat and target != "ecp5":
         raise ParameterError(f"--flat: needs target ecp5, not {target!r}; legal: ecp5; try: --target ecp5 --flat")
-    arch = load_preset(preset)
+    arch = preset_of_top(top, preset)
     found = fit(arch, top) if flat else {}
     with output.progress(f"synth {target}") as advance:
         report = synthesise(arch, target, top=top, progress=advance)

@@ -4,10 +4,12 @@ import secrets
 
 import click
 
-from golden.arch import ParameterError, load_preset
-from spikeloom.commands import top_option
+from golden.arch import ParameterError
+from spikeloom.commands import preset_of_top, top_option
 from spikeloom.output import Output, common
 from spikeloom.tools import need
+
+USUAL = {"ftp": "tiny", "imc": "tiny-ci"}
 
 
 @click.command("verify", epilog="Example: spikeloom verify --random 20 --seed 1")
@@ -15,15 +17,21 @@ from spikeloom.tools import need
               help="Random networks, one in four a torch module that is lowered; one in five with the other leak.")
 @click.option("--sizes", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[N]",
               help="A random network on a small build of every pair of legal sizes, or only on the N-th build.")
-@click.option("--preset", default="tiny", show_default=True, metavar="NAME|FILE.toml", help="Hardware of --random.")
+@click.option("--preset", metavar="NAME|FILE.toml", show_default="tiny, or tiny-ci of imc", help="Hardware of --random.")
 @top_option
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; a fresh one is drawn and printed without it.")
 @common
-def command(output: Output, networks: int | None, sizes: int | None, preset: str, top: str, seed: int | None) -> int:
+def command(output: Output, networks: int | None, sizes: int | None, preset: str | None, top: str,
+            seed: int | None) -> int:
     """Run the bench of every block, or random networks, or every legal size."""
     if networks is not None and sizes is not None:
         raise ParameterError("verify: one of --random and --sizes, not both; try: spikeloom verify --help")
-    load_preset(preset)
+    if top == "imc" and networks is None:
+        raise ParameterError("verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random "
+                             "N; try: spikeloom verify --top imc --random 20")
+    preset = preset or USUAL[top]
+    preset_of_top(top, preset)
+    from verif.imc.verify import random_layers
     from verif.sizes import verify_sizes
     from verif.verify import blocks, random_networks
 
@@ -34,7 +42,7 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
         if sizes is not None:
             report = verify_sizes(seed, advance, only=sizes or None)
         elif networks is not None:
-            report = random_networks(networks, seed, advance, preset=preset)
+            report = (random_layers if top == "imc" else random_networks)(networks, seed, advance, preset=preset)
         else:
             need("make", "perl")
             report = blocks(seed, advance)

@@ -54,7 +54,8 @@ def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network
                               bits=rng.randint(2, p.input_bits), signed=rng.random() < 0.5) if ends == "scale" else None,
         readout=ends == "readout")
     if pool:
-        layer = replace(layer, **{rng.choice(("max_pool", "or_pool") if ends == "neuron" else ("max_pool", "sum_pool")): pool})
+        other = replace(layer, or_pool=pool) if ends == "neuron" else replace(layer, sum_pool=pool)
+        layer = rng.choice((replace(layer, max_pool=pool), other))
     return Network(name="random", steps=steps, layers=(layer,), input=Input(
         kind="static" if numbers else "steps", channels=channels, height=height, width=width, bits=bits, scale=1.0,
         plane_bits=len(planes))), {"input.0": words}

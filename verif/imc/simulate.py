@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
-from golden.imc.arch import ImcArch
-from golden.imc.macro import Adc, Effects
+from golden.imc.arch import ImcArch, load_preset
+from golden.imc.macro import Adc, Effects, build
 from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Layer, Network, map_arrays
 from golden.run import Trace, predict, unpack
@@ -26,7 +26,7 @@ from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
 from verif.imc.macro_shell import layer_phases, macro_tables, values
 from verif.imc.system import DONE, ImcSystem, Result, Script
-from verif.simulate import non_silent, spikes_changed
+from verif.simulate import non_silent, repeat, spikes_changed
 from verif.system import SystemFailure
 from verif.workload import Workload, load_workload
 
@@ -99,37 +99,43 @@ class Simulated:
         return [int(readout.argmax()) for readout in self.readouts]
 
 
-def run_images(workload: Workload, p: ImcArch, machine: Machine, images: int, *, optimise: str = "-O3",
-               trace: Path | None = None, inject: bool = False,
-               progress: Callable[[int, int], None] = lambda done, of: None) -> Simulated:
-    """Run the first images of a workload in golden, in torch for its speed, and on the RTL, and compare them.
+def run_images(workload: Workload, p: ImcArch, machine: Machine, images: int, **options: Any) -> Simulated:
+    """Run the first images of a workload; options and result as `run_words`."""
+    return run_words(workload.network, [workload.words(index) for index in range(images)], p, machine, **options)
 
-    inject : the image tables of the macros have one column value too many levels high
+
+def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machine, *, optimise: str = "-O3",
+              trace: Path | None = None, inject: str | None = None,
+              progress: Callable[[int, int], None] = lambda done, of: None) -> Simulated:
+    """Run a network on images in golden, in torch for its speed, and on the RTL, and compare them.
+
+    words : operand words of each image by tensor name
+    inject : ``"weight-bit"`` writes the largest weight of the first layer as 0, in the macros and not in golden
     """
-    network, setting = workload.network, machine.setting
+    setting, images = machine.setting, len(words)
     plain = place(network, p, setting)
     layers = list(programs(p, network, plain, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
                            average_log2=setting.adc.average_log2, time_inner=machine.time_inner, times=machine.times))
     placed = place(map_arrays(network, torch.asarray), p, setting)
-    script, traces, shapes = Script(), [], []
+    script = Script()
+    traces: list[Trace] = []
+    shapes: list[list[dict[str, int]]] = []
     with tempfile.TemporaryDirectory(prefix="spikeloom-imc-") as folder:
         macros = {macro.tile: macro for entry in plain for row in entry.macros for macro in row}
         script.macros(macro_tables(Path(folder) / "macros", macros))
-        for index in range(images):
-            words = workload.words(index)
-            found = run(network, p, setting, {name: torch.from_numpy(word) for name, word in words.items()}, image=index,
+        for index, entry in enumerate(words):
+            found = run(network, p, setting, {name: torch.from_numpy(word) for name, word in entry.items()}, image=index,
                         placed=placed)
             traces.append(found)
             tensors = {name: np.asarray(word) for name, word in found.inputs.items()} | {
                 name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
-            path = values(Path(folder) / f"values_{index}", _phases(p, plain, tensors, network.steps, setting.skip))
+            cells = broken(plain, p, setting) if inject else plain
+            path = values(Path(folder) / f"values_{index}", _phases(p, cells, tensors, network.steps, setting.skip))
             script.values(path)
             script.image(index)
             shapes.append(_play(script, p, network, plain, layers, tensors))
             script.progress(str(index + 1))
             progress(index + 1, 2 * images)
-        if inject:
-            _break(Path(folder) / "values_0")
         result = ImcSystem(p, optimise=optimise, monitor=True).run(
             script, trace=trace, progress=lambda text: progress(images + int(text), 2 * images))
     if result.failure or result.violations:
@@ -185,7 +191,7 @@ def _compare(p: ImcArch, network: Network, layers: list[LayerProgram], traces: l
             found, golden = Compared(layer.name), trace.layers[layer.name]
             found.counters = {name: result.reads[places[name]] for name in EVENTS}
             if layer.neuron is not None:
-                _neurons(found, layer, network.steps, np.asarray(golden.words), records[records["run"] == started])
+                _neurons(found, layer, program, np.asarray(golden.words), records[records["run"] == started])
             got = [next(packets) for _ in range(places["packets"])]
             if layer.readout:
                 readouts.append(_readout(found, np.asarray(golden.readout), got))
@@ -195,12 +201,18 @@ def _compare(p: ImcArch, network: Network, layers: list[LayerProgram], traces: l
     return compared, readouts
 
 
-def _neurons(found: Compared, layer: Layer, steps: int, words: NDArray[np.int64], records: NDArray[Any]) -> None:
-    """Compare every recorded neuron step, and see that every neuron that a pool reads has stepped."""
+def _neurons(found: Compared, layer: Layer, program: LayerProgram, words: NDArray[np.int64], records: NDArray[Any]) -> None:
+    """Compare every recorded neuron step, and see that every neuron that a pool reads has stepped.
+
+    A record bears the pixel of the sums: behind a pool of sums that of the last member of the window.
+    """
     _, height, width = words.shape
-    golden = np.asarray(unpack(words, steps))
+    golden, fields = np.asarray(unpack(words, program.fields["steps"])), program.fields
     key, channel = records["key"].astype(np.int64), records["channel"].astype(np.int64)
-    at = (key // (height * width), channel, key // width % height, key % width)
+    pixel = key % fields["pixels"]
+    last, stride = (fields["pool_kernel"] - 1, fields["pool_stride"]) if fields["pool_mode"] else (0, 1)
+    y, x = ((n - last) // stride for n in (pixel // fields["conv_width"], pixel % fields["conv_width"]))
+    at = (key // fields["pixels"], channel, y, x)
     seen = np.zeros(golden.shape, np.int64)
     np.add.at(seen, at, 1)
     wanted = np.broadcast_to(covered(layer, height, width), golden.shape)
@@ -210,10 +222,10 @@ def _neurons(found: Compared, layer: Layer, steps: int, words: NDArray[np.int64]
     found.mismatches += len({*zip(*(part[wrong].tolist() for part in at), strict=True)})
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        step, c, y, x = (int(part[first]) for part in at)
+        step, c, row, column = (int(part[first]) for part in at)
         spike = int(records["spike"][first])
-        found.first = {"layer": layer.name, "what": "spike", "channel": c, "y": y, "x": x, "t": step,
-                       "golden": int(golden[step, c, y, x]), "rtl": spike, "cycle": int(records["cycle"][first])}
+        found.first = {"layer": layer.name, "what": "spike", "channel": c, "y": row, "x": column, "t": step,
+                       "golden": int(golden[step, c, row, column]), "rtl": spike, "cycle": int(records["cycle"][first])}
 
 
 def covered(layer: Layer, height: int, width: int) -> NDArray[np.bool_]:
@@ -288,14 +300,15 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
     return setting
 
 
-def simulate(source: str, p: ImcArch, images: int | None = None, steps: int | None = None, data: Path | None = None,
-             macro: str | None = None, trace: Path | None = None, leak_nearest: bool = False, inject: bool = False,
+def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
+             macro: str | None = None, trace: Path | None = None, leak_nearest: bool = False, inject: str | None = None,
              progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate --top imc``; its keys are a contract of the command line.
 
     macro : see `setting_of`
     Raises ParameterError for bad input, `SystemFailure` when the run cannot be compared.
     """
+    p = load_preset(preset)
     machine = Machine(setting=setting_of(p, macro))
     workload = load_workload(source, lowering_arch(p), steps=steps, data=data, leak_nearest=leak_nearest)
     images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
@@ -310,13 +323,15 @@ def simulate(source: str, p: ImcArch, images: int | None = None, steps: int | No
         "phases": sum(c[n].counters["phases"] for c in done.compared), "non_silent": non_silent(layer.name, done.traces),
     } for n, layer in enumerate(network.layers)]
     counters = {name: sum(layer.counters[name] for image in done.compared for layer in image) for name in EVENTS}
-    firsts = [(n, layer.first) for n, image in enumerate(done.compared) for layer in image if layer.first]
+    firsts = [(n, first) for n, image in enumerate(done.compared) for layer in image if (first := layer.first)]
     labels = workload.y if network.layers[-1].readout else None
     return {
         "workload": workload.name, "preset": p.name, "top": "imc", "T": network.steps, "images": images, "layers": layers,
         "neuron_steps": sum(c.neuron_steps for image in done.compared for c in image),
         "mismatches": sum(c.mismatches for image in done.compared for c in image),
-        "first_mismatch": {"image": firsts[0][0], **firsts[0][1]} if firsts and firsts[0][1] else None,
+        "first_mismatch": {"image": firsts[0][0], **firsts[0][1], "command": repeat(
+            source, preset, firsts[0][0] + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest,
+            more=["--top", "imc", *(["--macro", macro] if macro else [])])} if firsts else None,
         "accuracy_rtl": _accuracy(done.rtl, labels), "accuracy_golden": _accuracy(done.golden, labels),
         "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), labels) if reference else None,
         "weight_sparsity": network.weight_sparsity, "decision_ticks": None, "cycles_per_image": counters["cycles"] / images,
@@ -330,11 +345,14 @@ def _accuracy(classes: list[int], labels: NDArray[np.int64] | None) -> float | N
     return sum(int(c == y) for c, y in zip(classes, labels.tolist(), strict=False)) / len(classes)
 
 
-def _break(path: Path) -> None:
-    """Make the column values of the first phases of an image larger by 64 levels."""
-    data = np.fromfile(path, np.uint8)
-    _, phases, _, cols = data[:32].view("<i8")
-    values_at = len(data) - 4 * int(phases) * int(cols)
-    column = data[values_at:].view("<i4")
-    column[: int(cols) * 64] += 64 << 12
-    data.tofile(path)
+def broken(placed: tuple[Placed, ...], p: ImcArch, setting: Setting) -> tuple[Placed, ...]:
+    """Return the crossbars with the largest weight of the first layer put to 0."""
+    first = placed[0]
+    weight = np.array(first.mapped.weight)
+    place_ = np.unravel_index(np.abs(weight).argmax(), weight.shape)
+    weight[place_] = 0
+    mapped = dataclasses.replace(first.mapped, weight=weight)
+    r, c = int(place_[0]), int(place_[1]) // p.outputs(setting.scheme)
+    rows = [list(row) for row in first.macros]
+    rows[r][c] = build(p, setting.adc, mapped.cells(p, r, c), setting.effects, tile=rows[r][c].tile)
+    return (dataclasses.replace(first, macros=tuple(map(tuple, rows))), *placed[1:])

@@ -43,8 +43,9 @@ from verif.imc.macro_shell import (
     verilog,
 )
 from verif.imc.played_macro import PlayedMacro
-from verif.imc.test_tile import EFFECTS, correct, vector
+from verif.imc.test_tile import correct, vector
 from verif.imc.test_tile import draw as draw_program
+from verif.imc.verify import EFFECTS
 from verif.layers import start
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import get, put, stalls, watch, word

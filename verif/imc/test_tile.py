@@ -22,6 +22,7 @@ from hdl.imc.signed_combine import SignedCombine
 from hdl.imc.tile import Tile
 from verif.imc.geometry import random_weights
 from verif.imc.played_macro import PlayedMacro
+from verif.imc.verify import EFFECTS
 from verif.layers import start
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
@@ -38,12 +39,6 @@ ARCHS = {
     "deep cells": dataclasses.replace(TINY, cols=12, mux=4, cell_bits=4, weight_bits=6, rows=6, group_rows=2, flash_bits=4,
                                       crossbars=1, input_bits=2, average_log2=1),
     "one group of rows": dataclasses.replace(TINY, rows=16, group_rows=16, mux=4, cols=16, adc_bits=6, flash_bits=6),
-}
-EFFECTS: dict[str, dict[str, float]] = {
-    "ideal": {}, "offset": {"offset": 1.5}, "inl": {"mismatch": 0.05}, "noise": {"read_noise": 0.5, "comparator_noise": 0.5},
-    "variation": {"proportional": 0.1, "independent": 0.03}, "ir drop": {"wire": 2e-3},
-    "stuck": {"stuck_off": 0.05, "stuck_on": 0.05}, "on/off": {"on_off": 10},
-    "drift": {"drift_time": 1e4, "drift": 0.06, "drift_spread": 0.02},
 }
 ALL = list(itertools.product(SCHEMES, EFFECTS, (False, True)))
 

@@ -26,8 +26,8 @@ def gather(layer: Fields, vector: Vector, memory: Sequence[int], *, rows: int) -
     """Yield the row blocks of a vector.
 
     layer : in_base, in_plane, in_row, in_groups, in_height, in_width, chunk_log2, chunks, kernel_height, kernel_width, bits,
-        per_step, as in the register map of a core; ``chunks << chunk_log2 <= rows``
-    memory : words; bit n of a word is channel n of its group
+        per_step, as in the register map of a core; ``chunks << chunk_log2`` is ``rows``, or there is one chunk
+    memory : words; bit n of a word is channel n of its group, 0 where there is none
 
     Taps (ky, kx) row-major, the groups of channels of a tap, ``chunks`` words side by side in a block, each ``2^chunk_log2``
     rows further; the rest of the last block is 0. Bit b of an input is that of plane b, with ``per_step`` of plane
@@ -45,8 +45,8 @@ def gather(layer: Fields, vector: Vector, memory: Sequence[int], *, rows: int) -
             for bit in range(layer["bits"]):
                 addresses.append(None if place is None else place + (first + bit) * layer["in_plane"])
                 word = 0 if place is None else memory[place + (first + bit) * layer["in_plane"]]
-                for row in range(1 << layer["chunk_log2"]):
-                    x[(slot << layer["chunk_log2"]) + row] |= (word >> row & 1) << bit
+                for row in range(slot << layer["chunk_log2"], rows):
+                    x[row] |= (word >> row - (slot << layer["chunk_log2"]) & 1) << bit
         yield RowBlock(x=tuple(x), addresses=tuple(addresses), last=at + layer["chunks"] >= len(places))
 
 

@@ -32,7 +32,7 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
     packet : words of 32 bits, the first with the target in bits 3:0 and an index above them: `MAPS`, words of an activation
         memory from address ``index`` on; `BIAS` and `SECOND`, a word per channel from ``index`` on; `TILE`, numbers of tile
         ``index[5:0]``, kind ``index[7:6]``, ADC ``index[15:8]``, from column 0 on; `READS`, one more word, how many words of a
-        memory are sent back from ``index`` on, 1 at least. A first word alone does nothing
+        memory are sent back from ``index`` on. A first word alone does nothing
     maps : the two memories as they are
 
     A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first; one that lacks some is not

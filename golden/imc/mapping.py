@@ -87,7 +87,7 @@ def map_layer(arch: ImcArch, scheme: str, layer: Layer, steps: int) -> Mapped:
     if operand.bits > arch.input_bits:
         raise ParameterError(f"layer {layer.name}: bits of an input, not {operand.bits}; legal: 1..{arch.input_bits} on "
                              f"{arch.name}; try: input_bits = {operand.bits}")
-    chunk = min(arch.rows, 1 << (channels - 1).bit_length())
+    chunk = chunk_of(arch.rows, channels)
     groups = -(-channels // chunk)
     taps = xp.permute_dims(xp.astype(first.weight, xp.int64), (0, 2, 3, 1))
     taps = xp.concat([taps, xp.zeros((outputs, height, width, groups * chunk - channels), dtype=xp.int64)], axis=3)
@@ -97,6 +97,12 @@ def map_layer(arch: ImcArch, scheme: str, layer: Layer, steps: int) -> Mapped:
     return Mapped(layer=layer, operand=operand, scheme=scheme, chunk=chunk, groups=groups,
                   weight=xp.permute_dims(xp.reshape(flat, (outputs, blocks, arch.rows)), (1, 0, 2)),
                   column_blocks=-(-outputs // arch.outputs(scheme)))
+
+
+def chunk_of(rows: int, channels: int) -> int:
+    """Return how many inputs a word of the activation memory brings: a power of two that divides ``rows``, or all of them."""
+    part = 1 << (channels - 1).bit_length()
+    return part if part < rows and rows % part == 0 else rows
 
 
 def vectors(mapped: Mapped, planes: Array) -> Array:

@@ -20,7 +20,7 @@ class Target(IntEnum):
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
     TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
-    READ_0 = 8      # one more word: how many words of an activation memory are sent back, 1 at least, as one packet
+    READ_0 = 8      # one more word: how many words of an activation memory are sent back, as one packet
     READ_1 = 9
 
 
@@ -101,6 +101,8 @@ class HostPort(Block):
                 m.d.sync += left.eq(i.p.word)
                 with m.If(take):
                     m.next = "READ"
+                    with m.If(i.p.word == 0):
+                        m.next = "HEAD"
             with m.State("READ"):
                 m.d.comb += self.read.eq(1)
                 m.d.sync += part.eq(0)

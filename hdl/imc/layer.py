@@ -25,7 +25,7 @@ FIELDS = (
     LayerField("in_groups", 9, "words of a pixel"),
     LayerField("in_height", 12, "rows of pixels of the operand"),
     LayerField("in_width", 12, "pixels of a row"),
-    LayerField("chunk_log2", 4, "log2 of the bits of a word that count"),
+    LayerField("chunk_log2", 4, "log2 of the rows from a word to the next one in a crossbar"),
     LayerField("chunks", 9, "words that fill the rows of a crossbar"),
     LayerField("blocks", 12, "row blocks: crossbars that the inputs of an output fill"),
     LayerField("rounds_in", 12, "row blocks / fan_in, rounded up"),

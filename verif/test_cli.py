@@ -20,6 +20,7 @@ import torch
 
 import spikeloom
 from golden.arch import PRESETS, ParameterError, load_preset
+from golden.imc.arch import IMC_PRESETS
 from golden.lower import lower, quantise_input
 from golden.network import input_words
 from golden.run import predict
@@ -109,10 +110,33 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["generate", "--preset", "tiny", "-o", "/dev/null/x"],
      "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
     (["generate", "--preset", "tiny", "-o", "x", "--top", "gpu"],
-     "top: unknown name, not 'gpu'; legal: ftp; try: --top ftp"),
-    *[([*words, "--top", "imc"], "top: unknown name, not 'imc'; legal: ftp; try: --top ftp") for words in (
-        ["generate", "--preset", "tiny", "-o", "x"], ["compile", "digits", "-o", "x"], ["simulate", "digits"], ["verify"],
-        ["synth", "--preset", "tiny"], ["list"], ["bench", "sim"])],
+     "top: unknown name, not 'gpu'; legal: ftp, imc; try: --top ftp"),
+    (["bench", "sim", "--top", "imc"], "top: unknown name, not 'imc'; legal: ftp; try: --top ftp"),
+    *[([*words, "--preset", "tiny", "--top", "imc"],
+       f"preset: unknown name 'tiny'; legal: {', '.join(IMC_PRESETS)} or a FILE.toml; try: spikeloom list") for words in (
+        ["generate", "-o", "x"], ["compile", "digits", "-o", "x"], ["simulate", "digits"], ["verify", "--random", "1"],
+        ["synth"])],
+    (["simulate", "digits", "--macro", "offset=1"],
+     "macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
+    (["compile", "digits", "-o", "x", "--macro", "offset=1"],
+     "macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
+    (["simulate", "digits", "--top", "imc", "--memory", "ideal"],
+     "memory: an option of --top ftp, not of tiles; legal: --top ftp; try: no --memory"),
+    (["simulate", "digits", "--top", "imc", "--macro", "bits=8"],
+     "adc: bits, not 8; legal: 1..7 on spikesim; try: bits=7"),
+    (["simulate", "digits", "--top", "imc", "--macro", "scheme=none"],
+     "scheme must be one of diff, offset, dummy, twos, not 'none'"),
+    (["simulate", "digits", "--top", "imc", "--macro", "offset=x"],
+     "macro: offset, not 'x'; legal: a number; try: --macro offset=1"),
+    (["simulate", "digits", "--top", "imc", "--macro", "flash=1,lossless=1"],
+     "adc: lossless, not 4 bits up to 64; legal: at least 7 bits up to 64 on spikesim; try: bits=7"),
+    (["simulate", "digits", "--top", "imc", "--preset", "tiny-ci", "--T", "16"],
+     "layer lif1: words of the output, not 1024; legal: 1..512 on tiny-ci; try: a larger build"),
+    (["synth", "--preset", "tiny-ci", "--top", "imc", "--target", "ecp5", "--flat"],
+     "--flat: a build of --top ftp, not of tiles; legal: --top ftp; try: no --flat"),
+    (["verify", "--top", "imc"],
+     "verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random N; "
+     "try: spikeloom verify --top imc --random 20"),
     (["verify", "--random", "1", "--sizes"],
      "verify: one of --random and --sizes, not both; try: spikeloom verify --help"),
     (["verify", "--random", "1", "--preset", "huge"],

@@ -15,6 +15,7 @@ from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
 from hdl.imc.layer import layer_layout, machine_layout
+from hdl.imc.macro import black_box, parameters
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
 from hdl.imc.tile import Tile, macro_members
@@ -209,8 +210,6 @@ class Core(Block):
         ports: dict[str, Any] = {"i_clk": ClockSignal()}
         for name, member in macro_members(p).items():
             ports[f"{'i' if member.flow is Out else 'o'}_{name}"] = getattr(tile, name)
-        sizes = {"ROWS": p.rows, "COLS": p.cols, "MUX": p.mux, "ADCS": p.adcs, "ADC_BITS": p.adc_bits,
-                 "FLASH_BITS": p.flash_bits, "TRIM_BITS": p.trim_bits, "INPUT_BITS": p.input_bits, "CROSSBARS": p.crossbars}
         m.submodules[f"macro_{number}"] = Instance(
-            f"{Emitter.current.prefix}_imc_macro", p_TILE=number, **ports,
-            **{f"p_{name}": size for name, size in sizes.items()})
+            Emitter.current.box("imc_macro", lambda name: black_box(p, name)), p_TILE=number, **ports,
+            **{f"p_{name}": size for name, size in parameters(p).items()})

@@ -1,5 +1,6 @@
 """One file per command; each defines ``command`` and imports what it needs when it runs. Here: options that they share."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -9,10 +10,20 @@ from golden.arch import ParameterError, load_preset
 TOPS = ("ftp", "imc")
 
 
-def _legal_top(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    if value not in TOPS:
-        raise ParameterError(f"top: unknown name, not {value!r}; legal: {', '.join(TOPS)}; try: --top {TOPS[0]}")
-    return value
+def _top_option(*tops: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option ``--top`` with its legal values, the first of which is usual."""
+    def legal(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if value not in tops:
+            raise ParameterError(f"top: unknown name, not {value!r}; legal: {', '.join(tops)}; try: --top {tops[0]}")
+        return value
+
+    return click.option("--top", default=tops[0], metavar="|".join(tops), show_default=True, callback=legal,
+                        help="Accelerator.")
+
+
+top_option = _top_option(*TOPS)
+# Of commands that run one kind of machine alone.
+ftp_option = _top_option("ftp")
 
 
 def preset_of_top(top: str, text: str) -> Any:
@@ -22,7 +33,3 @@ def preset_of_top(top: str, text: str) -> Any:
 
         return load_imc_preset(text)
     return load_preset(text)
-
-
-top_option = click.option("--top", default=TOPS[0], metavar="|".join(TOPS), show_default=True, callback=_legal_top,
-                          help="Accelerator.")

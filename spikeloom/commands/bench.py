@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from spikeloom.commands import top_option
+from spikeloom.commands import ftp_option
 from spikeloom.output import Output, check_file, common, replace_file
 from spikeloom.tools import need
 
@@ -16,7 +16,7 @@ def command() -> None:
 
 @command.command("sim", epilog="Example: spikeloom bench sim --preset loas")
 @click.option("--preset", default="loas", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run.")
-@top_option
+@ftp_option
 @common
 def sim(output: Output, preset: str, top: str) -> None:
     """Compare the simulation speed of the shipped path with a bare C++ loop on the same model."""
@@ -35,7 +35,7 @@ def sim(output: Output, preset: str, top: str) -> None:
 @click.argument("network", required=False, metavar="[alexnet|vgg16|resnet19]")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of alexnet.npz and vgg16.npz: arrays conv1.. of spikes.")
 @click.option("--preset", default="loas", show_default=True, metavar="NAME|FILE.toml", help="Hardware to run on.")
-@top_option
+@ftp_option
 @click.option("--memory", default="64", show_default=True, metavar="ideal|BYTES[:LATENCY]",
               help="Bytes a cycle and cycles of latency (100); ideal: no limit, 1 cycle.")
 @click.option("--skew", type=click.FloatRange(0, 3), default=0.7, show_default=True,

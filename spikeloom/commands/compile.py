@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from golden.arch import ParameterError
 from spikeloom.commands import top_option
 from spikeloom.output import Output, common
 
@@ -20,11 +21,27 @@ from spikeloom.output import Output, common
 @click.option("--data", type=click.Path(path_type=Path), help="x [N,C,H,W] or [N,T,C,H,W] and optional y, as .npz.")
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
+@click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc, as in simulate.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 @common
 def command(output: Output, workload: str, preset: str | None, top: str, out: Path, images: int, steps: int | None,
-            data: Path | None, leak: str, force: bool) -> None:
+            data: Path | None, leak: str, macro: str | None, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver."""
+    if top == "imc":
+        from spikeloom.imc_program import compile_imc
+
+        report = compile_imc(workload, preset or "spikesim", out, images=images, steps=steps, data=data, macro=macro,
+                             leak_nearest=leak == "nearest", force=force)
+        output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
+                   f"weight sparsity {report['weight_sparsity']:.2%}, {report['crossbars']} crossbars")
+        output.table(["layer", "output", "row blocks", "column blocks", "first crossbar"], [
+            [layer["name"], " x ".join(map(str, layer["shape"])),
+             *(layer["fields"][name] for name in ("blocks", "column_blocks", "crossbar"))] for layer in report["layers"]])
+        output.say(f"{out}: {', '.join([*report['files'], 'program.json'])}")
+        output.result(report)
+        return
+    if macro is not None:
+        raise ParameterError("macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
     from spikeloom.catalogue import preset_of
     from spikeloom.program import compile_workload
 

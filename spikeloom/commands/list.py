@@ -15,6 +15,7 @@ from spikeloom.output import Output, common
 def command(output: Output, top: str) -> None:
     """Show workloads, presets and blocks."""
     from golden.arch import PRESETS
+    from golden.imc.arch import IMC_PRESETS
     from spikeloom.blocks import blocks
     from spikeloom.catalogue import workloads
 
@@ -31,8 +32,9 @@ def command(output: Output, top: str) -> None:
          _span((1 - layer["nonzeros"] / (layer["K"] * layer["N"]) for layer in w["layers"]), ".1%"),
          _span((layer["silent"] for layer in w["layers"]), ".1%")] for w in shipped if w["layers"]])
     output.say(f"\npresets  {', '.join(PRESETS)}")
+    output.say(f"imc      {', '.join(IMC_PRESETS)}")
     output.say(f"blocks   {', '.join(blocks())}")
-    output.result({"workloads": shipped, "presets": list(PRESETS), "blocks": blocks()})
+    output.result({"workloads": shipped, "presets": list(IMC_PRESETS if top == "imc" else PRESETS), "blocks": blocks()})
 
 
 def _sizes(shapes: Collection[list[int]]) -> list[str]:

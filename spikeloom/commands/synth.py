@@ -21,6 +21,8 @@ def command(output: Output, preset: str, top: str, target: str, flat: bool) -> N
 
     if flat and target != "ecp5":
         raise ParameterError(f"--flat: needs target ecp5, not {target!r}; legal: ecp5; try: --target ecp5 --flat")
+    if flat and top != "ftp":
+        raise ParameterError("--flat: a build of --top ftp, not of tiles; legal: --top ftp; try: no --flat")
     arch = preset_of_top(top, preset)
     found = fit(arch, top) if flat else {}
     with output.progress(f"synth {target}") as advance:

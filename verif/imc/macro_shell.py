@@ -27,6 +27,7 @@ from golden.imc.noise import QUANTILES
 from golden.imc.run import Placed, number
 from golden.imc.word_lines import lines
 from golden.network import Array
+from hdl.imc.macro import parameters as sizes
 
 HERE = Path(__file__).parent
 SHELL = HERE / "macro_shell.sv"
@@ -81,8 +82,7 @@ def verilog(p: ImcArch, prefix: str = "spikeloom") -> str:
 
 def parameters(p: ImcArch, tile: int = 0) -> dict[str, int]:
     """Return the parameters of the instance of a tile."""
-    return {"TILE": tile, "ROWS": p.rows, "COLS": p.cols, "MUX": p.mux, "ADCS": p.adcs, "ADC_BITS": p.adc_bits,
-            "FLASH_BITS": p.flash_bits, "TRIM_BITS": p.trim_bits, "INPUT_BITS": p.input_bits, "CROSSBARS": p.crossbars}
+    return {"TILE": tile, **sizes(p)}
 
 
 def macro_tables(path: Path, macros: Mapping[int, Macro]) -> Path:

@@ -22,8 +22,9 @@ class Lane(Block):
     """Sum one lane's outputs of a vector, in the order in which its tiles run: all its column blocks for each row round.
 
     Twin of `golden.imc.lane.lane`. Column blocks ``lane, lane + lanes, ...`` are its own, ``rounds_in`` rounds of each add up
-    to ``fan_in`` tiles. A word a cycle, and the cycles of the tree between blocks, which other tiles may share; a sum comes 2
-    cycles and those of the tree after its last part. No part of the next vector is taken until ``released``.
+    to ``fan_in`` tiles. A word a cycle, behind each block the cycles of the tree more, since other tiles may take part in the
+    next one; a sum comes 2 cycles and those of the tree after its last part. No sum of the next vector is begun until
+    ``released``.
 
     Members
     -------

@@ -1,13 +1,12 @@
 """``spikeloom simulate``."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from golden.arch import ParameterError
 from spikeloom.commands import top_option
 from spikeloom.output import Output, check_file, common
+from spikeloom.simulation import simulate_on
 from spikeloom.tools import need
 
 
@@ -38,7 +37,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
     options = {"images": images, "steps": steps, "data": data, "inject": inject, "trace": trace,
                "leak_nearest": leak == "nearest"}
     with output.progress(f"simulate {workload}") as advance:
-        report = _run(workload, preset, top, memory, macro, options | {"progress": advance})
+        report = simulate_on(top, workload, preset, memory, macro, options | {"progress": advance})
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
@@ -62,20 +61,3 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         output.say(f"first mismatch: {', '.join(f'{key} {value}' for key, value in place.items())}; repeat: {command}")
     output.result(report)
     return 1 if report["mismatches"] else 0
-
-
-def _run(workload: str, preset: str | None, top: str, memory: str | None, macro: str | None, options: dict[str, Any]
-         ) -> dict[str, Any]:
-    """Return the report of one top; raise `ParameterError` for an option of the other one."""
-    if top == "imc":
-        if memory is not None:
-            raise ParameterError("memory: an option of --top ftp, not of tiles; legal: --top ftp; try: no --memory")
-        from verif.imc.simulate import simulate as simulate_imc
-
-        return simulate_imc(workload, preset or "spikesim", macro=macro, **options)
-    if macro is not None:
-        raise ParameterError("macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
-    from spikeloom.catalogue import preset_of
-    from verif.simulate import simulate
-
-    return simulate(workload, preset or preset_of(workload), memory=memory, **options)

@@ -277,7 +277,7 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
     Without ``bits`` the converters lose nothing, or as little as the build's do. Raises ParameterError for anything else.
     """
     legal = {field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)} | {
-        "scheme": "str", "skip": "bool"}
+        "scheme": str, "skip": bool}
     given: dict[str, Any] = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.partition("=")
@@ -285,7 +285,7 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
             raise ParameterError(f"macro: unknown name, not {name!r}; legal: {', '.join(legal)}; "
                                  "try: --macro offset=1.5,seed=3")
         try:
-            given[name] = value if legal[name] == "str" else float(value) if legal[name] == "float" else int(value)
+            given[name] = value if legal[name] is str else float(value) if legal[name] is float else int(value)
         except ValueError:
             raise ParameterError(f"macro: {name}, not {value!r}; legal: a number; try: --macro {name}=1") from None
     of_adc = {field.name for field in dataclasses.fields(Adc)}

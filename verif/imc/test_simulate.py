@@ -1,0 +1,116 @@
+"""Workloads on a core of tiles: digits with ideal and other macros, both orders of time, what is broken on purpose."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from golden.arch import ParameterError
+from golden.imc.arch import IMC_PRESETS
+from golden.imc.macro import Adc, Effects
+from golden.imc.run import Setting
+from golden.run import run as plain_run
+from hdl.imc import program as hdl_program
+from spikeloom.imc_program import compile_imc
+from verif.imc import simulate as module
+from verif.imc.simulate import Machine, lowering_arch, run_images, setting_of, simulate
+from verif.imc.verify import random_layers
+from verif.workload import Workload, load_workload
+
+TINY = IMC_PRESETS["tiny-ci"]
+KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch", "accuracy_rtl",
+        "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image",
+        "simulated_cycles_per_second", "counters"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Workload:
+    """Return the digits network for the smallest build."""
+    return load_workload("digits", lowering_arch(TINY))
+
+
+def test_ideal_is_the_other_core(digits: Workload) -> None:
+    """An ideal macro with a lossless ADC gives every spike of the accelerator for the same network."""
+    done = run_images(digits, TINY, Machine(setting=setting_of(TINY, None)), 1)
+    assert [layer.mismatches for layer in done.compared[0]] == [0, 0, 0]
+    assert [layer.neuron_steps for layer in done.compared[0]] == [4 * 16 * 64, 4 * 32 * 64, 0]
+    other = plain_run(digits.network, {name: torch.from_numpy(word) for name, word in digits.words(0).items()})
+    for name, layer in other.layers.items():
+        found = done.traces[0].layers[name]
+        assert bool((found.currents == layer.currents).all())
+        assert layer.words is None or bool((found.words == layer.words).all())
+    assert done.readouts[0].tolist() == np.asarray(other.layers["fc"].readout).ravel().tolist()
+
+
+@pytest.mark.parametrize("text", [
+    "scheme=twos,proportional=0.1,stuck_off=0.01,stuck_on=0.01,comparator_noise=0.5,offset=1,seed=5",
+    "scheme=offset,flash=1,bits=4,read_noise=0.5,wire=0.001,on_off=20,skip=1,seed=6"])
+def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
+    """Every spike equals golden whatever the macro is like; the ideal network's spikes are others."""
+    done = run_images(digits, TINY, Machine(setting=setting_of(TINY, text)), 1)
+    assert sum(layer.mismatches for layer in done.compared[0]) == 0
+    other = plain_run(digits.network, {name: torch.from_numpy(word) for name, word in digits.words(0).items()})
+    words = [np.asarray(trace.layers["lif2"].words) for trace in (done.traces[0], other)]
+    assert (words[0] != words[1]).any()
+
+
+def test_weight_that_is_broken() -> None:
+    """A weight that is wrong in the macros shows; the report says where, and the command that repeats it."""
+    report = simulate("digits", "tiny-ci", 1, inject="weight-bit")
+    assert set(report) == KEYS and report["mismatches"] > 0
+    first = report["first_mismatch"]
+    assert first["layer"] == "lif1" and first["golden"] != first["rtl"]
+    assert first["command"] == "spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc"
+
+
+def test_program_that_is_broken(digits: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neurons that reset in another way are caught, at the layer where they do."""
+    programs = hdl_program.programs
+
+    def other(*words: Any, **options: Any) -> Any:
+        return (dataclasses.replace(layer, fields=layer.fields | {"reset": 1}) for layer in programs(*words, **options))
+
+    monkeypatch.setattr(module, "programs", other)
+    done = run_images(digits, TINY, Machine(setting=setting_of(TINY, None)), 1)
+    assert done.compared[0][0].mismatches > 0 and done.compared[0][0].first is not None
+
+
+def test_random_layers() -> None:
+    """Random layers pass with every scheme."""
+    report = random_layers(6, 40, lambda done, of: None, preset="tiny-ci")
+    assert report["failures"] == [] and report["blocks"][0]["passed"] == 6
+
+
+def test_settings() -> None:
+    """Names and numbers become how tiles work; what is not given is ideal and lossless."""
+    assert setting_of(TINY, None) == Setting(scheme="diff", adc=Adc(bits=5))
+    assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,offset=1.5,seed=7") == Setting(
+        scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True)
+    for text, message in (("speed=1", "macro: unknown name, not 'speed'"), ("offset=a", "macro: offset, not 'a'"),
+                          ("flash=1,bits=6", "adc: bits, not 6"), ("wire=1", "macro: wire, not 1.0")):
+        with pytest.raises(ParameterError, match=message):
+            setting_of(TINY, text)
+
+
+def test_compile(tmp_path: Path) -> None:
+    """The program names every register that it writes, and holds the cells of every crossbar and what golden expects."""
+    from safetensors.numpy import load_file
+
+    from hdl.imc.register_map import OFFSETS
+
+    description = compile_imc("digits", "spikesim", tmp_path / "out", images=2)
+    assert json.loads((tmp_path / "out" / "program.json").read_text()) == json.loads(json.dumps(description))
+    assert {f"LAYER_{name.upper()}" for layer in description["layers"] for name in layer["fields"]} <= set(OFFSETS)
+    assert {f"MACHINE_{name.upper()}" for layer in description["layers"] for name in layer["machine"]} <= set(OFFSETS)
+    cells = load_file(tmp_path / "out" / "cells.safetensors")
+    assert len(cells) == description["crossbars"] == 1 + 6 + 8
+    assert all(cell.shape == (64, 64) and cell.max() <= 1 for cell in cells.values())
+    images = load_file(tmp_path / "out" / "images.safetensors")
+    workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
+    trace = plain_run(workload.network, workload.words(1))
+    assert images["readouts"][1].tolist() == np.asarray(trace.layers["fc"].readout).ravel().tolist()
+    assert images["memory"].shape[0] == 2 and images["classes"].tolist() == images["readouts"].argmax(axis=1).tolist()

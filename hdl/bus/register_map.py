@@ -140,6 +140,7 @@ class RegisterMap:
     name, hash : of the build; a map without a name is that of all builds
     values : after reset, by name; 0 where none is given
     build_values : registers whose value is a build's
+    title : of the page
     """
 
     name: str
@@ -147,6 +148,7 @@ class RegisterMap:
     registers: tuple[Register, ...]
     values: dict[str, int]
     build_values: tuple[str, ...] = ()
+    title: str = "Registers"
 
 
 def register_map(arch: Arch | None = None) -> RegisterMap:
@@ -160,7 +162,7 @@ def markdown(table: RegisterMap) -> str:
     """Return the register map as Markdown."""
     values = {r.name: f"0x{table.values.get(r.name, 0):08X}" for r in table.registers}
     values |= dict.fromkeys(table.build_values, "of the build")
-    lines = [f"# Registers of `{table.name}`" if table.name else "# Registers", "",
+    lines = [f"# {table.title} of `{table.name}`" if table.name else f"# {table.title}", "",
              "AXI4-Lite, 32-bit words. Unmapped addresses read 0, writes to read-only registers are ignored, every "
              "response is OKAY.", "",
              "| offset | register | access | reset | bits | field | meaning |", "|---|---|---|---|---|---|---|"]

@@ -1,7 +1,12 @@
-"""Register map of a core of tiles: one table, and what the host writes from names."""
+"""Register map of a core of tiles: one table, and what the host writes from names.
+
+``python -m hdl.imc.register_map`` prints ``docs/imc-registers.md``.
+"""
+
+import sys
 
 from golden.imc.arch import Error, ImcArch
-from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterMap
+from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterMap, markdown
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.layer import FIELDS, MACHINE
 from hdl.imc.shift_add import PLACES
@@ -9,17 +14,19 @@ from hdl.imc.shift_add import PLACES
 MAGIC = 0x4D494C53
 COUNTERS, LAYER, MACHINES, PLACE = 0x040, 0x100, 0x200, 0x300
 ERRORS = {
-    Error.SETTINGS: "a field of the layer is beyond what was built", Error.CALIBRATION: "an ADC is beyond the limit",
-    Error.DROOP: "columns were held for too long", Error.SUMS: "outputs of tiles do not fit together",
-    Error.STALLED: "nothing happened for as long as PATIENCE says",
+    Error.NONE: "none", Error.SETTINGS: "a field of the layer is beyond what was built",
+    Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
+    Error.SUMS: "outputs of tiles do not fit together",
+    Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
 }
 HEAD = (
-    Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (RegisterField("value", 0, 32, "identity"),)),
+    Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (
+        RegisterField("value", 0, 32, "0x4D494C53, the letters SLIM"),)),
     Register("RTL_VERSION", 0x004, "ro", "version of the hardware", (
         RegisterField("patch", 0, 8, "patch version"), RegisterField("minor", 8, 8, "minor version"),
         RegisterField("major", 16, 16, "major version"))),
-    Register("CONFIG_HASH", 0x008, "ro", "first 32 bits of the SHA-256 of the build's parameters",
-             (RegisterField("value", 0, 32, "identity"),)),
+    Register("CONFIG_HASH", 0x008, "ro", "first 32 bits of the SHA-256 of the build's parameters", (
+        RegisterField("value", 0, 32, "first 32 bits of the SHA-256 of the build's parameters"),)),
     Register("CONTROL", 0x010, "rw", "start and interrupt", (
         RegisterField("start", 0, 1, "write 1 to run the layer; reads 0; ignored while busy", "write-only"),
         RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"),
@@ -50,12 +57,18 @@ def registers() -> tuple[Register, ...]:
 OFFSETS = {register.name: register.offset for register in registers()}
 
 
-def register_map(p: ImcArch) -> RegisterMap:
-    """Return the registers of a build."""
-    return RegisterMap(p.name, p.hash, registers(), identity(p))
+def register_map(p: ImcArch | None = None) -> RegisterMap:
+    """Return the registers of a build, or (None) of all of them."""
+    build = p or ImcArch()
+    return RegisterMap(p.name if p else "", build.hash, registers(), identity(build), () if p else ("CONFIG_HASH",),
+                       title="Registers of a core of tiles" if p is None else "Registers")
 
 
 def identity(p: ImcArch) -> dict[str, int]:
     """Return the constants of a build."""
     major, minor, patch = RTL_VERSION
     return {"MAGIC": MAGIC, "RTL_VERSION": major << 16 | minor << 8 | patch, "CONFIG_HASH": int(p.hash, 16)}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown(register_map()))

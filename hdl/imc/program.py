@@ -35,6 +35,13 @@ class LayerProgram:
     planes: int
     shape: tuple[int, int, int]
 
+    @property
+    def registers(self) -> dict[str, int]:
+        """Return all registers of the layer by name (`hdl.imc.register_map`)."""
+        return {**{f"LAYER_{name.upper()}": value for name, value in self.fields.items()},
+                **{f"MACHINE_{name.upper()}": value for name, value in self.machine.items()},
+                **{f"PLACE_{number}": place for number, place in enumerate(self.places)}}
+
 
 def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, adc_bits: int, average_log2: int = 0,
              skip: bool = False, gain: bool = False, time_inner: bool = True, times: Times = USUAL,

@@ -101,11 +101,8 @@ class Host:
 
     async def load(self, program: LayerProgram) -> None:
         """Write everything that a layer needs but its operand."""
-        for prefix, table in (("LAYER", program.fields), ("MACHINE", program.machine)):
-            for name, value in table.items():
-                await self.write(f"{prefix}_{name.upper()}", value)
-        for number, place in enumerate(program.places):
-            await self.write(f"PLACE_{number}", place)
+        for name, value in program.registers.items():
+            await self.write(name, value)
         await self.send(Target.BIAS, 0, program.biases)
         await self.send(Target.SECOND, 0, program.seconds)
 

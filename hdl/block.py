@@ -11,7 +11,7 @@ from typing import Any
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Signal, Value
+from amaranth.hdl import ClockDomain, ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 
@@ -111,6 +111,15 @@ class Emitter:
             yield
         finally:
             Emitter.root = None
+
+
+def entry(m: Module, clock: Signal, reset_low: Signal) -> None:
+    """Clock a top by ``clock``, and reset it by ``reset_low``, active low and registered once."""
+    m.domains.sync = ClockDomain("sync", local=True)
+    reset = Signal(init=1)
+    m.domains.entry = ClockDomain("entry", local=True, reset_less=True)
+    m.d.entry += reset.eq(~reset_low)
+    m.d.comb += [ClockSignal("entry").eq(clock), ClockSignal("sync").eq(clock), ResetSignal("sync").eq(reset)]
 
 
 def _ports(block: Block) -> dict[str, tuple[Value, PortDirection]]:

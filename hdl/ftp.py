@@ -1,10 +1,10 @@
 """Top of the FTP accelerator: AXI4 master, AXI4-Lite registers, interrupt."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 
 from golden.arch import Arch
-from hdl.block import Block
+from hdl.block import Block, entry
 from hdl.bus import axi_lite
 from hdl.bus.registers import Registers
 from hdl.core import COUNTERS, Core
@@ -41,11 +41,7 @@ class Ftp(Block):
 
     def build(self) -> Module:
         m, p = Module(), self.params
-        m.domains.sync = ClockDomain("sync", local=True)
-        reset = Signal(init=1)
-        m.domains.entry = ClockDomain("entry", local=True, reset_less=True)
-        m.d.entry += reset.eq(~self.aresetn)
-        m.d.comb += [ClockSignal("entry").eq(self.aclk), ClockSignal("sync").eq(self.aclk), ResetSignal("sync").eq(reset)]
+        entry(m, self.aclk, self.aresetn)
         m.submodules.registers = registers = Registers(p)
         m.submodules.core = core = Core(p)
         outputs = ("araddr", "arlen", "arvalid", "rready", "awaddr", "awvalid", "wdata", "wstrb", "wvalid", "bready")

@@ -60,7 +60,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
         "version": VERSION, "workload": workload.name, "preset": p.name, "config_hash": p.hash, "top": "imc",
         "steps": network.steps, "images": images, "weight_sparsity": network.weight_sparsity, "scheme": setting.scheme,
         "crossbars": len(cells), "tiles": p.tiles, "registers": OFFSETS,
-        "layers": [dataclasses.asdict(layer) for layer in layers],
+        "layers": [dataclasses.asdict(layer) | {"registers": layer.registers} for layer in layers],
         "files": ["cells.safetensors", "images.safetensors"]}
     files = {
         "cells.safetensors": save(cells),

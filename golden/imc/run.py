@@ -1,11 +1,12 @@
 """Run an integer network on crossbars: the sums of its layers come from macros, all else is as in `golden.run`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from array_api_compat import array_namespace
 
 from golden.imc.arch import ImcArch
+from golden.imc.correction import Correction
 from golden.imc.macro import Adc, Effects, Macro, build
 from golden.imc.mapping import Mapped, map_layer, vectors
 from golden.imc.tile import Program, run_tile
@@ -24,16 +25,19 @@ class Setting:
     scheme : of all weights
     adc, effects : of all macros
     skip : phases that drive no row rest
+    corrections : of the codes, by tile of the core
     """
 
     scheme: str
     adc: Adc
     effects: Effects = field(default_factory=Effects)
     skip: bool = False
+    corrections: Mapping[int, Correction] = field(default_factory=dict)
 
-    def program(self, mapped: Mapped) -> Program:
-        """Return how the tiles run a layer."""
-        return Program(scheme=self.scheme, bits=mapped.operand.bits, signed=mapped.operand.signed, skip=self.skip)
+    def program(self, mapped: Mapped, tile: int) -> Program:
+        """Return how a tile runs a layer."""
+        return Program(scheme=self.scheme, bits=mapped.operand.bits, signed=mapped.operand.signed, skip=self.skip,
+                       correction=self.corrections.get(tile, Correction()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +103,14 @@ def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Arra
 
 def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str, Array], steps: int, image: int) -> LayerTrace:
     """Execute one layer; a vector is keyed by ``step * pixels + pixel``."""
-    mapped, program = placed.mapped, setting.program(placed.mapped)
+    mapped = placed.mapped
     layer, sums = mapped.layer, []
     for step, x in enumerate(inputs(mapped, tensors, steps)):
         xp = array_namespace(x)
         total: Array = 0
         for r, row in enumerate(placed.macros):
             parts = [xp.concat([
-                run_tile(macro, program, x[at : at + BATCH, r, :], image=image,
+                run_tile(macro, setting.program(mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :], image=image,
                          vector=xp.arange(step * x.shape[0] + at, step * x.shape[0] + min(at + BATCH, x.shape[0]))).y
                 for at in range(0, x.shape[0], BATCH)]) for macro in row]
             total = total + xp.concat(parts, axis=1)

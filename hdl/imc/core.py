@@ -112,6 +112,8 @@ class Core(Block):
                 m.d.sync += queue[0].eq(walk.payload)
             with m.Else():
                 m.d.sync += queue[1].eq(walk.payload)
+        with m.If(self.stop):
+            m.d.sync += queued.eq(0)
         for number, lane in enumerate(self.lanes):
             m.d.comb += [lane.released.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
                          lane.o.ready.eq(post.sums[number].ready), post.sums[number].p.eq(lane.o.p)]

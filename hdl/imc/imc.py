@@ -1,10 +1,10 @@
 """Top of a core of in-memory-computing tiles: AXI4-Lite registers, AXI4 streams, interrupt, macros as black boxes."""
 
-from amaranth.hdl import ClockDomain, ClockSignal, Module, ResetSignal, Signal
+from amaranth.hdl import Module
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
-from hdl.block import Block
+from hdl.block import Block, entry
 from hdl.bus import axi_lite
 from hdl.imc.core import Core
 from hdl.imc.registers import Registers
@@ -31,11 +31,7 @@ class Imc(Block):
 
     def build(self) -> Module:
         m, p = Module(), self.params
-        m.domains.sync = ClockDomain("sync", local=True)
-        reset = Signal(init=1)
-        m.domains.entry = ClockDomain("entry", local=True, reset_less=True)
-        m.d.entry += reset.eq(~self.aresetn)
-        m.d.comb += [ClockSignal("entry").eq(self.aclk), ClockSignal("sync").eq(self.aclk), ResetSignal("sync").eq(reset)]
+        entry(m, self.aclk, self.aresetn)
         m.submodules.registers = registers = Registers(p)
         m.submodules.core = core = Core(p)
         for name in self.slave:

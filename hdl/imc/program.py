@@ -35,6 +35,13 @@ class LayerProgram:
     planes: int
     shape: tuple[int, int, int]
 
+    @property
+    def registers(self) -> dict[str, int]:
+        """Return all registers of the layer by name (`hdl.imc.register_map`)."""
+        return {**{f"LAYER_{name.upper()}": value for name, value in self.fields.items()},
+                **{f"MACHINE_{name.upper()}": value for name, value in self.machine.items()},
+                **{f"PLACE_{number}": place for number, place in enumerate(self.places)}}
+
 
 def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, adc_bits: int, average_log2: int = 0,
              skip: bool = False, gain: bool = False, time_inner: bool = True, times: Times = USUAL,
@@ -61,6 +68,7 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         groups = -(-shape[0] // p.rows)
         fields |= {"out_base": 0, "out_plane": out[0] * out[1] * groups, "out_groups": groups}
         _check(p, mapped, fields, planes, network.steps, kernel)
+        _widths(p, mapped, network.steps, kernel, gain)
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
         yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()},
@@ -149,6 +157,26 @@ def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: 
                              "a pixel, then the next one; try: time_inner=True")
     if mapped.layer.requantise and steps > 1:
         raise ParameterError(f"layer {name}: timesteps of scaled numbers, not {steps}; legal: 1; try: --T 1")
+
+
+def _widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -> None:
+    """Raise ParameterError unless sums and membranes fit whatever the macros answer.
+
+    A code less an offset is below ``2^(adc_bits + 1)``, twice that with a gain; it counts ``2^shift`` times for each place, in
+    every phase of every row block, and once more where a dummy column or the popcount takes as much away.
+    """
+    layer, places = mapped.layer, p.places(mapped.scheme)
+    largest = sum(1 << place.shift for place in places if place) << p.adc_bits + 1 + gain
+    phases = (1 << mapped.operand.bits) * (p.rows // p.group_rows) * mapped.row_blocks
+    sums = largest * phases * (1 + (mapped.scheme in ("dummy", "offset"))) + max(abs(int(b)) for b in layer.bias)
+    sums *= kernel * kernel if layer.sum_pool else steps if layer.readout else 1
+    needed = {"stream_bits": (sums, p.stream_bits)}
+    if layer.neuron:
+        needed["membrane_bits"] = (steps * (sums + max(abs(int(t)) for t in layer.neuron.threshold)), p.membrane_bits)
+    for name, (value, bits) in needed.items():
+        if value >= 1 << bits - 1:
+            raise ParameterError(f"layer {layer.name}: {name}, not {value.bit_length() + 1}; legal: 1..{bits} on {p.name}; "
+                                 "try: fewer inputs or input bits")
 
 
 def _machine(settings: dict[str, Any], patience: int) -> dict[str, int]:

@@ -17,7 +17,8 @@ from verif.stream import PERIOD_NS
 
 INPUTS = ("aresetn", "s_axis_tvalid", "m_axis_tready", *(f"s_axi_ctrl_{name}" for name in (
     "awvalid", "wvalid", "bready", "arvalid", "rready")))
-BUSY, DONE, ERROR = 1, 2, 4
+DONE, ERROR = 2, 4
+START, CALIBRATE = 1, 4
 
 
 class Host:
@@ -94,19 +95,18 @@ class Host:
     async def fetch(self, bank: int, count: int) -> NDArray[np.uint32]:
         """Return the first ``count`` words of an activation memory, [count, ceil(rows / 32)]."""
         await self.send(Target.READ_0 + bank, 0, [count])
-        return np.asarray(await self.receive(), np.uint32).reshape(count, -1)
+        packet = await self.receive()
+        assert len(packet) == count * -(-self.p.rows // 32), f"a packet of {len(packet)} words"
+        return np.asarray(packet, np.uint32).reshape(count, -1)
 
     async def load(self, program: LayerProgram) -> None:
         """Write everything that a layer needs but its operand."""
-        for prefix, table in (("LAYER", program.fields), ("MACHINE", program.machine)):
-            for name, value in table.items():
-                await self.write(f"{prefix}_{name.upper()}", value)
-        for number, place in enumerate(program.places):
-            await self.write(f"PLACE_{number}", place)
+        for name, value in program.registers.items():
+            await self.write(name, value)
         await self.send(Target.BIAS, 0, program.biases)
         await self.send(Target.SECOND, 0, program.seconds)
 
-    async def run(self, control: int = 1) -> tuple[int, int]:
+    async def run(self, control: int = START) -> tuple[int, int]:
         """Start, wait for irq, and return (status, error code)."""
         await self.write("STATUS", DONE | ERROR)
         await self.write("CONTROL", control | 2)

@@ -75,11 +75,8 @@ class Script:
 
     def load(self, program: LayerProgram) -> None:
         """Write everything that a layer needs but its operand."""
-        for prefix, table in (("LAYER", program.fields), ("MACHINE", program.machine)):
-            for name, value in table.items():
-                self.write(f"{prefix}_{name.upper()}", value)
-        for number, place in enumerate(program.places):
-            self.write(f"PLACE_{number}", place)
+        for name, value in program.registers.items():
+            self.write(name, value)
         self.send(Target.BIAS, 0, program.biases)
         self.send(Target.SECOND, 0, program.seconds)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from cocotb.triggers import FallingEdge
 
-from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch
-from golden.imc.macro import Adc, Effects
+from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
+from golden.imc.calibrator import offsets
+from golden.imc.correction import Correction
+from golden.imc.macro import Adc, Effects, build
 from golden.imc.run import Setting, inputs, place, run
 from golden.network import Network
 from golden.run import LayerTrace, unpack
@@ -21,9 +23,10 @@ from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
 from hdl.imc.program import LayerProgram, programs
-from verif.imc.host import DONE, Host
+from verif.imc.host import CALIBRATE, DONE, ERROR, Host
 from verif.imc.macro_shell import SOURCES, MacroShell, layer_phases, macro_tables, values, verilog
 from verif.imc.networks import random_network
+from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import stalls
 
@@ -42,6 +45,16 @@ def test_core(name: str) -> None:
     simulate(Imc(p), __name__, parameters=dataclasses.asdict(p), more=[verilog(p)], cpp=SOURCES)
 
 
+@pytest.mark.parametrize(("old", "new"), [
+    pytest.param("self.m_axis_tlast.eq(core.answer.p.last)", "self.m_axis_tlast.eq(1)", id="packets of single words"),
+    pytest.param("core.host.p.word.eq(self.s_axis_tdata)", "core.host.p.word.eq(self.s_axis_tdata ^ 256)", id="other words"),
+])
+def test_mutants_are_caught(old: str, new: str) -> None:
+    """A top that is joined in another way is caught."""
+    simulate(mutant(Imc, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), more=[verilog(TINY)], cpp=SOURCES,
+             test_filter="calibrates", expect_failure=True)
+
+
 def check(network: Network, trace: LayerTrace, program: LayerProgram, got: Any, answers: list[list[int]]) -> None:
     """Compare what is stored, or read out, with golden."""
     layer = network.layers[0]
@@ -57,44 +70,103 @@ def check(network: Network, trace: LayerTrace, program: LayerProgram, got: Any, 
     assert np.array_equal(got, wanted)
 
 
+class Bench:
+    """A core, its host and its macros; files of the macros in a folder."""
+
+    def __init__(self, dut: Any, p: ImcArch, rng: random.Random, folder: Path) -> None:
+        self.dut, self.p, self.rng, self.folder = dut, p, rng, folder
+        self.host, self.shell = Host(dut, p, stalls(rng, 0.2)), MacroShell()
+
+    async def runs(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, time_inner: bool) -> None:
+        """Run a layer and compare it with golden."""
+        p, host, shell = self.p, self.host, self.shell
+        placed = place(network, p, setting)
+        (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, skip=setting.skip,
+                              time_inner=time_inner)
+        (entry,) = placed
+        layer, operand = network.layers[0], words["input.0"]
+        shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
+        shell.image(image)
+        shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
+        seen = [found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
+                for found in layer_phases(p, entry, x, step, setting.skip)]
+        shell.values(values(self.folder / "values", seen))
+        shell.clear()
+        await host.load(program)
+        await host.send(Target.MAP_0, 0, pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel())
+        assert await host.run() == (DONE, 0), (image, network)
+        got = None
+        if program.planes:
+            channels, height, width = program.shape
+            count = program.planes * height * width * -(-channels // p.rows)
+            got = unpack_map(await host.fetch(1, count), program.planes, *program.shape, p.rows)
+        for _ in range(20):
+            await FallingEdge(self.dut.aclk)
+        shell.report().check(complete=not (layer.or_pool or layer.max_pool or layer.sum_pool))
+        trace = run(network, p, setting, words, image=image, placed=placed).layers["layer"]
+        check(network, trace, program, got, host.answers)
+        host.answers.clear()
+
+
 @cocotb.test(timeout_time=80, timeout_unit="ms")
 async def matches_golden(dut: Any) -> None:
     """Layers of all kinds equal golden, in both orders of time, with noise."""
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
-    host, shell = Host(dut, p, stalls(rng, 0.2)), MacroShell()
-    await host.begin()
     with tempfile.TemporaryDirectory() as folder:
-        for case in range(12):
-            scheme = SCHEMES[case % 4]
-            network, words = random_network(rng, p, scheme)
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        for case in range(8):
+            network, words = random_network(rng, p, SCHEMES[case % 4])
             effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3) if case % 3 else Effects()
-            adc = Adc(bits=p.adc_bits)
-            setting = Setting(scheme=scheme, adc=adc, effects=effects, skip=rng.random() < 0.5)
-            placed = place(network, p, setting)
-            (program,) = programs(p, network, placed, flash=False, adc_bits=adc.bits, skip=setting.skip,
-                                  time_inner=case % 2 == 0 or network.layers[0].readout)
-            (entry,) = placed
-            shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
-            shell.image(case)
-            shell.macros(macro_tables(Path(folder) / "macros", {m.tile: m for row in entry.macros for m in row}))
-            seen = [found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
-                    for found in layer_phases(p, entry, x, step, setting.skip)]
-            shell.values(values(Path(folder) / "values", seen))
-            shell.clear()
-            await host.load(program)
-            operand = words["input.0"]
-            await host.send(Target.MAP_0, 0, pack(split(operand, len(network.layers[0].passes[0].planes)), p.rows).ravel())
-            status, code = await host.run()
-            assert (status, code) == (DONE, 0), (case, program.fields, program.machine)
-            planes, shape = program.planes, program.shape
-            got = None
-            if planes:
-                count = planes * shape[1] * shape[2] * -(-shape[0] // p.rows)
-                got = unpack_map(await host.fetch(1, count), planes, *shape, p.rows)
-            for _ in range(20):
-                await FallingEdge(dut.aclk)
-            layer = network.layers[0]
-            shell.report().check(complete=not (layer.or_pool or layer.max_pool or layer.sum_pool))
-            trace = run(network, p, setting, words, image=case, placed=placed).layers["layer"]
-            check(network, trace, program, got, host.answers)
-            host.answers.clear()
+            setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5)
+            await bench.runs(setting, network, words, image=case, time_inner=case % 2 == 0 or network.layers[0].readout)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def calibrates(dut: Any) -> None:
+    """All tiles find the offsets that golden finds, and the next layer is corrected by them; beyond the limit is an error."""
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, offset=1.5)
+        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits), effects=effects)
+        macros = {n: build(p, setting.adc, np.zeros((p.rows, p.cols), np.int64), effects, tile=n) for n in range(p.tiles)}
+        bench.shell.image(0)
+        bench.shell.macros(macro_tables(Path(folder) / "references", macros))
+        asked = {"trims": 0, "log2": 3, "pedestal": 8, "adc_bits": p.adc_bits}
+        for name, value in asked.items():
+            await bench.host.write(f"MACHINE_{name.upper()}", value)
+        for limit in (0, 12):
+            await bench.host.write("MACHINE_LIMIT", limit)
+            found = {n: offsets(macro, pedestal=8, log2=3, limit=limit) for n, macro in macros.items()}
+            fails = any(f.failed.any() for f in found.values())
+            assert await bench.host.run(CALIBRATE) == ((ERROR, Error.CALIBRATION) if fails else (DONE, 0)), limit
+            assert fails == (limit == 0)
+        network, words = random_network(rng, p, "diff")
+        corrected = dataclasses.replace(setting, corrections={n: Correction(offset=f.numbers) for n, f in found.items()})
+        await bench.runs(corrected, network, words, image=3, time_inner=True)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def stops_with_an_error(dut: Any) -> None:
+    """Fields beyond the build and a core in which nothing happens end in an error code; the next layer runs."""
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        network, words = random_network(rng, p, "diff")
+        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits))
+        await bench.runs(setting, network, words, image=0, time_inner=True)
+        for name, value in (("CHANNELS", p.channels + 1), ("CHANNELS", 0), ("STEPS", 0), ("BITS", p.input_bits + 1),
+                            ("CROSSBAR", p.crossbars)):
+            before = await bench.host.read(f"LAYER_{name}")
+            await bench.host.write(f"LAYER_{name}", value)
+            assert await bench.host.run() == (ERROR, Error.SETTINGS), name
+            await bench.host.write(f"LAYER_{name}", before)
+        await bench.host.write("MACHINE_PATIENCE", 2)
+        assert await bench.host.run() == (ERROR, Error.STALLED)
+        await bench.host.write("MACHINE_HOLD", 1)
+        await bench.host.write("MACHINE_PATIENCE", 0)
+        assert await bench.host.run() == (ERROR, Error.DROOP)
+        await bench.runs(setting, network, words, image=1, time_inner=True)

@@ -12,7 +12,7 @@ import torch
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.macro import Adc, Effects
-from golden.imc.run import Setting
+from golden.imc.run import Setting, place
 from golden.run import run as plain_run
 from hdl.imc import program as hdl_program
 from spikeloom.imc_program import compile_imc
@@ -104,8 +104,7 @@ def test_compile(tmp_path: Path) -> None:
 
     description = compile_imc("digits", "spikesim", tmp_path / "out", images=2)
     assert json.loads((tmp_path / "out" / "program.json").read_text()) == json.loads(json.dumps(description))
-    assert {f"LAYER_{name.upper()}" for layer in description["layers"] for name in layer["fields"]} <= set(OFFSETS)
-    assert {f"MACHINE_{name.upper()}" for layer in description["layers"] for name in layer["machine"]} <= set(OFFSETS)
+    assert all({*layer["registers"]} <= {*OFFSETS} and len(layer["registers"]) > 60 for layer in description["layers"])
     cells = load_file(tmp_path / "out" / "cells.safetensors")
     assert len(cells) == description["crossbars"] == 1 + 6 + 8
     assert all(cell.shape == (64, 64) and cell.max() <= 1 for cell in cells.values())
@@ -114,3 +113,25 @@ def test_compile(tmp_path: Path) -> None:
     trace = plain_run(workload.network, workload.words(1))
     assert images["readouts"][1].tolist() == np.asarray(trace.layers["fc"].readout).ravel().tolist()
     assert images["memory"].shape[0] == 2 and images["classes"].tolist() == images["readouts"].argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"map_words": 128}, "layer lif1: words of the operand, not 384; legal: 1..128 on tiny-ci; try: map_words = 512"),
+    ({"crossbars": 100}, "layer lif2: crossbars of a tile, not 152; legal: 1..100 on tiny-ci; try: crossbars = 152"),
+    ({"channels": 16}, "layer lif2: outputs, not 32; legal: 1..16 on tiny-ci; try: a larger build"),
+    ({"membranes": 64}, "layer lif2: membranes, not 128; legal: 1..64 on tiny-ci; try: a larger build"),
+    ({"stream_bits": 16, "membrane_bits": 32}, "layer lif1: stream_bits, not 18; legal: 1..16 on tiny-ci; "
+                                              "try: fewer inputs or input bits"),
+    ({"input_bits": 4}, "layer lif1: bits of an input, not 6; legal: 1..4 on tiny-ci; try: input_bits = 6"),
+])
+def test_refusals(change: dict[str, Any], message: str, digits: Workload) -> None:
+    """What a build does not hold is refused by the name of the layer."""
+    p = dataclasses.replace(TINY, **change)
+
+    def compiled() -> list[Any]:
+        placed = place(digits.network, p, setting_of(p, None))
+        return list(hdl_program.programs(p, digits.network, placed, flash=False, adc_bits=5))
+
+    with pytest.raises(ParameterError) as error:
+        compiled()
+    assert str(error.value) == message

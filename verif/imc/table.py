@@ -19,8 +19,8 @@ from verif.workload import load_workload
 
 WORKLOAD = "digits"
 IMAGES = 20
-HEAD = ("| preset | scheme | converter | lossless | cycles per image | phases per image | conversions per image | mismatches | "
-        "accuracy |")
+HEAD = ("| preset | scheme | converter | lossless | cycles per image | phases per image | conversions per image | images | "
+        "mismatches | accuracy |")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Line:
     cycles: float
     phases: float
     conversions: float
+    images: int
     mismatches: int
     neuron_steps: int
     accuracy: float
@@ -43,7 +44,7 @@ class Line:
             f", up to {self.adc.full_scale}" if self.adc.full_scale else "")
         events = " | ".join(f"{number:,.0f}" for number in (self.cycles, self.phases, self.conversions))
         return (f"| `{self.preset}` | {self.scheme} | {converter} | {self.lossless} bits | {events} | "
-                f"{self.mismatches} of {self.neuron_steps:,} | {self.accuracy:.2%} |")
+                f"{self.images} | {self.mismatches} of {self.neuron_steps:,} | {self.accuracy:.2%} |")
 
 
 def measure(p: ImcArch, images: int, *, flash: bool, full_scale: int = 0) -> Line:
@@ -56,7 +57,7 @@ def measure(p: ImcArch, images: int, *, flash: bool, full_scale: int = 0) -> Lin
     events = {name: sum(layer.counters[name] for layer in compared) / images for name in ("cycles", "phases", "conversions")}
     right = sum(int(found == label) for found, label in zip(done.rtl, workload.y.tolist(), strict=False))
     return Line(preset=p.name, scheme=setting.scheme, adc=setting.adc, lossless=p.lossless_bits,
-                mismatches=sum(layer.mismatches for layer in compared), accuracy=right / images,
+                images=images, mismatches=sum(layer.mismatches for layer in compared), accuracy=right / images,
                 neuron_steps=sum(layer.neuron_steps for layer in compared), **events)
 
 
@@ -83,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in lines(given.presets, given.images):
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-    sys.stdout.write(f"\n`{WORKLOAD}`, {given.images} test images, ideal macros, every time of the macro as short as it goes. "
-                     f"Measured on {datetime.now(UTC).date().isoformat()} on {machine()}.\n")
+    sys.stdout.write(f"\n`{WORKLOAD}`, first images of the test split, ideal macros, the usual times of a macro. Measured on "
+                     f"{datetime.now(UTC).date().isoformat()} on {machine()}.\n")
     return 0
 
 

@@ -53,7 +53,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Put a report in place of the simulation and return it; it takes the preset that is asked for."""
     report = dict(SIMULATED)
 
-    def simulate(source: str, preset: str, *rest: object) -> dict[str, Any]:
+    def simulate(source: str, preset: str, **options: object) -> dict[str, Any]:
         report["preset"] = preset
         return report
 
@@ -628,10 +628,10 @@ def test_closed_pipe_is_quiet() -> None:
 
 def test_failed_run_is_exit_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A run that hangs or breaks a protocol prints its message and exits with 1; our own bugs keep their traceback."""
-    def hang(*arguments: object) -> None:
+    def hang(*arguments: object, **options: object) -> None:
         raise SystemFailure("the run did not end in 100 cycles")
 
-    def slip(*arguments: object) -> None:
+    def slip(*arguments: object, **options: object) -> None:
         raise AssertionError("bug")
 
     module = types.ModuleType("verif.simulate")

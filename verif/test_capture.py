@@ -24,6 +24,7 @@ from golden.store import Captured, Node, save
 from verif.workload import load_workload
 
 ROOT = Path(__file__).resolve().parent.parent
+GRID = 256
 FLAT = "legal: a .safetensors file written by spikeloom.capture; try: spikeloom capture --help"
 LIMITS = f"legal: {SUPPORTED}; try: docs/layers.md for the limits of each"
 
@@ -109,6 +110,12 @@ def images(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(7)) * 2
 
 
+def rounded(module: nn.Module) -> None:
+    """Round the parameters to a grid on which float32 sums of spikes are exact, in whatever order they are taken."""
+    for parameter in module.parameters():
+        parameter.data = (parameter.data * GRID).round() / GRID
+
+
 def seeded(model: nn.Module) -> nn.Module:
     """Return ``model`` in evaluation mode with fixed weights, some batch statistics, gain enough to spike."""
     generator = torch.Generator().manual_seed(11)
@@ -116,6 +123,7 @@ def seeded(model: nn.Module) -> nn.Module:
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             gain = 3 / module.weight[0].numel() ** 0.5
             module.weight.data = gain * torch.randn(module.weight.shape, generator=generator)
+            rounded(module)
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.normal_(0, 0.1, generator=generator)
     return model.eval()
@@ -314,6 +322,7 @@ class Plain(nn.Module):
         self.conv: Any = nn.Conv2d(2, 4, 3, padding=1)
         self.lif: Any = node or spikingjelly.IFNode()
         self.fc = nn.Linear(256, 3)
+        rounded(self.fc)
         self.offset = nn.Parameter(torch.ones(3))
 
     def step(self, x: Tensor) -> Tensor:

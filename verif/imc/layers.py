@@ -107,7 +107,7 @@ def _tail(rng: random.Random, p: ImcArch, layer: Fields, tail: str | None) -> di
         "pool_mode": rng.choice(modes), "readout": kind == "readout", "scale": kind == "scale",
         "word_bits": rng.randint(1, p.input_bits), "word_signed": rng.randrange(2), "leak_shift": k,
         "decay_input": rng.randrange(2) if k < 2 else 0, "strict": rng.randrange(2), "reset": rng.randrange(len(Reset)),
-        "first_step": rng.randint(0, p.t_max - layer["steps"]), "fresh": rng.random() < 0.8}
+        "first_step": rng.randint(0, p.t_max - layer["steps"]), "fresh": rng.randrange(2)}
 
 
 def _places(rng: random.Random, p: ImcArch, layer: Fields) -> dict[str, int]:

@@ -105,7 +105,7 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], s
     server.cancel()
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def matches_golden(dut: Any, stall: float) -> None:
     """Blocks and reads of corner and random layers equal golden; without stalls they come in the documented cycles."""

@@ -132,7 +132,7 @@ async def begin(dut: Any) -> tuple[ImcArch, int, random.Random]:
     return p, number, random.Random(cocotb.RANDOM_SEED)
 
 
-@cocotb.test(timeout_time=3, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def matches_golden(dut: Any, stall: float) -> None:
     """Sums of corner and random layers equal golden; without stalls they come in the documented cycles."""

@@ -87,7 +87,7 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: Any, stall: float
         assert at == [began + TO_OFFER * (n + 1) for n in range(len(wanted))]
 
 
-@cocotb.test(timeout_time=2, timeout_unit="ms")
+@cocotb.test(timeout_time=1, timeout_unit="ms")
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def matches_golden(dut: Any, stall: float) -> None:
     """All vectors of corner and random layers equal golden; without stalls they come in the documented cycles."""

@@ -56,7 +56,8 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         mapped = entry.mapped
         operand, layer = mapped.operand, mapped.layer
         planes = operand.bits * (network.steps if operand.per_step else 1)
-        fields = {"source": bank, **_source(p, mapped, shape, planes), **_crossbars(p, entry)}
+        fields = {"source": bank, "in_shift": 0, "in_span": 0, "factor": 0, **_source(p, mapped, shape, planes),
+                  **_crossbars(p, entry)}
         size, once = _sums(mapped, shape), entry.converted < network.steps
         fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
                    "time_inner": time_inner or once, "per_step": operand.per_step, "once": once, "bits": operand.bits}
@@ -149,7 +150,7 @@ def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: 
     for what, value, most in (("outputs", channels, p.channels), ("outputs of a lane", lane, max(2, p.channels // lanes)),
                               ("words of the output", planes * windows * fields["out_groups"], p.map_words),
                               ("membranes", membranes, p.membranes), ("timesteps", steps, p.t_max),
-                              ("bits of a scaled number", fields["word_bits"], p.input_bits)):
+                              ("bits of a scaled number", fields["word_bits"], p.word_bits)):
         if value > most:
             raise ParameterError(f"layer {name}: {what}, not {value}; legal: 1..{most} on {p.name}; try: a larger build")
     if mapped.layer.readout and windows > 1 and not fields["time_inner"]:

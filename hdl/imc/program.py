@@ -6,6 +6,7 @@ from typing import Any
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from hdl.imc.layer import FIELDS, MACHINE
 from hdl.imc.pool import PoolMode
 from hdl.imc.settings import Times, tile_settings
 from hdl.parallel_lif import Reset
@@ -72,8 +73,10 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         _widths(p, mapped, network.steps, kernel, gain)
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
-        yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()},
-                           machine=_machine(settings, patience), places=_places(settings), planes=planes, shape=shape,
+        machine = _machine(settings, patience)
+        _fits(layer.name, fields, machine)
+        yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
+                           places=_places(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
         bank = 1 - bank
 
@@ -178,6 +181,17 @@ def _widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -> Non
         if value >= 1 << bits - 1:
             raise ParameterError(f"layer {layer.name}: {name}, not {value.bit_length() + 1}; legal: 1..{bits} on {p.name}; "
                                  "try: fewer inputs or input bits")
+
+
+def _fits(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
+    """Raise ParameterError for a value that its register does not hold."""
+    for prefix, table, values in (("LAYER", FIELDS, fields), ("MACHINE", MACHINE, machine)):
+        for field in (field for field in table if field.name in values):
+            value, most = values[field.name], (1 << field.width) - 1
+            if not 0 <= value <= most:
+                change = "a smaller layer" if table is FIELDS else f"{field.name}={min(max(value, 0), most)}"
+                raise ParameterError(f"layer {name}: {prefix}_{field.name.upper()}, not {value}; legal: 0..{most} "
+                                     f"({field.meaning}); try: {change}")
 
 
 def _machine(settings: dict[str, Any], patience: int) -> dict[str, int]:

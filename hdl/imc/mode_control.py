@@ -12,14 +12,15 @@ GUARD_BITS = 4
 class ModeControl(Block):
     """Give the macro to one of its two users at a time, with a rest in mode IDLE between two different modes.
 
-    Twin of `golden.imc.mode_control.mode_control`. A vector begins in the cycle that grants it, and its mode comes in the next
-    one, so that compute alone loses no cycle. A mode that programming asks for comes in the next cycle, or when the rest is over.
+    Twin of `golden.imc.mode_control.mode_control`. A vector begins in the cycle that grants it, and its mode comes in the
+    next one, so that compute alone loses no cycle. A mode that programming asks for comes in the next cycle, or behind the
+    rest.
 
     Members
     -------
     guard : In(4), least cycles of IDLE between two different modes; 0 counts as 1
     asks : In(1), a vector or a calibration waits; uses : In(1), one is on its way; grant : Out(1), it may begin, or go on
-    claims : In(1), a job of programming is on its way; mode_req : In, a `Mode` but COMPUTE
+    claims : In(1), a job of programming is on its way, falls in mode IDLE; mode_req : In, a `Mode` but COMPUTE
     mode_gnt : Out, the `Mode` that is granted to it; COMPUTE: none, the macro is not its own
     mode : Out, of the macro
 

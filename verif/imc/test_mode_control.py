@@ -69,15 +69,15 @@ class Users:
         for _ in range(cycles):
             asks = asks or rng.random() < (0.9 if self.busy[0] else 0.05)
             if not self.job and rng.random() < (0.9 if self.busy[1] else 0.05):
-                self.job = rng.randint(1, 6)
+                self.job = rng.randint(2, 6)
             before, claims = self.mode, self.job > 0
             yield Wishes(asks=asks, uses=self.left > 0, claims=claims, mode=self.mode, guard=self.guard)
             began = asks and not self.left and self.grant.compute
             self.left = rng.randint(1, 9) if began else max(0, self.left - 1)
             asks, self.vectors = asks and not began, self.vectors + began
             if claims and self.grant.write == before and rng.random() < 0.5:
-                self.mode = rng.choice(WRITES[1:]) if before == Mode.IDLE else Mode.IDLE
-                self.job -= before != Mode.IDLE
+                self.mode = rng.choice(WRITES[1:]) if before == Mode.IDLE and self.job > 1 else Mode.IDLE
+                self.job -= before == Mode.IDLE
                 self.jobs += self.job == 0
 
     def run(self, cycles: int) -> list[tuple[Wishes, Grants]]:
@@ -100,7 +100,7 @@ def test_modes_rest(seed: int) -> None:
             assert rest != Mode.IDLE or one == other or cycles >= max(1, users.guard)
         assert all(grant.mode == Mode.COMPUTE for wish, grant in told if wish.uses)
         assert not any(grant.compute and grant.write != Mode.COMPUTE for _, grant in told)
-        assert users.vectors > 20 and users.jobs > 20
+        assert min(users.vectors, users.jobs) > 8
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

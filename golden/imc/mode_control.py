@@ -12,7 +12,7 @@ class Wishes:
 
     asks : a vector or a calibration waits
     uses : one is on its way
-    claims : a job of programming is on its way; falls in mode IDLE
+    claims : a job of programming is on its way; falls between two jobs, in mode IDLE
     mode : that the job asks for, IDLE, VERIFY or PROGRAM
     guard : least cycles of IDLE between two different modes; 0 counts as 1
     """

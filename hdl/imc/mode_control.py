@@ -42,6 +42,7 @@ class ModeControl(Block):
             m.d.comb += self.mode_gnt.eq(Mux(user.ongoing("PROGRAM"), self.mode, Mode.COMPUTE))
             with m.State("NONE"):
                 m.d.comb += self.grant.eq((wrote | ~self.claims) & (waited | (last == Mode.COMPUTE)))
+                m.d.sync += self.mode.eq(Mode.IDLE)
                 with m.If(self.grant & self.asks):
                     m.d.sync += [self.mode.eq(Mode.COMPUTE), wrote.eq(0)]
                     m.next = "COMPUTE"
@@ -49,6 +50,7 @@ class ModeControl(Block):
                     m.next = "PROGRAM"
             with m.State("COMPUTE"):
                 m.d.comb += self.grant.eq(self.uses | ~self.claims)
+                m.d.sync += self.mode.eq(Mode.COMPUTE)
                 with m.If(~self.uses & (self.claims | ~self.asks)):
                     m.d.sync += self.mode.eq(Mode.IDLE)
                     m.next = "NONE"

@@ -196,17 +196,12 @@ def _fits(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
 
 def machine_fields(settings: dict[str, Any], patience: int) -> dict[str, int]:
     """Return the settings of the machine from those of a tile."""
-    lines, converter, sums = settings["lines"], settings["converter"], settings["sums"]
-    flat = {
-        **{name: lines[name] for name in ("group_log2", "groups", "skip", "t_pre", "t_settle", "t_guard")},
-        **{name: converter[name] for name in ("flash", "average_log2", "t_mux", "t_dac", "t_flash", "hold")},
-        **{name: sums[name] for name in ("width_log2", "is_signed", "popcount", "dummy")},
-        "adc_bits": converter["bits"], "use_gain": settings["use_gain"], "patience": patience}
-    return {name: int(value) for name, value in flat.items()}
+    given = settings | {"patience": patience}
+    return {field.name: int(given[field.name]) for field in MACHINE if field.name in given}
 
 
 def place_registers(settings: dict[str, Any]) -> tuple[int, ...]:
     """Return the registers of the places of a weight."""
-    places = settings["slices"]["places"]
+    places = settings["places"]
     return tuple(places[k]["shift"] | places[k]["negate"] << 4 | 1 << 5 if k in places else 0
-                 for k in range(1 << settings["slices"]["width_log2"]))
+                 for k in range(1 << settings["width_log2"]))

@@ -154,7 +154,8 @@ class _Program:
                   "mult_shift": 0, "reuse_number": self.encoder, "reuse_keep": 0, "reuse_reuse": 0, "reuse_src": 0,
                   "reuse_mode": ReuseMode.IDENTITY, "reuse_mult": 1, "reuse_shift": 0, "reuse_count": x.tokens * out.channels}
         return Step(name=self.name(name), encoder=self.encoder, out=out,
-                    work={k: int(v) for k, v in (fields | changes).items()}, numbers={what: tuple(int(n) & 0xFFFF_FFFF for n in values.ravel().tolist())
+                    work={key: int(value) for key, value in (fields | changes).items()},
+                    numbers={what: tuple(int(n) & 0xFFFF_FFFF for n in values.ravel().tolist())
                              for what, values in (numbers or {}).items()})
 
     def norm(self, name: str, x: Region, p: Any, out: Region, *, op: TokenOp = TokenOp.NORM, **changes: int) -> Step:

@@ -132,8 +132,8 @@ class _Program:
             "in_span": width or 0, "chunk_log2": mapped.chunk.bit_length() - 1, "chunks": self.p.rows // mapped.chunk,
             "kernel_height": 1, "kernel_width": 1, "stride": 1, "padding": 0, "conv_width": 1, "pixels": self.tokens,
             "out_height": self.tokens, "out_width": 1, "pool_kernel": 1, "pool_stride": 1, "steps": 1,
-            "first_step": self.encoder, "fresh": 1, "time_inner": 1, "per_step": 0, "once": 0, "bits": bits,
-            "pool_mode": PoolMode.NONE, "readout": out is None, "scale": out is not None, "factor": factor,
+            "first_step": self.encoder if build is self.dynamic else 0, "fresh": 1, "time_inner": 1, "per_step": 0, "once": 0,
+            "bits": bits, "pool_mode": PoolMode.NONE, "readout": out is None, "scale": out is not None, "factor": factor,
             "word_bits": out.bits if out else 1, "word_signed": 1, "leak_shift": 0, "decay_input": 0, "strict": 0, "reset": 0,
             "out_base": out.base if out else 0, "out_plane": out.plane if out else 0, "out_groups": out.row if out else 1,
             **crossbar_fields(build, entry), **geometry}

@@ -56,6 +56,7 @@ class Error(IntEnum):
     DROOP = 3           # columns were held for too long
     SUMS = 4            # outputs of tiles do not fit together
     STALLED = 5         # nothing happened for as long as the host's patience
+    PACKET = 6          # a packet of the host was malformed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,20 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error, ImcArch
 from hdl.block import Block, Emitter
+from hdl.bus.fifo import Fifo
 from hdl.bus.ram import Ram
 from hdl.imc.dispatch import Dispatch
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import layer_layout, machine_layout, runs
+from hdl.imc.layer import layer_layout, machine_layout, runs, vector_layout
 from hdl.imc.macro import black_box, parameters
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
@@ -26,11 +27,13 @@ class Core(Block):
     """Run a layer from one activation memory to the other, or calibrate all tiles.
 
     Twin of `golden.imc.run.run_layer`. One vector is gathered while tiles work on the one before it and its sums become spikes.
-    An error stops the core, resets all its blocks (what calibration found is lost), and stands until the next start.
+    A start waits for the end of a packet that is under way, and fails when one since the start before was malformed. An error
+    stops the core, resets all its blocks but the port of the host (what calibration found is lost), and stands until the next
+    start.
 
     Members
     -------
-    machine, layer, places : In, settings, stand while ``busy``
+    machine, layer, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
         `golden.imc.errors.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
@@ -43,25 +46,24 @@ class Core(Block):
         self.params = p
         super().__init__({
             "machine": In(machine_layout()), "layer": In(layer_layout()),
-            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "start": In(1), "calibrate": In(1), "busy": Out(1),
-            "done": Out(1), "error": Out(1), "code": Out(8), "host": In(stream.Signature(HostPort.word_layout())),
-            "answer": Out(stream.Signature(HostPort.word_layout())),
-            "counters": Out(EventCounters.counters_layout()),
+            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": In(1), "start": In(1), "calibrate": In(1),
+            "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "counters": Out(EventCounters.counters_layout()),
+            "host": In(stream.Signature(HostPort.word_layout())), "answer": Out(stream.Signature(HostPort.word_layout())),
         })
 
     def build(self) -> Module:
         m, p = Module(), self.params
-        self.stop = Signal(name="stop")
+        self.stop, self.runs, self.calibrates = Signal(name="stop"), Signal(name="runs"), Signal(name="calibrates")
         self.tiles = [Tile(p) for _ in range(p.tiles)]
         self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
-        self.port, self.events = HostPort(p), EventCounters(p)
+        self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
         self.maps = [Ram(p.rows, p.map_words) for _ in range(2)]
-        for name in ("walk", "gather", "dispatch", "post", "port"):
+        for name in ("walk", "gather", "queue", "dispatch", "post"):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        m.submodules.events = self.events
+        m.submodules.events, m.submodules.port = self.events, self.port
         for kind, blocks in (("tile", self.tiles), ("lane", self.lanes), ("map", self.maps)):
             for number, block in enumerate(blocks):
                 if isinstance(block, Block):
@@ -88,34 +90,23 @@ class Core(Block):
                 *((s.calibrator[n], machine[n]) for n in ("trims", "log2", "pedestal", "limit")),
                 (s.converter.bits, machine.adc_bits), (s.lines.bits, layer.bits), (s.sums.bits, layer.bits),
                 (s.sums.outputs, layer.outputs), (s.slices.width_log2, machine.width_log2), (s.slices.places, self.places),
-                (s.use_gain, machine.use_gain), (tile.calibrate, self.calibrate & ~self.busy),
+                (s.use_gain, machine.use_gain), (tile.calibrate, self.calibrates),
             ]
             m.d.comb += [target.eq(value) for target, value in pairs]
 
     def _vectors(self, m: Module) -> None:
         """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""
-        walk, gather, dispatch, post = self.walk.o, self.gather, self.dispatch, self.post
-        queue = [Signal.like(walk.payload, name=f"queued_{n}") for n in range(2)]
-        queued, push = Signal(2), Signal()
+        walk, gather, dispatch, post, queue = self.walk.o, self.gather, self.dispatch, self.post, self.queue
         m.d.comb += [
-            gather.i.valid.eq(walk.valid & (queued != 2)), gather.i.payload.eq(walk.payload),
-            walk.ready.eq(gather.i.ready & (queued != 2)), push.eq(walk.valid & walk.ready), dispatch.key.eq(walk.p.key),
+            gather.i.valid.eq(walk.valid & queue.i.ready), gather.i.payload.eq(walk.payload),
+            queue.i.valid.eq(walk.valid & gather.i.ready), queue.i.payload.eq(walk.payload.as_value()),
+            walk.ready.eq(gather.i.ready & queue.i.ready), dispatch.key.eq(walk.p.key),
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
-            post.i.valid.eq(queued != 0), post.i.payload.eq(queue[0]),
+            post.i.valid.eq(queue.o.valid), queue.o.ready.eq(post.i.ready), post.i.payload.as_value().eq(queue.o.payload),
             post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
         ]
-        m.d.sync += queued.eq(queued + push - post.i.ready)
-        with m.If(post.i.ready):
-            m.d.sync += queue[0].eq(queue[1])
-        with m.If(push):
-            with m.If((queued == 0) | ((queued == 1) & post.i.ready)):
-                m.d.sync += queue[0].eq(walk.payload)
-            with m.Else():
-                m.d.sync += queue[1].eq(walk.payload)
-        with m.If(self.stop):
-            m.d.sync += queued.eq(0)
         for number, lane in enumerate(self.lanes):
-            m.d.comb += [lane.released.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
+            m.d.comb += [lane.released.eq(post.released | self.walk.start), post.sums[number].valid.eq(lane.o.valid),
                          lane.o.ready.eq(post.sums[number].ready), post.sums[number].p.eq(lane.o.p)]
             for f in range(self.params.fan_in):
                 tile, way = self.tiles[number * self.params.fan_in + f], dispatch.o[number * self.params.fan_in + f]
@@ -130,16 +121,16 @@ class Core(Block):
         for number, ram in enumerate(self.maps):
             source = layer.source == number
             m.d.comb += [
-                ram.r_en.eq(Mux(self.busy, gather.read & source, port.read)),
-                ram.r_addr.eq(Mux(self.busy, gather.address, port.address)),
-                ram.w_en.eq(Mux(self.busy, post.write & ~source, port.write & (port.bank == number))),
-                ram.w_addr.eq(Mux(self.busy, post.address, port.address)), ram.w_data.eq(Mux(self.busy, post.word, port.data)),
+                ram.r_en.eq(Mux(self.runs, gather.read & source, port.read)),
+                ram.r_addr.eq(Mux(self.runs, gather.address, port.address)),
+                ram.w_en.eq(Mux(self.runs, post.write & ~source, port.write & (port.bank == number))),
+                ram.w_addr.eq(Mux(self.runs, post.address, port.address)), ram.w_data.eq(Mux(self.runs, post.word, port.data)),
             ]
         m.d.comb += [
             gather.word.eq(Mux(layer.source, self.maps[1].r_data, self.maps[0].r_data)),
             port.word.eq(Mux(port.bank, self.maps[1].r_data, self.maps[0].r_data)),
-            port.hold.eq(self.busy), port.i.valid.eq(self.host.valid), self.host.ready.eq(port.i.ready),
-            port.i.p.eq(self.host.p),
+            port.hold.eq(self.busy | self.start | self.calibrate), port.i.valid.eq(self.host.valid),
+            self.host.ready.eq(port.i.ready), port.i.p.eq(self.host.p),
             self.answer.valid.eq(port.o.valid), port.o.ready.eq(self.answer.ready), self.answer.p.eq(port.o.p),
             port.readout.valid.eq(post.readout.valid), post.readout.ready.eq(port.readout.ready),
             port.readout.p.eq(post.readout.p), post.parameters.eq(port.parameters),
@@ -151,33 +142,48 @@ class Core(Block):
         """Start, end, and stop on errors."""
         p, layer, events, post = self.params, self.layer, self.events, self.post
         waited, calibrated, failed, calibrating = Signal(24), Signal(p.tiles), Signal(), Signal()
-        legal, happens, over = Signal(), Signal(), Signal()
+        happens, over, malformed, of_layer = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            legal.eq(runs(p, layer)), failed.eq(Cat(tile.failed for tile in self.tiles).any()),
+            failed.eq(Cat(tile.failed for tile in self.tiles).any()),
             happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
-                       | self.answer.valid),
-            over.eq(post.i.ready & post.i.p.end), self.walk.start.eq(self.start & ~self.busy & legal),
+                       | self.answer.valid | (self.host.valid & self.host.ready)),
+            over.eq(post.i.ready & post.i.p.end),
             events.clear.eq((self.start | self.calibrate) & ~self.busy), events.busy.eq(self.busy),
             events.steps.eq(post.steps), events.spikes.eq(post.spikes), events.words.eq(post.write),
             self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(self.tiles)),
         ]
-        m.d.sync += [waited.eq(Mux(happens | ~self.busy, 0, waited + 1)),
+        m.d.sync += [malformed.eq(malformed | self.port.malformed), waited.eq(Mux(happens | ~self.busy, 0, waited + 1)),
                      calibrated.eq(Mux(calibrating, calibrated | Cat(tile.calibrated for tile in self.tiles), 0))]
 
         def fail(code: Error) -> None:
             m.d.sync += self.code.eq(code)
             m.next = "STOP"
 
+        def begin(runs_layer: Value) -> None:
+            with m.If(~self.port.idle):
+                m.next = "WAIT"
+            with m.Elif(malformed):
+                m.d.sync += malformed.eq(0)
+                fail(Error.PACKET)
+            with m.Elif(~runs_layer):
+                m.d.comb += self.calibrates.eq(1)
+                m.next = "CALIBRATE"
+            with m.Elif(runs(p, layer) & ~self.misplaced):
+                m.d.comb += self.walk.start.eq(1)
+                m.next = "RUN"
+            with m.Else():
+                fail(Error.SETTINGS)
+
         with m.FSM() as states:
-            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE"))]
+            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE")),
+                         self.runs.eq(states.ongoing("RUN"))]
             with m.State("IDLE"):
                 with m.If(self.start | self.calibrate):
-                    m.d.sync += self.code.eq(0)
-                    m.next = "CALIBRATE"
-                with m.If(self.start):
-                    m.next = "RUN"
-                    with m.If(~legal):
-                        fail(Error.SETTINGS)
+                    m.d.sync += [self.code.eq(0), of_layer.eq(self.start)]
+                    begin(self.start)
+            with m.State("WAIT"):
+                begin(of_layer)
+                self._errors(m, fail, waited)
             with m.State("RUN"):
                 with m.If(over):
                     m.d.comb += self.done.eq(1)

@@ -18,6 +18,7 @@ ERRORS = {
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
+    Error.PACKET: "a packet since the start before was malformed, and nothing was run",
 }
 HEAD = (
     Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (
@@ -49,7 +50,7 @@ def registers() -> tuple[Register, ...]:
               for prefix, base, table in (("LAYER", LAYER, FIELDS), ("MACHINE", MACHINES, MACHINE))
               for n, field in enumerate(table)]
     places = [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
-        RegisterField("shift", 0, 4, "of its code"), RegisterField("negate", 4, 1, "taken away"),
+        RegisterField("shift", 0, 4, "of its code, below the bits of a weight"), RegisterField("negate", 4, 1, "taken away"),
         RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
     return (*HEAD, *counters, *fields, *places)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
@@ -23,6 +23,7 @@ class Registers(Block):
     -------
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
     start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, places : Out, constant while busy
+    misplaced : Out(1), the code of a place that is used is shifted further than weights of the build are wide
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
     """
 
@@ -31,7 +32,8 @@ class Registers(Block):
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "layer": Out(layer_layout()),
             "machine": Out(machine_layout()), "places": Out(ShiftAdd.settings_layout(p)["places"].shape),
-            "busy": In(1), "done": In(1), "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
+            "misplaced": Out(1), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
+            "counters": In(EventCounters.counters_layout()),
         })
 
     def build(self) -> Module:
@@ -46,11 +48,15 @@ class Registers(Block):
         for name, target in held.items():
             with m.If(access.writes(OFFSETS[name]) & ~active):
                 m.d.sync += target.eq(access.word)
+        misplaced = []
         for number in range(len(self.places)):
-            place = self.places[number]
+            place, shift = self.places[number], Signal(4, name=f"shift_{number}")
             with m.If(access.writes(OFFSETS[f"PLACE_{number}"]) & ~active):
-                m.d.sync += [place.shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
-            held[f"PLACE_{number}"] = place.shift | place.negate << 4 | place.used << 5
+                m.d.sync += [shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
+            m.d.comb += place.shift.eq(shift)
+            misplaced.append(place.used & (shift >= self.params.weight_bits))
+            held[f"PLACE_{number}"] = shift | place.negate << 4 | place.used << 5
+        m.d.comb += self.misplaced.eq(Cat(*misplaced).any())
         m.d.sync += [
             self.start.eq(control & access.strobe[0] & access.word[0] & ~active),
             self.calibrate.eq(control & access.strobe[0] & access.word[2] & ~access.word[0] & ~active),

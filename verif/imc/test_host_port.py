@@ -1,4 +1,4 @@
-"""Host port against golden: all packets, short ones, read-outs in between, packets that wait, stalls, cycles."""
+"""Host port against golden: all packets, malformed ones, read-outs in between, packets that wait, stalls, cycles."""
 
 import dataclasses
 import random
@@ -34,12 +34,15 @@ def test_host_port(name: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [
-    pytest.param("part.eq(0), left.eq(0)]", "left.eq(0)]", id="words of the packet before"),
+    pytest.param("part.eq(0), left.eq(0),", "left.eq(0),", id="words of the packet before"),
     pytest.param("(left == 0) & (part == parts - 1)", "left == 0", id="ends early"),
     pytest.param("i.ready.eq(~self.hold)", "i.ready.eq(1)", id="does not wait"),
+    pytest.param("m.d.comb += i.ready.eq(1)\n                with m.If(take & i.p.last)", "with m.If(1)", id="does not drain"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
-    """Words of another packet, a packet that ends early, and one that does not wait are caught."""
+    """Words of another packet, a packet that ends early, one that does not wait, and a rest that is taken for a packet, are
+    caught.
+    """
     p = ARCHS["two words"]
     simulate(mutant(HostPort, old, new)(p), __name__, parameters=dataclasses.asdict(p), expect_failure=True)
 
@@ -48,13 +51,20 @@ def test_golden_by_hand() -> None:
     """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
     p = dataclasses.replace(TREES, rows=40, group_rows=8)
     assert [*Target] == [*MAPS, BIAS, SECOND, TILE, *READS]
-    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)))
+    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(
+        writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)), malformed=True)
     assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
     assert host_port(p, [4 | (3 | 2 << 6 | 1 << 8) << 4, 8, 0xFFFF_FFFF], ()) == Effects(
         numbers=((3, 2, 1, 0, 8), (3, 2, 1, 1, -1)))
     maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
     assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
-    assert host_port(p, [9], maps) == host_port(p, [0], maps) == Effects()
+    assert host_port(p, [9, 0], maps) == host_port(p, [0], maps) == Effects()
+    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [5], [4 | p.tiles << 4, 3]):
+        assert host_port(p, packet, maps) == Effects(malformed=True)
+    assert host_port(p, [0, 1, 2, 3], maps) == Effects(writes=((0, 0, 1 | 2 << 32),), malformed=True)
+    assert host_port(p, [2 | p.channels - 1 << 4, 8, 9], maps) == Effects(
+        parameters=((False, p.channels - 1, 8),), malformed=True)
+    assert host_port(p, [4 | 1 << 10, 3, 4], maps) == Effects(numbers=((0, 1, 0, 0, 3),), malformed=True)
     assert readout([(3, -2)]) == [(3, 0xFFFF_FFFE)]
 
 
@@ -67,6 +77,7 @@ class Sink:
         self.writes: list[tuple[int, int, int]] = []
         self.parameters: list[tuple[bool, int, int]] = []
         self.numbers: list[tuple[int, int, int, int, int]] = []
+        self.malformed = False
 
     async def watch(self) -> None:
         """Serve for ever."""
@@ -78,6 +89,7 @@ class Sink:
             if dut.write.value:
                 self.writes.append((bank, address, int(dut.data.value)))
                 self.maps[bank][address] = int(dut.data.value)
+            self.malformed |= bool(dut.malformed.value)
             told = layout.from_bits(int(dut.parameters.value))
             if int(told.valid):
                 self.parameters.append((bool(int(told.second)), int(told.channel), int(told.number)))
@@ -90,8 +102,9 @@ class Sink:
 
     def told(self) -> Effects:
         """Return what has been told since the last call."""
-        effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers))
-        self.writes, self.parameters, self.numbers = [], [], []
+        effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers),
+                          malformed=self.malformed)
+        self.writes, self.parameters, self.numbers, self.malformed = [], [], [], False
         return effects
 
 
@@ -117,7 +130,16 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
     else:
         index = rng.randrange(p.channels - 5)
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 5))]
-    return [target | index << 4, *(words if rng.random() < 0.9 else ())]
+    packet = [target | index << 4, *(words if rng.random() < 0.9 else ())]
+    return spoilt(rng, packet) if rng.random() < 0.2 else packet
+
+
+def spoilt(rng: random.Random, packet: list[int]) -> list[int]:
+    """Return a packet that is changed: another target, an index beyond all, more words or fewer."""
+    head, *words = packet
+    return rng.choice((
+        [head & ~15 | rng.choice((5, 7, 10, 15)), *words], [head | rng.choice((1 << 31, 1 << 24, 15 << 10)), *words],
+        [*packet, *(rng.getrandbits(4) for _ in range(rng.randint(1, 4)))], packet[:-1] or packet))
 
 
 def payloads(packet: Any) -> list[int]:
@@ -150,7 +172,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
         got = await get(dut, "o", len(wanted.answer), stalls(rng, stall) if stall else NEVER, at)
         taken = await sender
         await idle(dut, "o", 2)
-        assert got == payloads(wanted.answer), packet
+        assert got == payloads(wanted.answer) and dut.idle.value, packet
         assert sink.told() == dataclasses.replace(wanted, answer=()), packet
         if not stall:
             assert taken == [*range(taken[0], taken[0] + len(packet))]
@@ -176,7 +198,7 @@ async def sums_leave_between_packets(dut: Any, stall: float) -> None:
     await idle(dut, "o", 3)
     assert sink.told() == Effects(
         writes=tuple(w for e in wanted for w in e.writes), parameters=tuple(w for e in wanted for w in e.parameters),
-        numbers=tuple(w for e in wanted for w in e.numbers))
+        numbers=tuple(w for e in wanted for w in e.numbers), malformed=any(e.malformed for e in wanted))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="us")
@@ -191,11 +213,13 @@ async def packets_wait(dut: Any) -> None:
     assert [moment - at[0] for moment in at] == [0, 1, 3, 4, 6, 7]
     await sender
     await idle(dut, "o", 10)
-    assert not host.done() and sink.told() == Effects()
+    assert not host.done() and sink.told() == Effects() and dut.idle.value
     dut.hold.value = 0
     began = cycle()
     await RisingEdge(dut.clk)
     dut.hold.value = 1
+    await FallingEdge(dut.clk)
+    assert not dut.idle.value
     assert await host == [*range(began, began + len(packet))]
     await RisingEdge(dut.clk)
     assert sink.told() == host_port(p, packet, sink.maps)

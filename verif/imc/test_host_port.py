@@ -210,7 +210,8 @@ async def sums_leave_between_packets(dut: Any, stall: float) -> None:
     await idle(dut, "o", 3)
     assert sink.told() == Effects(
         writes=tuple(w for e in wanted for w in e.writes), parameters=tuple(w for e in wanted for w in e.parameters),
-        numbers=tuple(w for e in wanted for w in e.numbers), malformed=any(e.malformed for e in wanted))
+        numbers=tuple(w for e in wanted for w in e.numbers), tokens=tuple(w for e in wanted for w in e.tokens),
+        malformed=any(e.malformed for e in wanted))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="us")

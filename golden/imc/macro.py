@@ -1,7 +1,8 @@
 """Behavioural crossbar macro: what its comparators answer, in integers, for every setting of what is not ideal.
 
 Fixed point, with a *level* the difference between neighbouring states of a cell: conductances, column values and thresholds
-have `FRACTION` bits below one level. Floats exist only where settings become integers (`_fixed`).
+have `FRACTION` bits below one level. Floats exist where settings become integers (`_fixed`), and in sums that float64 holds
+exactly (`_dot`).
 
 Nothing exceeds int64, for the largest legal tile and the largest legal settings:
 
@@ -16,7 +17,7 @@ Nothing exceeds int64, for the largest legal tile and the largest legal settings
 
 import math
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -162,6 +163,17 @@ class Macro:
         """Spread of the noise of a comparison."""
         return self._steps(self.effects.comparator_noise)
 
+    @cached_property
+    def rungs(self) -> Array | None:
+        """Thresholds int64 [adcs, 2^bits - 1] from low to high, where a code is the number of them that a value reaches.
+
+        None where it is not: comparisons have noise, or successive approximation meets thresholds that fall.
+        """
+        xp, rungs = array_namespace(self.thresholds), self.thresholds[:, 1:]
+        if not self.compare_scale and not xp.any(rungs[:, 1:] < rungs[:, :-1]):
+            return rungs
+        return xp.sort(rungs, axis=-1) if self.adc.flash and not self.compare_scale else None
+
     @property
     def trim_scale(self) -> int:
         """What a step of a trim code adds to thresholds."""
@@ -174,8 +186,8 @@ class Macro:
         conductances times resistances: the current of a column meets the resistance that its cells see on average. It is
         exact for a single cell, and to first order A less A times B of imc 6.
         """
-        value = lines @ self.conductance
-        return value if self.drop is None else (value << ONE_DROP) // ((1 << ONE_DROP) + lines @ self.drop)
+        value = _dot(lines, self.conductance)
+        return value if self.drop is None else (value << ONE_DROP) // ((1 << ONE_DROP) + _dot(lines, self.drop))
 
     def sample(self, value: Array, column: Array, *, image: Array | int = 0, phase: Array | int = 0) -> Array:
         """Return column values with the noise of their phase, which all comparisons of that phase share.
@@ -199,12 +211,16 @@ class Macro:
         place = (column // self.arch.mux << self.adc.bits) + code
         threshold = xp.reshape(xp.take(xp.reshape(self.thresholds, (-1,)), xp.reshape(place, (-1,))), place.shape)
         if trim is not None:
-            moved = (trim - (1 << self.arch.trim_bits - 1)) * self.trim_scale
+            moved = self.moved(trim)
             threshold = threshold + xp.reshape(xp.take(moved, xp.reshape(column // self.arch.mux, (-1,))), column.shape)
         if self.compare_scale:
             value = value + gaussian(self.effects.seed, Kind.COMPARE, self.tile, image, phase, column, conversion, code,
                                      scale=self.compare_scale)
         return value >= threshold
+
+    def moved(self, trim: Array) -> Array:
+        """Return int64 [adcs], what trim codes add to all thresholds of their ADCs."""
+        return (trim - (1 << self.arch.trim_bits - 1)) * self.trim_scale
 
     def thermometer(self, value: Array, column: Array, *, image: Array | int = 0, phase: Array | int = 0,
                     conversion: int = 0, trim: Array | None = None) -> Array:
@@ -244,10 +260,12 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
 
     Successive approximation keeps a bit when the value is at least the threshold of the trial code; flash counts ones, so
     bubbles count too. The mean of several conversions is rounded half up. Where thresholds rise and comparisons have no
-    noise, both are the number of thresholds that the value reaches.
+    noise, both are the number of thresholds that the value reaches (`Macro.rungs`), and so is their mean.
 
     Source: imc 10, B2.
     """
+    if macro.rungs is not None:
+        return _reached(macro, macro.rungs, value, column, trim)
     xp, adc = array_namespace(value, column), macro.adc
     zero = xp.zeros_like(value + column)
     total = zero
@@ -256,6 +274,31 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
         total = total + (flash(macro.thermometer(value, column, **at), adc.bits)[0] if adc.flash else
                          sar(partial(macro.compare, value, column, **at), zero, adc.bits))
     return mean(total, adc.average_log2)
+
+
+def _reached(macro: Macro, rungs: Array, value: Array, column: Array, trim: Array | None) -> Array:
+    """Return int64, how many of the rising thresholds of its ADC each value reaches.
+
+    The thresholds of ADC g are moved up by g times what they span, so that those of all ADCs are one rising list.
+    """
+    xp = array_namespace(value, column)
+    if trim is not None:
+        rungs = rungs + macro.moved(trim)[:, None]
+    low, high = int(xp.min(rungs)) - 1, int(xp.max(rungs))
+    span, adc = high - low + 1, column // macro.arch.mux
+    ladder = xp.reshape(rungs + (xp.arange(macro.arch.adcs, dtype=xp.int64) * span)[:, None], (-1,))
+    place = xp.clip(value, low, high) + adc * span
+    reached = xp.searchsorted(ladder, xp.reshape(place, (-1,)), side="right")
+    return xp.reshape(reached, place.shape) - adc * rungs.shape[1]
+
+
+def _dot(lines: Array, numbers: Array) -> Array:
+    """Return int64 ``lines @ numbers``, word lines times what their cells add.
+
+    Computed in float64, in which every sum is exact: at most 256 rows of at most 2^42 each, 2^50 of 2^53.
+    """
+    xp = array_namespace(lines)
+    return xp.astype(xp.astype(lines, xp.float64) @ xp.astype(numbers, xp.float64), xp.int64)
 
 
 def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0) -> Macro:

@@ -1,6 +1,6 @@
 """Run an integer network on crossbars: the sums of its layers come from macros, all else is as in `golden.run`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from array_api_compat import array_namespace
@@ -81,42 +81,53 @@ def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block:
 
 
 def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Array], *, image: int = 0,
-        placed: tuple[Placed, ...] | None = None, progress: Callable[[], None] = lambda: None) -> Trace:
-    """Execute every layer on one image, in the kind of ``words``, whichever kind ``network`` holds.
+        placed: tuple[Placed, ...] | None = None) -> Trace:
+    """Execute every layer on one image; see `run_images`."""
+    return run_images(network, arch, setting, [words], first=image, placed=placed)[0]
 
-    words : the input tensors of `golden.network.input_words`, int64 [C, H, W] each
-    image : keys the noise
-    placed : what `place` returned, in the kind of ``words``
+
+def run_images(network: Network, arch: ImcArch, setting: Setting, images: Sequence[dict[str, Array]], *, first: int = 0,
+               placed: tuple[Placed, ...] | None = None, progress: Callable[[], None] = lambda: None) -> list[Trace]:
+    """Execute every layer on some images, in the kind of their words, whichever kind ``network`` holds.
+
+    images : the input tensors of `golden.network.input_words` of each, int64 [C, H, W]
+    first : number of the first image, which keys its noise; the others follow it
+    placed : what `place` returned, in the kind of ``images``
+    progress : called after each layer
     """
-    network = map_arrays(network, array_namespace(*words.values()).asarray)
+    network = map_arrays(network, array_namespace(*images[0].values()).asarray)
     placed = placed or place(network, arch, setting)
-    tensors, layers = dict(words), {}
+    tensors: list[dict[str, Array]] = [dict(words) for words in images]
+    layers: list[dict[str, LayerTrace]] = [{} for _ in images]
     for entry in placed:
         layer = entry.mapped.layer
-        trace = run_layer(arch, setting, entry, tensors, network.steps, image)
-        layers[layer.name] = trace
-        if trace.output is not None:
-            tensors[layer.name] = trace.output
+        for n, trace in enumerate(run_layer(arch, setting, entry, tensors, network.steps, first)):
+            layers[n][layer.name] = trace
+            if trace.output is not None:
+                tensors[n][layer.name] = trace.output
         progress()
-    return Trace(inputs=words, layers=layers)
+    return [Trace(inputs=words, layers=found) for words, found in zip(images, layers, strict=True)]
 
 
-def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str, Array], steps: int, image: int) -> LayerTrace:
-    """Execute one layer; a vector is keyed by ``step * pixels + pixel``."""
+def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: Sequence[dict[str, Array]], steps: int, first: int
+              ) -> list[LayerTrace]:
+    """Execute one layer on images from ``first`` on; a vector is keyed by ``step * pixels + pixel``."""
     mapped = placed.mapped
-    layer, sums = mapped.layer, []
-    for step, x in enumerate(inputs(mapped, tensors, steps)):
-        xp = array_namespace(x)
-        total: Array = 0
-        for r, row in enumerate(placed.macros):
-            parts = [xp.concat([
-                run_tile(macro, setting.program(mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :], image=image,
-                         vector=xp.arange(step * x.shape[0] + at, step * x.shape[0] + min(at + BATCH, x.shape[0]))).y
-                for at in range(0, x.shape[0], BATCH)]) for macro in row]
-            total = total + xp.concat(parts, axis=1)
-        sums.append(xp.reshape(total[:, : mapped.weight.shape[1]].T, (-1, *_size(mapped, tensors))))
-    stacked = xp.stack(sums)
-    return run_tail(layer, steps, stacked, 0, {})
+    stacks = [list(inputs(mapped, words, steps)) for words in tensors]
+    xp, pixels = array_namespace(stacks[0][0]), stacks[0][0].shape[0]
+    x = xp.concat([plane for stack in stacks for plane in stack])
+    vector = xp.arange(steps * pixels, dtype=xp.int64)
+    image = xp.arange(first, first + len(tensors), dtype=xp.int64)
+    keys = {"vector": xp.tile(vector, (len(tensors),)), "image": xp.repeat(image, steps * pixels)}
+    total: Array = 0
+    for r, row in enumerate(placed.macros):
+        parts = [xp.concat([
+            run_tile(macro, setting.program(mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :],
+                     **{name: key[at : at + BATCH] for name, key in keys.items()}).y
+            for at in range(0, x.shape[0], BATCH)]) for macro in row]
+        total = total + xp.concat(parts, axis=1)
+    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (len(tensors), steps, *_size(mapped, tensors[0]), -1))
+    return [run_tail(mapped.layer, steps, xp.permute_dims(sums[n, ...], (0, 3, 1, 2)), 0, {}) for n in range(len(tensors))]
 
 
 def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Array]:

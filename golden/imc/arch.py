@@ -14,6 +14,8 @@ SCHEMES = ("diff", "offset", "dummy", "twos")
 WORD_BITS, BIT_BITS, MANTISSA_BITS, EXPONENT_BITS, REFERENCE_BITS = 8, 5, 5, 3, 6
 # Bits of numbers of pulses, of alternations, and of confirming reads.
 PULSE_BITS, CONFIRM_BITS = 6, 4
+# Bits of the widest number of a token, the residual stream of a transformer.
+TOKEN_BITS = 16
 # How width (P), word-line code (W) and bit-line code (B) of pulses are nested, the outermost first.
 ORDERS = tuple("".join(order) for order in permutations("PWB"))
 

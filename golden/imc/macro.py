@@ -141,13 +141,15 @@ class Macro:
     drop : int64 [rows, cols], what a driven cell adds to the divisor of its column, `ONE_DROP` fraction bits; None: no IR drop
     thresholds : int64 [adcs, 2^bits]; the column value from which on a comparison with a trial code is true
     step : distance of ideal thresholds
-    tile : coordinate of all draws
+    tile : coordinate of all draws but those of the ADCs
+    bank : coordinate of the draws of offsets and capacitors: crossbars that share their ADCs have one
     """
 
     arch: ImcArch
     effects: Effects
     adc: Adc
     tile: int
+    bank: int
     conductance: Array
     drop: Array | None
     thresholds: Array
@@ -301,9 +303,11 @@ def _dot(lines: Array, numbers: Array) -> Array:
     return xp.astype(xp.astype(lines, xp.float64) @ xp.astype(numbers, xp.float64), xp.int64)
 
 
-def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0) -> Macro:
+def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0,
+          bank: int | None = None) -> Macro:
     """Return the macro of cells with levels int64 [rows, cols], in the kind of ``levels``.
 
+    bank : of the ADCs, when they are another crossbar's too; None: ``tile``
     write : how often the cells were written before; each time their variation is drawn anew
     """
     adc.check(arch)
@@ -314,15 +318,16 @@ def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None
     if effects.wire:
         distance = xp.arange(1, arch.rows + 1, dtype=xp.int64)[:, None]
         drop = (conductance * distance * _fixed(effects.wire, DROP)) >> FRACTION + DROP - ONE_DROP
-    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, conductance=conductance, drop=drop, step=adc.step(arch),
-                 thresholds=_thresholds(arch, effects, adc, tile, levels))
+    bank = tile if bank is None else bank
+    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, bank=bank, conductance=conductance, drop=drop,
+                 step=adc.step(arch), thresholds=_thresholds(arch, effects, adc, bank, levels))
 
 
 def rewired(macro: Macro, adc: Adc) -> Macro:
     """Return the same crossbar, converted in another way."""
     adc.check(macro.arch)
     return replace(macro, adc=adc, step=adc.step(macro.arch),
-                   thresholds=_thresholds(macro.arch, macro.effects, adc, macro.tile, macro.conductance))
+                   thresholds=_thresholds(macro.arch, macro.effects, adc, macro.bank, macro.conductance))
 
 
 def _fixed(value: float, bits: int) -> int:
@@ -360,7 +365,7 @@ def _conductance(arch: ImcArch, p: Effects, levels: Array, tile: int, write: int
     return (g + (1 << FINE - FRACTION - 1)) >> FINE - FRACTION
 
 
-def _thresholds(arch: ImcArch, p: Effects, adc: Adc, tile: int, like: Array) -> Array:
+def _thresholds(arch: ImcArch, p: Effects, adc: Adc, bank: int, like: Array) -> Array:
     """Return int64 [adcs, 2^bits]: ``(code - 1/2) * step`` where capacitors match, less the offset of the ADC.
 
     Capacitor n is ``2^n`` units with the spread of ``2^(n/2)`` of them; their sum, which the largest code switches, is scaled
@@ -372,9 +377,9 @@ def _thresholds(arch: ImcArch, p: Effects, adc: Adc, tile: int, like: Array) -> 
     adcs, bits = xp.arange(arch.adcs, dtype=xp.int64)[:, None], xp.arange(adc.bits, dtype=xp.int64)
     units = xp.asarray([1 << SPREAD + n for n in range(adc.bits)])
     spread = xp.asarray([_fixed(p.mismatch * 2 ** (n / 2), SPREAD) for n in range(adc.bits)])
-    z = gaussian(p.seed, Kind.CAPACITOR, tile, adcs, bits, scale=1 << FRACTION)
+    z = gaussian(p.seed, Kind.CAPACITOR, bank, adcs, bits, scale=1 << FRACTION)
     capacitors = units + (z * spread + (1 << FRACTION - 1) >> FRACTION)
     switched = xp.arange(1 << adc.bits, dtype=xp.int64)[:, None] >> bits & 1
     ladder = capacitors @ switched.T * (((1 << adc.bits) - 1) * step) // xp.sum(capacitors, axis=-1)[:, None]
-    moved = gaussian(p.seed, Kind.OFFSET, tile, adcs, scale=_fixed(p.offset * step, 0))
+    moved = gaussian(p.seed, Kind.OFFSET, bank, adcs, scale=_fixed(p.offset * step, 0))
     return ladder - (step >> 1) - moved

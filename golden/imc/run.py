@@ -15,7 +15,7 @@ from golden.run import LayerTrace, Trace, run_tail, unpack
 from golden.window import extent
 
 # Vectors whose codes are in memory together.
-BATCH = 2048
+BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ..
         mapped = map_layer(arch, setting.scheme, layer, network.steps)
         rounds = -(-mapped.column_blocks // lanes)
         macros = tuple(tuple(
-            build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c))
+            _built(arch, setting, mapped.cells(arch, r, c), number(arch, first, rounds, r, c))
             for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
         placed.append(Placed(mapped=mapped, macros=macros, crossbar=first))
         first += -(-mapped.row_blocks // arch.fan_in) * rounds
@@ -78,6 +78,10 @@ def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block:
     lanes = arch.tiles // arch.fan_in
     crossbar = first + row_block // arch.fan_in * rounds + column_block // lanes
     return crossbar * arch.tiles + column_block % lanes * arch.fan_in + row_block % arch.fan_in
+
+
+def _built(arch: ImcArch, setting: Setting, cells: Array, crossbar: int) -> Macro:
+    return build(arch, setting.adc, cells, setting.effects, tile=crossbar, bank=crossbar % arch.tiles)
 
 
 def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Array], *, image: int = 0,
@@ -113,21 +117,29 @@ def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: Sequence
               ) -> list[LayerTrace]:
     """Execute one layer on images from ``first`` on; a vector is keyed by ``step * pixels + pixel``."""
     mapped = placed.mapped
-    stacks = [list(inputs(mapped, words, steps)) for words in tensors]
-    xp, pixels = array_namespace(stacks[0][0]), stacks[0][0].shape[0]
-    x = xp.concat([plane for stack in stacks for plane in stack])
-    vector = xp.arange(steps * pixels, dtype=xp.int64)
-    image = xp.arange(first, first + len(tensors), dtype=xp.int64)
-    keys = {"vector": xp.tile(vector, (len(tensors),)), "image": xp.repeat(image, steps * pixels)}
+    x = [plane for words in tensors for plane in inputs(mapped, words, steps)]
+    xp, pixels = array_namespace(x[0]), x[0].shape[0]
+    vector = xp.tile(xp.arange(steps * pixels, dtype=xp.int64), (len(tensors),))
+    image = first + xp.repeat(xp.arange(len(tensors), dtype=xp.int64), steps * pixels)
+    total = products(arch, setting, placed, xp.concat(x), image=image, vector=vector)
+    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (len(tensors), steps, *_size(mapped, tensors[0]), -1))
+    return [run_tail(mapped.layer, steps, xp.permute_dims(sums[n, ...], (0, 3, 1, 2)), 0, {}) for n in range(len(tensors))]
+
+
+def products(arch: ImcArch, setting: Setting, placed: Placed, x: Array, *, image: Array, vector: Array) -> Array:
+    """Return the sums int64 [vectors, outputs of all column blocks] of vectors [vectors, row blocks, rows].
+
+    image, vector : int64 [vectors], which key the noise
+    """
+    xp = array_namespace(x)
     total: Array = 0
     for r, row in enumerate(placed.macros):
         parts = [xp.concat([
-            run_tile(macro, setting.program(mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :],
-                     **{name: key[at : at + BATCH] for name, key in keys.items()}).y
+            run_tile(macro, setting.program(placed.mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :],
+                     image=image[at : at + BATCH], vector=vector[at : at + BATCH]).y
             for at in range(0, x.shape[0], BATCH)]) for macro in row]
         total = total + xp.concat(parts, axis=1)
-    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (len(tensors), steps, *_size(mapped, tensors[0]), -1))
-    return [run_tail(mapped.layer, steps, xp.permute_dims(sums[n, ...], (0, 3, 1, 2)), 0, {}) for n in range(len(tensors))]
+    return total
 
 
 def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Array]:

@@ -50,15 +50,19 @@ def total(layers: Mapping[str, Mapping[str, Numbers]], steps: int | None = None)
     return {name: sum(int(layer[name][:steps].sum()) for layer in layers.values()) for name in EVENTS}
 
 
-def membranes(layer: Layer, trace: LayerTrace, *, time_inner: bool) -> int:
-    """Return the words of membrane memory that a layer takes: those of one window, or of all."""
+def membranes(entry: Placed, trace: LayerTrace, *, time_inner: bool) -> int:
+    """Return the words of membrane memory that a layer takes: those of one window, or of all.
+
+    A layer whose input is converted once takes all its steps before the next window, whatever the others do.
+    """
+    layer, steps = entry.mapped.layer, trace.sums.shape[0]
     if layer.neuron is None or trace.words is None:
         return 0
     channels, height, width = trace.words.shape
     pool = layer.or_pool
-    if time_inner:
+    if time_inner or entry.converted < steps:
         return channels * (pool.kernel ** 2 if pool else 1)
-    return int(channels * _visits(layer, height, width).sum())
+    return channels * int(_visits(layer, height, width).sum())
 
 
 def _layer(arch: ImcArch, setting: Setting, entry: Placed, tensors: dict[str, Numbers], trace: LayerTrace, steps: int
@@ -102,7 +106,7 @@ def _visits(layer: Layer, height: int, width: int) -> Numbers:
 def _driven(arch: ImcArch, entry: Placed, tensors: dict[str, Numbers], steps: int) -> Iterator[Numbers]:
     """Yield, for each step that is converted, the rows driven in every phase: int64 [pixels, row blocks, bits, groups]."""
     bits = np.arange(entry.mapped.operand.bits)[:, None]
-    for x in inputs(entry.mapped, tensors, steps):
+    for x in inputs(entry, tensors, steps):
         yield (x[:, :, None, :] >> bits & 1).reshape(*x.shape[:2], len(bits), -1, arch.group_rows).sum(axis=-1)
 
 

@@ -25,19 +25,23 @@ class Setting:
     scheme : of all weights
     adc, effects : of all macros
     skip : phases that drive no row rest
+    once : an operand that all steps share is converted in the first one, where the core keeps what comes of its steps
     corrections : of the codes, by tile of the core
+    trims : codes of its comparators, int64 [adcs], by tile of the core
     """
 
     scheme: str
     adc: Adc
     effects: Effects = field(default_factory=Effects)
     skip: bool = False
+    once: bool = True
     corrections: Mapping[int, Correction] = field(default_factory=dict)
+    trims: Mapping[int, Array] = field(default_factory=dict)
 
     def program(self, mapped: Mapped, tile: int) -> Program:
         """Return how a tile runs a layer."""
         return Program(scheme=self.scheme, bits=mapped.operand.bits, signed=mapped.operand.signed, skip=self.skip,
-                       correction=self.corrections.get(tile, Correction()))
+                       correction=self.corrections.get(tile, Correction()), trim=self.trims.get(tile))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +49,20 @@ class Placed:
     """A layer on the crossbars of a core: ``macros[row block][column block]``, and their numbers, which key their noise.
 
     crossbar : the first one of the layer in every tile
+    converted : steps whose inputs are converted; 1 where the sums of the first one serve all
     """
 
     mapped: Mapped
     macros: tuple[tuple[Macro, ...], ...]
     crossbar: int
+    converted: int
 
 
 def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
     """Return all layers on crossbars, one behind the other.
+
+    With ``once`` a layer whose steps share their operand is converted in the first step alone, if there are at most
+    ``input_bits`` steps: a core collects so many planes of a pixel.
 
     Row blocks go to the tiles of a tree, column blocks to lanes: block (r, c) lies in tile
     ``(c % lanes) * fan_in + r % fan_in``, crossbar ``first + (r // fan_in) * rounds + c // lanes``; its number is
@@ -68,7 +77,8 @@ def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ..
         macros = tuple(tuple(
             _built(arch, setting, mapped.cells(arch, r, c), number(arch, first, rounds, r, c))
             for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first))
+        once = setting.once and not mapped.operand.per_step and network.steps <= arch.input_bits
+        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else network.steps))
         first += -(-mapped.row_blocks // arch.fan_in) * rounds
     return tuple(placed)
 
@@ -81,6 +91,7 @@ def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block:
 
 
 def _built(arch: ImcArch, setting: Setting, cells: Array, crossbar: int) -> Macro:
+    """Return a crossbar, which shares the ADCs of its tile with all others there."""
     return build(arch, setting.adc, cells, setting.effects, tile=crossbar, bank=crossbar % arch.tiles)
 
 
@@ -115,15 +126,19 @@ def run_images(network: Network, arch: ImcArch, setting: Setting, images: Sequen
 
 def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: Sequence[dict[str, Array]], steps: int, first: int
               ) -> list[LayerTrace]:
-    """Execute one layer on images from ``first`` on; a vector is keyed by ``step * pixels + pixel``."""
-    mapped = placed.mapped
-    x = [plane for words in tensors for plane in inputs(mapped, words, steps)]
-    xp, pixels = array_namespace(x[0]), x[0].shape[0]
-    vector = xp.tile(xp.arange(steps * pixels, dtype=xp.int64), (len(tensors),))
-    image = first + xp.repeat(xp.arange(len(tensors), dtype=xp.int64), steps * pixels)
+    """Execute one layer on images from ``first`` on.
+
+    A vector is keyed by ``step * pixels + pixel``, also one whose sums serve all steps.
+    """
+    mapped, images = placed.mapped, len(tensors)
+    x = [plane for words in tensors for plane in inputs(placed, words, steps)]
+    xp, count = array_namespace(x[0]), placed.converted * x[0].shape[0]
+    vector = xp.tile(xp.arange(count, dtype=xp.int64), (images,))
+    image = first + xp.repeat(xp.arange(images, dtype=xp.int64), count)
     total = products(arch, setting, placed, xp.concat(x), image=image, vector=vector)
-    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (len(tensors), steps, *_size(mapped, tensors[0]), -1))
-    return [run_tail(mapped.layer, steps, xp.permute_dims(sums[n, ...], (0, 3, 1, 2)), 0, {}) for n in range(len(tensors))]
+    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (images, placed.converted, *_size(mapped, tensors[0]), -1))
+    sums = xp.tile(xp.permute_dims(sums, (0, 1, 4, 2, 3)), (1, steps // placed.converted, 1, 1, 1))
+    return [run_tail(mapped.layer, steps, sums[n, ...], 0, {}) for n in range(images)]
 
 
 def products(arch: ImcArch, setting: Setting, placed: Placed, x: Array, *, image: Array, vector: Array) -> Array:
@@ -142,9 +157,11 @@ def products(arch: ImcArch, setting: Setting, placed: Placed, x: Array, *, image
     return total
 
 
-def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Array]:
-    """Yield the inputs int64 [pixels, row blocks, rows] of all vectors of each step, numbers in their signed range."""
-    operand = mapped.operand
+def inputs(placed: Placed, tensors: dict[str, Array], steps: int) -> Iterator[Array]:
+    """Yield the inputs int64 [pixels, row blocks, rows] of all vectors of each step that is converted, numbers in their signed
+    range.
+    """
+    mapped, operand = placed.mapped, placed.mapped.operand
     words = tensors[operand.sources[0]]
     if operand.per_step:
         yield from (vectors(mapped, plane) for plane in array_namespace(words).unstack(unpack(words, steps)))
@@ -157,7 +174,7 @@ def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Ar
     if operand.signed:
         value = value - ((value >> operand.bits - 1 & 1) << operand.bits)
     x = vectors(mapped, value)
-    for _ in range(steps):
+    for _ in range(placed.converted):
         yield x
 
 

@@ -24,14 +24,10 @@ class TokenMap:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A number of each tensor; ``b`` is 0 where only one is read. last : of its token; end : of all."""
+    """A number of each tensor; ``b`` is 0 where only one is read."""
 
     a: int
     b: int
-    token: int
-    channel: int
-    last: bool
-    end: bool
 
 
 def address(tensor: TokenMap, token: int, group: int, groups: int, plane: int) -> int:
@@ -59,5 +55,4 @@ def token_reader(memories: Sequence[Sequence[int]], a: TokenMap, b: TokenMap | N
             group, at = divmod(channel, rows)
             values = [number(t, [memories[t.bank][address(t, token, group, groups, n)] for n in range(t.bits)], at) if t else 0
                       for t in (a, b)]
-            last = channel == channels - 1
-            yield Pair(a=values[0], b=values[1], token=token, channel=channel, last=last, end=last and token == tokens - 1)
+            yield Pair(a=values[0], b=values[1])

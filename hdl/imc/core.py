@@ -156,7 +156,8 @@ class Core(Block):
         m.d.comb += [
             legal.eq((layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
                      & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0)
-                     & (layer.rounds_out != 0) & (layer.outputs != 0) & (layer.word_bits <= p.input_bits)),
+                     & (layer.rounds_out != 0) & (layer.outputs != 0) & (layer.word_bits <= p.input_bits)
+                     & (~layer.once | (~layer.per_step & (layer.steps <= p.input_bits)))),
             failed.eq(Cat(tile.failed for tile in self.tiles).any()),
             happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
                        | self.answer.valid),

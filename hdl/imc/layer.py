@@ -62,6 +62,7 @@ FIELDS = (
     LayerField("out_base", 20, "first word of the output"),
     LayerField("out_plane", 20, "words from a plane of the output to the next"),
     LayerField("out_groups", 9, "words of a pixel of the output"),
+    LayerField("once", 1, "sums of the first step serve all steps, at most as many as an input has bits; not with per_step"),
 )
 
 
@@ -74,7 +75,7 @@ def vector_layout(p: ImcArch) -> data.StructLayout:
     """Return a vector of a layer: where it reads, what the macro calls it, where its outputs go.
 
     top, left : of the first tap, outside of the map where it is padded
-    first, last : member of its window; starts, ends: of its steps; end : of its layer
+    first, last : member of its window; starts, ends: of its steps, both with ``once``; end : of its layer
     membrane : of its channel 0; window: number of the output pixel
     """
     return data.StructLayout({

@@ -57,9 +57,9 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         operand, layer = mapped.operand, mapped.layer
         planes = operand.bits * (network.steps if operand.per_step else 1)
         fields = {"source": bank, **_source(p, mapped, shape, planes), **_crossbars(p, entry)}
-        size = _sums(mapped, shape)
+        size, once = _sums(mapped, shape), entry.converted < network.steps
         fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
-                   "time_inner": time_inner, "per_step": operand.per_step, "bits": operand.bits}
+                   "time_inner": time_inner or once, "per_step": operand.per_step, "once": once, "bits": operand.bits}
         pool = layer.max_pool or layer.sum_pool or layer.or_pool
         kernel, stride = (pool.kernel, pool.stride) if pool else (1, 1)
         out = tuple((n - kernel) // stride + 1 for n in size)

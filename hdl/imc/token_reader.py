@@ -25,7 +25,7 @@ class TokenReader(Block):
         one ``channels / rows`` rounded up; all stand while ``busy``
     start : In(1), while not busy; busy : Out(1)
     read, bank, address : Out, to the activation memories; word : In, in the cycle after
-    o : Out(stream), {a, b, token, channel, last, end}, see `golden.imc.token_reader.Pair`
+    o : Out(stream), {a, b}, see `golden.imc.token_reader.Pair`
 
     Source: imc 10, B10 and the row units of workloads 5.2; decision 0015, words.
     """
@@ -43,8 +43,7 @@ class TokenReader(Block):
     @staticmethod
     def o_layout() -> data.StructLayout:
         """Return a number of each tensor."""
-        return data.StructLayout({"a": signed(TOKEN_BITS), "b": signed(TOKEN_BITS), "token": 12, "channel": 13, "last": 1,
-                                  "end": 1})
+        return data.StructLayout({"a": signed(TOKEN_BITS), "b": signed(TOKEN_BITS)})
 
     def build(self) -> Module:
         m, p, o = Module(), self.params, self.o
@@ -57,7 +56,6 @@ class TokenReader(Block):
             self.read.eq(filling), self.busy.eq(1),
             self.address.eq(tensor.base + plane * tensor.plane + token * self.groups + group),
             last_channel.eq(channel + 1 == self.channels), last_token.eq(token + 1 == self.tokens),
-            o.p.token.eq(token), o.p.channel.eq(channel), o.p.last.eq(last_channel), o.p.end.eq(last_channel & last_token),
         ]
         m.d.sync += [reading.eq(filling), landed.eq(plane), landed_second.eq(second)]
         with m.FSM():

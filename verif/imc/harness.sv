@@ -37,13 +37,13 @@ module harness (
 
     initial words = $fopen("neurons.bin", "wb");
 
-    // One record of 32-bit words, lowest first: run, cycle, key, channel, spike.
+    // One record of 32-bit words, lowest first: run, cycle, key, step, channel, spike.
     always @(posedge aclk) begin
         cycle <= cycle + 1;
         if (dut.core.start) runs <= runs + 1;
         if (dut.core.post.steps)
-            $fwrite(words, "%u", {31'd0, dut.core.post.spikes, 32'(dut.core.post.stepped), 32'(dut.core.post.stepped_key),
-                                   cycle, runs});
+            $fwrite(words, "%u", {31'd0, dut.core.post.spikes, 32'(dut.core.post.stepped), 32'(dut.core.post.stepped_step),
+                                   32'(dut.core.post.stepped_key), cycle, runs});
     end
     final $fclose(words);
 endmodule

@@ -26,6 +26,7 @@ def levers(p: ImcArch) -> list[Lever]:
     """Return the ways that are compared, the usual one first."""
     few = min(4, p.adc_bits)
     found = [Lever(name="as usual"), Lever(name="zero-skip", macro="skip=1"), Lever(name="time outside", time_inner=False),
+             Lever(name="image converted in every step", macro="once=0"),
              Lever(name=f"SAR, {few} bits of one level", macro=f"bits={few},full_scale={(1 << few) - 1}")]
     if p.flash_bits:
         most = f"flash=1,bits={p.flash_bits},full_scale={(1 << p.flash_bits) - 1}"
@@ -34,7 +35,7 @@ def levers(p: ImcArch) -> list[Lever]:
     return found
 
 
-def measure(runs: Runs, lever: Lever, images: int) -> dict[str, Any]:
+def measure(runs: Runs, lever: Lever, images: int, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Return what a way of running costs an image, on the RTL, beside golden's accuracy on all images.
 
     Raises `SystemFailure` where the counters of the RTL are not the events of golden.
@@ -56,13 +57,13 @@ def measure(runs: Runs, lever: Lever, images: int) -> dict[str, Any]:
     cycles = sum(layer.counters["cycles"] for image in done.compared for layer in image) / images
     mean = {name: value / images for name, value in summed.items()}
     parts = {"least": energy(mean, p), "most": energy(mean, p, most=True)}
-    shapes = [membranes(layer, done.traces[0].layers[layer.name], time_inner=lever.time_inner)
-              for layer in workload.network.layers]
+    words = [membranes(entry, done.traces[0].layers[entry.mapped.layer.name], time_inner=lever.time_inner) for entry in placed]
+    advance()
     return {
         "name": lever.name, "macro": lever.macro, "time_inner": lever.time_inner, "images": images,
         "mismatches": sum(layer.mismatches for image in done.compared for layer in image),
         "neuron_steps": sum(layer.neuron_steps for image in done.compared for layer in image),
-        "cycles": cycles, "seconds": delay(cycles), "events": mean, "membranes": max(shapes),
+        "cycles": cycles, "seconds": delay(cycles), "events": mean, "membranes": max(words),
         "energy": parts, "energy_pj": {kind: sum(values.values()) for kind, values in parts.items()},
         "energy_of_steps": [sum(energy({name: value / images for name, value in step.items()}, p).values()) for step in by_step],
         "accuracy": runs.right(runs.traces(machine.setting)),
@@ -74,33 +75,18 @@ def areas(runs: Runs) -> dict[str, Any]:
     p, workload = runs.arch, runs.at_steps(None)
     setting = setting_of(p, None)
     placed = place(workload.network, p, setting)
-    (trace,) = run_one(runs)
+    (trace,) = Runs(runs.source, p, 1).traces(setting)
     words = [sum(len(q.planes) for q in layer.passes) * _pixels(trace, layer.passes[0].source) * entry.mapped.groups
              for layer, entry in zip(workload.network.layers, placed, strict=True)]
     used = {"crossbars": sum(entry.mapped.row_blocks * entry.mapped.column_blocks for entry in placed), "map_words": max(words)}
-    needed = {order: max(membranes(layer, trace.layers[layer.name], time_inner=order == "inside")
-                         for layer in workload.network.layers) for order in ("inside", "outside")}
+    needed = {order: max(membranes(entry, trace.layers[entry.mapped.layer.name], time_inner=order == "inside")
+                         for entry in placed) for order in ("inside", "outside")}
     return {
         "built": area(p, crossbars=p.tiles * p.crossbars, map_words=p.map_words, membranes=p.membranes),
         **{f"needed, time {order}": area(p, **used, membranes=words_) for order, words_ in needed.items()},
         "sizes": {**used, "membranes": needed}}
 
 
-def run_one(runs: Runs) -> list[Any]:
-    """Return the trace of the first image, ideal."""
-    alone = Runs(runs.source, runs.arch, 1)
-    return alone.traces(setting_of(runs.arch, None))
-
-
 def _pixels(trace: Any, name: str) -> int:
     word = trace.inputs[name] if name in trace.inputs else trace.layers[name].output
     return int(word.shape[-1] * word.shape[-2])
-
-
-def measure_all(runs: Runs, images: int, advance: Callable[[], None]) -> list[dict[str, Any]]:
-    """Return what every lever costs."""
-    found = []
-    for lever in levers(runs.arch):
-        found.append(measure(runs, lever, images))
-        advance()
-    return found

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
-from golden.imc.calibrator import offsets
+from golden.imc.calibrator import offsets, trims
 from golden.imc.correction import Correction
 from golden.imc.early_exit import early_exit
-from golden.imc.macro import Effects, build
+from golden.imc.macro import build
 from golden.imc.run import Setting, place, run_images
 from golden.network import Network, map_arrays
 from golden.run import Trace, predict
@@ -25,12 +25,13 @@ from verif.workload import Workload, load_workload
 
 # Images whose vectors are in memory together.
 BATCH = 25
-VARIATIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
-STUCK = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
-STEPS = (1, 2, 3, 4, 5, 6, 8)
-OFFSETS = (0.0, 0.5, 1.0, 2.0, 4.0)
-NOISE, SPREAD = 0.5, 0.3
-# Calibration: a pedestal in the middle of the codes, phases of it, the limit that no ADC is held to.
+VARIATIONS = (0.0, 0.1, 0.2, 0.3, 0.4)
+STUCK = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
+STEPS = (1, 2, 3, 4, 6, 8)
+OFFSETS = (0.0, 1.0, 2.0, 4.0)
+NOISES = (0.0, 0.1, 0.2, 0.3)
+SPREAD, FEW = 0.3, 4
+# Phases of a calibration.
 LOG2 = 4
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -43,14 +44,14 @@ class Point:
     macro : what ``--macro`` says, without the seed
     steps : T; None: the workload's own
     drawn : whether its draws differ from seed to seed
-    calibrated : whether offsets of ADCs are found and taken away
+    calibration : what is done about offsets of ADCs: nothing, ``"offsets"`` taken from codes, ``"trims"`` of comparators
     """
 
     x: float
     macro: str = ""
     steps: int | None = None
     drawn: bool = False
-    calibrated: bool = False
+    calibration: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +65,14 @@ class Sweep:
 
 def sweeps(p: ImcArch) -> dict[str, Sweep]:
     """Return what can be swept on a build, by name."""
-    bits = [(bits, f"bits={bits}") for bits in range(1, p.adc_bits + 1)]
-    flash = [(bits, f"flash=1,bits={bits}") for bits in range(1, p.flash_bits + 1)]
-    noisy = f"comparator_noise={NOISE}"
-
-    def levels(points: Sequence[tuple[int, str]], *more: str, drawn: bool = False) -> list[Point]:
-        return [Point(x=n, macro=",".join([text, f"full_scale={min((1 << n) - 1, p.group_levels)}", *more]), drawn=drawn)
-                for n, text in points]
-
-    adc = {"steps over all rows": [Point(x=n, macro=text) for n, text in bits], "steps of one level": levels(bits),
-           f"SAR, one level, noise {NOISE}": levels(bits, noisy, drawn=True)}
-    if flash:
-        adc[f"flash, one level, noise {NOISE}"] = levels(flash, noisy, drawn=True)
+    adc = {"steps over all rows": [Point(x=n, macro=f"bits={n}") for n in range(1, p.adc_bits + 1)],
+           "steps of one level": [Point(x=n, macro=f"bits={n},full_scale={min((1 << n) - 1, p.group_levels)}")
+                                  for n in range(1, p.adc_bits + 1)]}
+    noise = {"flash" if flash else "SAR": [
+        Point(x=x, macro=f"{_few(p, flash=flash)},skip=1,comparator_noise={x}", drawn=x > 0) for x in NOISES]
+        for flash in (False, True) if p.flash_bits or not flash}
     return {
-        "adc": Sweep(title="Accuracy against bits of the ADC", axis="bits", series=adc),
+        "adc": Sweep(title="Accuracy against bits of the ADC; SAR and flash give the same codes", axis="bits", series=adc),
         "variation": Sweep(title="Accuracy against variation of cells", axis="spread of a cell, in its own conductance", series={
             "": [Point(x=x, macro=f"proportional={x}", drawn=x > 0) for x in VARIATIONS]}),
         "stuck": Sweep(title="Accuracy against stuck cells", axis="share of stuck cells, half at each end", series={
@@ -87,9 +82,17 @@ def sweeps(p: ImcArch) -> dict[str, Sweep]:
             f"variation {SPREAD}": [Point(x=t, macro=f"proportional={SPREAD}", steps=t, drawn=True)
                                     for t in STEPS if t <= p.t_max]}),
         "calibration": Sweep(title="Accuracy against offsets of ADCs", axis="spread of an offset, in steps of the ADC", series={
-            name: [Point(x=x, macro=f"offset={x}", drawn=x > 0, calibrated=calibrated) for x in OFFSETS]
-            for name, calibrated in (("as they are", False), ("calibrated", True))}),
+            name: [Point(x=x, macro=f"offset={x}", drawn=x > 0, calibration=calibration) for x in OFFSETS]
+            for name, calibration in (("as they are", ""), ("taken from codes", "offsets"), ("comparators trimmed", "trims"))}),
+        "noise": Sweep(title="Accuracy against noise of comparators, 4 bits of one level", axis="spread of a comparison, in steps",
+                       series=noise),
     }
+
+
+def _few(p: ImcArch, *, flash: bool) -> str:
+    """Return the settings of a converter of `FEW` bits, or of all that the build has, in steps of one level."""
+    bits = min(FEW, p.flash_bits if flash else p.adc_bits)
+    return f"flash={int(flash)},bits={bits},full_scale={min((1 << bits) - 1, p.group_levels)}"
 
 
 def chosen(p: ImcArch, text: str) -> dict[str, Sweep]:
@@ -134,8 +137,8 @@ class Runs:
     def accuracy(self, point: Point, seed: int) -> float:
         """Return the share of the images that golden classifies right."""
         setting = setting_of(self.arch, f"{point.macro},seed={seed}".lstrip(","))
-        if point.calibrated:
-            setting = calibrated(self.arch, setting)
+        if point.calibration:
+            setting = calibrated(self.arch, setting, point.calibration)
         return self.right(self.traces(setting, point.steps))
 
     def right(self, traces: Sequence[Trace]) -> float:
@@ -143,13 +146,16 @@ class Runs:
         return sum(predict(trace) == int(label) for trace, label in zip(traces, self.labels, strict=True)) / len(traces)
 
 
-def calibrated(p: ImcArch, setting: Setting) -> Setting:
-    """Return a setting whose codes are corrected by what calibration finds on every tile's ADCs."""
+def calibrated(p: ImcArch, setting: Setting, how: str) -> Setting:
+    """Return a setting with what calibration finds on every tile's ADCs, on a pedestal in the middle of the codes; no limit."""
     empty = torch.zeros((p.rows, p.cols), dtype=torch.int64)
     macros = {tile: build(p, setting.adc, empty, setting.effects, tile=tile) for tile in range(p.tiles)}
     most = (1 << setting.adc.bits) - 1
-    return dataclasses.replace(setting, corrections={tile: Correction(
-        offset=offsets(macro, pedestal=most // 2, log2=LOG2, limit=most).numbers) for tile, macro in macros.items()})
+    find = {"offsets": offsets, "trims": trims}[how]
+    found = {tile: find(macro, pedestal=most // 2, log2=LOG2, limit=2 * most).numbers for tile, macro in macros.items()}
+    if how == "trims":
+        return dataclasses.replace(setting, trims=found)
+    return dataclasses.replace(setting, corrections={tile: Correction(offset=numbers) for tile, numbers in found.items()})
 
 
 def measure(runs: Runs, sweep: Sweep, seeds: int, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -162,7 +168,7 @@ def measure(runs: Runs, sweep: Sweep, seeds: int, advance: Callable[[], None] = 
             for seed in range(seeds if point.drawn else 1):
                 shares.append(runs.accuracy(point, seed))
                 advance()
-            found.append({"x": point.x, "macro": point.macro, "T": point.steps, "calibrated": point.calibrated,
+            found.append({"x": point.x, "macro": point.macro, "T": point.steps, "calibration": point.calibration,
                           "accuracies": shares, "accuracy": statistics.fmean(shares)})
         series.append({"name": name, "points": found})
     return {"title": sweep.title, "axis": sweep.axis, "series": series}
@@ -191,7 +197,3 @@ def exits(runs: Runs, traces: Sequence[Trace]) -> list[dict[str, Any]]:
                       "accuracy": float((stop.label == runs.labels).mean())})
     return found
 
-
-def ideal(p: ImcArch) -> Setting:
-    """Return the setting without flaws, as lossless as the build's SAR is."""
-    return dataclasses.replace(setting_of(p, None), effects=Effects())

@@ -48,7 +48,7 @@ def test_ideal_is_the_other_core(digits: Workload) -> None:
 
 @pytest.mark.parametrize("text", [
     "scheme=twos,proportional=0.1,stuck_off=0.01,stuck_on=0.01,comparator_noise=0.5,offset=1,seed=5",
-    "scheme=offset,flash=1,bits=4,read_noise=0.5,wire=0.001,on_off=20,skip=1,seed=6"])
+    "scheme=offset,flash=1,bits=4,read_noise=0.5,wire=0.001,on_off=20,skip=1,once=0,seed=6"])
 def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
     """Every spike equals golden whatever the macro is like; the ideal network's spikes are others."""
     done = run_images(digits, TINY, Machine(setting=setting_of(TINY, text)), 1)
@@ -88,8 +88,8 @@ def test_random_layers() -> None:
 def test_settings() -> None:
     """Names and numbers become how tiles work; what is not given is ideal and lossless."""
     assert setting_of(TINY, None) == Setting(scheme="diff", adc=Adc(bits=5))
-    assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,offset=1.5,seed=7") == Setting(
-        scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True)
+    assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,once=0,offset=1.5,seed=7") == Setting(
+        scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True, once=False)
     for text, message in (("speed=1", "macro: unknown name, not 'speed'"), ("offset=a", "macro: offset, not 'a'"),
                           ("flash=1,bits=6", "adc: bits, not 6"), ("wire=1", "macro: wire, not 1.0")):
         with pytest.raises(ParameterError, match=message):

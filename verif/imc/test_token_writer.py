@@ -70,11 +70,9 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, shape: tuple[int, int], 
     tokens, channels = shape
     where, = draw_maps(rng, p, *shape, 1)
     values = [[rng.choice((0, -1, rng.randint(-(1 << 15), (1 << 15) - 1))) for _ in range(channels)] for _ in range(tokens)]
-    drive(dut, {"token_map": map_word(where), "groups": -(-channels // p.rows)})
+    drive(dut, {"token_map": map_word(where), "tokens": tokens, "channels": channels, "groups": -(-channels // p.rows)})
     await pulse(dut, "start")
-    words = [word(TokenWriter.i_layout(), {"value": value, "last": c == channels - 1,
-                                           "end": c == channels - 1 and t == tokens - 1})
-             for t, row in enumerate(values) for c, value in enumerate(row)]
+    words = [word(TokenWriter.i_layout(), {"value": value}) for row in values for value in row]
     accepted = await put(dut, "i", words, stalls(rng, stall) if stall else NEVER)
     for _ in range(where.bits):
         await RisingEdge(dut.clk)
@@ -93,7 +91,7 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, shape: tuple[int, int], 
 async def matches_golden(dut: Any, stall: float) -> None:
     """Words of corner and random maps equal golden, and come in the documented cycles."""
     p, rng, written, done = arch(), random.Random(cocotb.RANDOM_SEED), list[Line](), list[int]()
-    await start(dut, ["token_map", "groups", "start", "i__valid"])
+    await start(dut, ["token_map", "tokens", "channels", "groups", "start", "i__valid"])
     dut.rst.value = 0
     cocotb.start_soon(collect(dut, written, done))
     for shape in shapes(rng, 8):

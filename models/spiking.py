@@ -22,7 +22,7 @@ class _Spike(torch.autograd.Function):
 
 
 class LIFNode(nn.Module):
-    """Steps of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to ``v_reset``, 0, or soft reset where it is None.
+    """Steps of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to 0, or soft reset where ``v_reset`` is None.
 
     Same attributes and step as SpikingJelly's ``LIFNode(decay_input=True)``: with ``step_mode`` ``"s"`` a call is one step,
     with ``"m"`` it takes all of [T, ...].

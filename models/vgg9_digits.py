@@ -1,8 +1,8 @@
 """A spiking VGG9 for the 8x8 handwritten digits of scikit-learn, with weights of 4 bits, for crossbars of 64 rows.
 
-Seven 3x3 convolutions (32, 32, max-pool 2, 64, 64, max-pool 2, 64, 64, 64, max-pool 2) and two linear layers (64, 10), as
-SpikeSim's VGG9 for CIFAR10 is with 64, 64, 128, 128, 256, 256, 256, 1024; BatchNorm and LIF behind every convolution, tau 2, soft
-reset. The image is shown at each of 4 steps, class = largest sum of the read-out over the steps.
+Seven 3x3 convolutions (32, 32, max-pool 2, 64, 64, max-pool 2, 64, 64, 64, max-pool 2) and two linear layers (64, 10), where
+SpikeSim's VGG9 for CIFAR10 has wider ones; BatchNorm and LIF behind every convolution, tau 2, soft reset. The image is shown at
+each of 4 steps, class = largest sum of the read-out over the steps.
 
 Source: SpikeSim (arXiv:2210.12899), VGG9_Direct; its own BatchNorm for each step and its average pools, whose outputs are no
 spikes, are left out.
@@ -75,7 +75,8 @@ class Vgg9Digits(Stepwise):
                 x = torch.cat([part(current) for current in (x.split(count) if len(x) > count else [x] * STEPS)])
             else:
                 x = part(x)
-        return x.unflatten(0, (STEPS, count)).mean(0)
+        mean: Tensor = x.unflatten(0, (STEPS, count)).mean(0)
+        return mean
 
 
 def example() -> Tensor:
@@ -93,8 +94,8 @@ def accuracy(model: Vgg9Digits, x: Tensor, y: Tensor) -> float:
 def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> Vgg9Digits:
     """Train from scratch on the training part; return the network in evaluation mode.
 
-    From epoch `ROUND_AT` on weights are rounded to `WEIGHT_BITS` bits, in steps of each output channel, which BatchNorm does not
-    move. ``progress(done, of)`` is called after each epoch.
+    From epoch `ROUND_AT` on weights are rounded to `WEIGHT_BITS` bits, in steps of each output channel, which BatchNorm does
+    not move. ``progress(done, of)`` is called after each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
     with repeatable(seed):

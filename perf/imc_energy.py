@@ -1,17 +1,17 @@
 """Energy, delay and area of a core of tiles, from what SpikeSim charges. Energies are in picojoules, areas in um^2.
 
-SpikeSim (arXiv:2210.12899, its hardware evaluation at commit c2627bc; imc 2.1) charges whole PE cycles. One of them reads 9 words
-of 64 spikes, one for each tap of a 3x3 kernel, and gives 64 sums. Here each event has its own price:
+SpikeSim (arXiv:2210.12899, its hardware evaluation at commit c2627bc; imc 2.1) charges whole PE cycles. One of them reads 9
+words of 64 spikes, one for each tap of a 3x3 kernel, and gives 64 sums. Here each event has its own price:
 
 - *least*: what SpikeSim charges for a PE cycle, shared among the spikes that it reads or the sums that it gives;
 - *most*: the whole of a charge for each event, where SpikeSim does not say what one is for.
 
-Its formulas do not agree with each other (imc 2.3). Of what matters here: its PE energy is multiplied by the 8 columns of an ADC
-although it holds 8 ADCs (point 10). That is right for conversions, 64 for 64 columns; crossbars it counts 8 times, as if word
-lines were driven anew for each column. Tiles here sample all columns at once, so a phase is one reading (least), or 8 (most). Its
-energy counts out_dim^2 PE cycles a layer and step, its latency Cout times as many (point 9); delay here is neither, it is the
-cycles of the RTL at SpikeSim's 250 MHz. Its membranes are those of the first five layers behind their pools (point 10);
-here they are what the layers take.
+Its formulas do not agree with each other (imc 2.3). Of what matters here: its PE energy is multiplied by the 8 columns of an
+ADC although it holds 8 ADCs (point 10). That is right for conversions, 64 for 64 columns; crossbars it counts 8 times, as if
+word lines were driven anew for each column. Tiles here sample all columns at once, so a phase is one reading (least), or 8
+(most). Its energy counts out_dim^2 PE cycles a layer and step, its latency Cout times as many (point 9); delay here is neither,
+it is the cycles of the RTL at SpikeSim's 250 MHz. Its membranes are those of the first five layers behind their pools
+(point 10); here they are what the layers take.
 
 They are figures of a simulator in 65 nm for RRAM, not of a netlist of this periphery.
 """
@@ -70,15 +70,16 @@ CROSSBAR_AREA, ADC_AREA, MUX_AREA, SUBTRACTOR_AREA, TEMPORARY_AREA, TREE_AREA, B
     26.2144, 693.633, 45.9, 13411.41, 484.6, 216830.0 * 2, 0.7391)
 AREAS = {
     "crossbar": f"{CROSSBAR_AREA} um^2 each, RRAM", "ADC": f"{ADC_AREA} um^2 each", "mux": f"{MUX_AREA} um^2 each",
-    "tree": "216830 x 2 um^2 for each 8 tiles", "sums": f"subtractor {SUBTRACTOR_AREA} and temporary buffer {TEMPORARY_AREA} um^2 "
-    "each tile", "maps": f"{BIT_AREA} um^2 a bit", "membrane": f"{BIT_AREA} um^2 a bit"}
+    "tree": "216830 x 2 um^2 for each 8 tiles",
+    "sums": f"subtractor {SUBTRACTOR_AREA} and temporary buffer {TEMPORARY_AREA} um^2 each tile",
+    "maps": f"{BIT_AREA} um^2 a bit", "membrane": f"{BIT_AREA} um^2 a bit"}
 # SpikeSim's VGG9 for CIFAR10: PEs and tiles; words of membrane behind the pools of its first five layers; bits of one, and of
 # a neuron's place in the global buffer; all of its area, of which the global buffer is what nothing else takes.
 SPIKESIM_PES, SPIKESIM_TILES, SPIKESIM_MEMBRANES, SPIKESIM_BITS, SPIKESIM_AREA = 48, 6, 139_264, 22, 8.43e6
 TILE_BUFFER_BITS = 64 * 128
 
 
-def energy(events: Mapping[str, int], arch: ImcArch, *, most: bool = False) -> dict[str, float]:
+def energy(events: Mapping[str, float], arch: ImcArch, *, most: bool = False) -> dict[str, float]:
     """Return pJ by the names of `COSTS`.
 
     events : by the names of `perf.imc_events.EVENTS`
@@ -93,9 +94,10 @@ def delay(cycles: float) -> float:
 
 
 def area(arch: ImcArch, *, crossbars: int, map_words: int, membranes: int) -> dict[str, float]:
-    """Return um^2 by the names of `AREAS`, of a core with so many crossbars and words in each activation memory and of membranes.
+    """Return um^2 by the names of `AREAS`.
 
-    A tile is a PE of SpikeSim, with ``adcs`` ADCs.
+    crossbars : of all tiles, each of which is a PE of SpikeSim with ``adcs`` ADCs
+    map_words : of each activation memory; membranes : words of their memory
     """
     bits = {"maps": 2 * map_words * arch.rows, "membrane": membranes * arch.membrane_bits}
     return {

@@ -61,8 +61,8 @@ def membranes(entry: Placed, trace: LayerTrace, *, time_inner: bool) -> int:
     channels, height, width = trace.words.shape
     pool = layer.or_pool
     if time_inner or entry.converted < steps:
-        return channels * (pool.kernel ** 2 if pool else 1)
-    return channels * int(_visits(layer, height, width).sum())
+        return int(channels * (pool.kernel ** 2 if pool else 1))
+    return int(channels) * int(_visits(layer, height, width).sum())
 
 
 def _layer(arch: ImcArch, setting: Setting, entry: Placed, tensors: dict[str, Numbers], trace: LayerTrace, steps: int

@@ -50,10 +50,10 @@ def lever_table(report: Report) -> Table:
 def exit_table(report: Report) -> Table:
     """Return what early exit does to timesteps, energy (least) and accuracy; golden alone."""
     usual = report["levers"][0]["energy_of_steps"]
+    energies = [sum(share * part for share, part in zip(stop["shares"], usual, strict=True)) for stop in report["exits"]]
     return ["margin of mean outputs", "mean T", "energy, nJ", "accuracy"], [
-        [stop["threshold"], f"{stop['steps']:.2f}",
-         f"{sum(share * part for share, part in zip(stop['shares'], usual, strict=True)) / 1e3:,.0f}", f"{stop['accuracy']:.1%}"]
-        for stop in report["exits"]]
+        [stop["threshold"], f"{stop['steps']:.2f}", _number(energy / 1e3), f"{stop['accuracy']:.1%}"]
+        for stop, energy in zip(report["exits"], energies, strict=True)]
 
 
 def energy_table(report: Report) -> Table:
@@ -148,15 +148,16 @@ def page(report: Report, facts: Mapping[str, str]) -> str:
     facts : date, machine and versions, by what they are called
     """
     body = [f"<h1>spikeloom bench imc {escape(report['workload'])} --preset {escape(report['preset'])}</h1>",
-            f"<p>T = {report['T']}, scheme {report['scheme']}, {report['images']} images, {report['seeds']} seeds where something "
-            "is drawn.</p>", html_table([], [[name, text] for name, text in facts.items()], "plain")]
+            f"<p>T = {report['T']}, scheme {report['scheme']}, {report['images']} images, {report['seeds']} seeds where "
+            "something is drawn.</p>", html_table([], [[name, text] for name, text in facts.items()], "plain")]
     drawn = charts(report)
     for name, sweep in report["sweeps"].items():
         body += [drawn[name], html_table(*sweep_table(sweep), "plain")]
     for title, table in tables(report).items():
         body += [f"<h2>{escape(title)}</h2>", html_table(*table, "plain")]
     body += ["<h2>Sources</h2>", html_table(["part", "event", "source"], [
-        [cost.name, EVENTS.get(cost.event, "bits of words read and written"), cost.source] for cost in COSTS.values()], "plain"),
+        [cost.name, EVENTS.get(cost.event, "bits of words read and written"), cost.source]
+        for cost in COSTS.values()], "plain"),
         html_table(["part", "area"], [[name, text] for name, text in AREAS.items()], "plain")]
     return "\n".join(['<!DOCTYPE html>', '<html lang="en"><head><meta charset="utf-8"><title>spikeloom bench imc</title>',
                       f"<style>{STYLE}</style></head><body>", *body, "</body></html>", ""])

@@ -80,7 +80,8 @@ def lines(title: str, axis: str, series: Mapping[str, Sequence[tuple[float, Sequ
                    'stroke-width="2"/>')
         for (x, y), (place, shares) in zip(means, points, strict=True):
             told = escape(f"{name} {place:g}: {', '.join(f'{share:.2%}' for share in shares)}")
-            out += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{up(min(shares)):.1f}" y2="{up(max(shares)):.1f}" stroke="{colour}"/>',
+            high, low = up(max(shares)), up(min(shares))
+            out += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{colour}"/>',
                     f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{told}</title></circle>']
         if name:
             x = LEFT + number * 200

@@ -63,7 +63,8 @@ def _network(report: Report) -> list[str]:
              if name != DESIGNS["loas_lockstep"]}
     stalls = {name: [layer["stalls"][name] for layer in layers] for name in totals["stalls"]}
     return [
-        f"<h2>{escape(report['network'])}</h2><p>{escape(CAPTION.format(**report))}</p>", html_table(*table(report)), _whole(report),
+        f"<h2>{escape(report['network'])}</h2><p>{escape(CAPTION.format(**report))}</p>", html_table(*table(report)),
+        _whole(report),
         bars("Cycles per layer, logarithmic", names, cycles, log=True),
         bars("Speed of the RTL over what each design counts", names, speed),
         bars("Lane utilisation and share of silent words", names, {

@@ -65,7 +65,7 @@ def measure(runs: Runs, lever: Lever, images: int, advance: Callable[[], None] =
         "neuron_steps": sum(layer.neuron_steps for image in done.compared for layer in image),
         "cycles": cycles, "seconds": delay(cycles), "events": mean, "membranes": max(words),
         "energy": parts, "energy_pj": {kind: sum(values.values()) for kind, values in parts.items()},
-        "energy_of_steps": [sum(energy({name: value / images for name, value in step.items()}, p).values()) for step in by_step],
+        "energy_of_steps": [sum(energy(step, p).values()) / images for step in by_step],
         "accuracy": runs.right(runs.traces(machine.setting)),
     }
 

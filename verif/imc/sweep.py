@@ -23,7 +23,7 @@ from golden.run import Trace, predict
 from verif.imc.simulate import lowering_arch, setting_of
 from verif.workload import Workload, load_workload
 
-# Images whose vectors are in memory together.
+# Images whose vectors are in memory together, what is swept, and what the others hold meanwhile.
 BATCH = 25
 VARIATIONS = (0.0, 0.1, 0.2, 0.3, 0.4)
 STUCK = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
@@ -73,8 +73,9 @@ def sweeps(p: ImcArch) -> dict[str, Sweep]:
         for flash in (False, True) if p.flash_bits or not flash}
     return {
         "adc": Sweep(title="Accuracy against bits of the ADC; SAR and flash give the same codes", axis="bits", series=adc),
-        "variation": Sweep(title="Accuracy against variation of cells", axis="spread of a cell, in its own conductance", series={
-            "": [Point(x=x, macro=f"proportional={x}", drawn=x > 0) for x in VARIATIONS]}),
+        "variation": Sweep(
+            title="Accuracy against variation of cells", axis="spread of a cell, in its own conductance",
+            series={"": [Point(x=x, macro=f"proportional={x}", drawn=x > 0) for x in VARIATIONS]}),
         "stuck": Sweep(title="Accuracy against stuck cells", axis="share of stuck cells, half at each end", series={
             "": [Point(x=x, macro=f"stuck_off={x / 2},stuck_on={x / 2}", drawn=x > 0) for x in STUCK]}),
         "steps": Sweep(title="Accuracy against timesteps", axis="T", series={
@@ -84,8 +85,8 @@ def sweeps(p: ImcArch) -> dict[str, Sweep]:
         "calibration": Sweep(title="Accuracy against offsets of ADCs", axis="spread of an offset, in steps of the ADC", series={
             name: [Point(x=x, macro=f"offset={x}", drawn=x > 0, calibration=calibration) for x in OFFSETS]
             for name, calibration in (("as they are", ""), ("taken from codes", "offsets"), ("comparators trimmed", "trims"))}),
-        "noise": Sweep(title="Accuracy against noise of comparators, 4 bits of one level", axis="spread of a comparison, in steps",
-                       series=noise),
+        "noise": Sweep(title="Accuracy against noise of comparators, 4 bits of one level",
+                       axis="spread of a comparison, in steps", series=noise),
     }
 
 

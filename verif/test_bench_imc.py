@@ -141,7 +141,7 @@ def test_sweep() -> None:
     found = sweep.measure(runs, item, 2, lambda: steps.append(1))["series"][0]["points"]
     assert len(steps) == sweep.count(item, 2) == 4 and [len(point["accuracies"]) for point in found] == [1, 1, 2]
     assert found[0]["accuracy"] == 1 > found[1]["accuracy"]
-    offset = [runs.accuracy(Point(x=4, macro="offset=4", calibration=how), 1) for how in ("", "trims")]
+    offset = [runs.accuracy(Point(x=2, macro="offset=2", calibration=how), 1) for how in ("", "trims")]
     assert offset[0] < offset[1] == 1
 
 

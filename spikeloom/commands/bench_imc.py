@@ -19,8 +19,8 @@ from spikeloom.tools import need
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one page.")
 @click.option("--figures", type=click.Path(path_type=Path), help="Folder for a chart of each sweep, as SVG.")
 @common
-def command(output: Output, workload: str, preset: str, sweep: str, images: int, seeds: int, rtl: int, html: Path | None,
-            figures: Path | None) -> int:
+def imc(output: Output, workload: str, preset: str, sweep: str, images: int, seeds: int, rtl: int, html: Path | None,
+        figures: Path | None) -> int:
     """Run a network on crossbars that are not ideal, and say what its runs cost.
 
     Accuracies are golden's, whose spikes the RTL's are. Cycles and events are the RTL's, energy and area theirs at SpikeSim's

@@ -22,8 +22,8 @@ BEGIN, END = "<!-- figures: written by python -m verif.imc.vgg9_page -->", "<!--
 def markdown(table: Table) -> str:
     """Return a table as Markdown."""
     head, rows = table
-    lines = [head, ["---"] * len(head), *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *texts))
 
 
 def render(report: dict[str, Any]) -> str:
@@ -33,7 +33,8 @@ def render(report: dict[str, Any]) -> str:
         parts += [f"### {sweep['title']}", f"![{sweep['title']}](figures/vgg9-{name}.svg)", markdown(sweep_table(sweep))]
     for title, table in tables(report).items():
         parts += [f"### {title}", markdown(table)]
-    parts += ["### Sources of the prices", markdown((["part", "source"], [[cost.name, cost.source] for cost in COSTS.values()])),
+    parts += ["### Sources of the prices",
+              markdown((["part", "source"], [[cost.name, cost.source] for cost in COSTS.values()])),
               markdown((["part", "area"], [[name, text] for name, text in AREAS.items()]))]
     return "\n\n".join(parts)
 
@@ -46,7 +47,8 @@ def files(report: dict[str, Any], page: str) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and its figures."""
-    parser = argparse.ArgumentParser(prog="python -m verif.imc.vgg9_page", description="Write tables and figures of docs/vgg9.md.",
+    parser = argparse.ArgumentParser(prog="python -m verif.imc.vgg9_page",
+                                     description="Write tables and figures of docs/vgg9.md.",
                                      epilog="Example: python -m verif.imc.vgg9_page --docs docs")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of vgg9.json and vgg9.md")
     docs = parser.parse_args(arguments).docs

@@ -20,16 +20,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from golden.imc.arch import ImcArch
+from perf.spikesim import (
+    ADC_AREA,
+    ADC_BITS,
+    BIT_AREA,
+    CONVERSION,
+    CROSSBAR,
+    CROSSBAR_AREA,
+    FETCH,
+    HERTZ,
+    MUX,
+    MUX_AREA,
+    NEURON,
+    PES,
+    SIDE,
+    SOURCE,
+    SUBTRACTOR,
+    SUBTRACTOR_AREA,
+    SWITCH,
+    TAPS,
+    TEMPORARY,
+    TEMPORARY_AREA,
+    TILE_BUFFER,
+    TREE,
+    TREE_AREA,
+)
 
-HERTZ = 250e6
-# A PE cycle of SpikeSim: crossbars that it reads, rows and sums of one, columns of an ADC, PEs of a tile, bits and levels of
-# its converter.
-TAPS, SIDE, MUX, PES = 9, 64, 8, 8
-FLASH = (1 << 4) - 1
-# What it charges for one of each, and for a whole PE cycle.
-CROSSBAR, CONVERSION, SWITCH = 1.76423, 2.03084, 0.094245
-TREE, TILE_BUFFER, TEMPORARY, SUBTRACTOR, FETCH, NEURON = 19.64 * 8, 397.0, 0.2 * 8, 1.15e-6, 4.64, 1.274 * 4
-SOURCE = "SpikeSim's code at c2627bc (imc 2.1)"
+# Comparisons of a conversion of SpikeSim's flash.
+FLASH = (1 << ADC_BITS) - 1
 
 
 @dataclass(frozen=True)
@@ -65,9 +83,6 @@ SPIKESIM_ENERGY = {
     "crossbar": TAPS * CROSSBAR * MUX, "ADC": SIDE * CONVERSION, "mux": SIDE * SWITCH, "tree": TREE,
     "sums": TEMPORARY + SUBTRACTOR, "maps": TILE_BUFFER, "neuron": NEURON, "membrane": FETCH}
 
-# Areas: a crossbar, an ADC, its multiplexer, a subtractor, a temporary buffer, an H-tree of a tile of 8 PEs, a bit of SRAM.
-CROSSBAR_AREA, ADC_AREA, MUX_AREA, SUBTRACTOR_AREA, TEMPORARY_AREA, TREE_AREA, BIT_AREA = (
-    26.2144, 693.633, 45.9, 13411.41, 484.6, 216830.0 * 2, 0.7391)
 AREAS = {
     "crossbar": f"{CROSSBAR_AREA} um^2 each, RRAM", "ADC": f"{ADC_AREA} um^2 each", "mux": f"{MUX_AREA} um^2 each",
     "tree": "216830 x 2 um^2 for each 8 tiles",
@@ -76,7 +91,6 @@ AREAS = {
 # SpikeSim's VGG9 for CIFAR10: PEs and tiles; words of membrane behind the pools of its first five layers; bits of one, and of
 # a neuron's place in the global buffer; all of its area, of which the global buffer is what nothing else takes.
 SPIKESIM_PES, SPIKESIM_TILES, SPIKESIM_MEMBRANES, SPIKESIM_BITS, SPIKESIM_AREA = 48, 6, 139_264, 22, 8.43e6
-TILE_BUFFER_BITS = 64 * 128
 
 
 def energy(events: Mapping[str, float], arch: ImcArch, *, most: bool = False) -> dict[str, float]:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from perf.imc_energy import AREAS, COSTS, HERTZ, SPIKESIM_ENERGY, shares, spikesim_area
+from perf.imc_energy import AREAS, COSTS, SPIKESIM_ENERGY, shares, spikesim_area
 from perf.imc_events import EVENTS
 from perf.plots import lines
 from perf.report import STYLE, html_table
+from perf.spikesim import HERTZ
 
 Report = dict[str, Any]
 Table = tuple[list[str], list[list[Any]]]

@@ -11,19 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from perf.imc_energy import AREAS, COSTS
-from perf.imc_report import Table, charts, sweep_table, tables
+from perf.imc_report import charts, sweep_table, tables
 from spikeloom.output import replace_file
 from verif.page import replaced
+from verif.trex_page import markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- figures: written by python -m verif.imc.vgg9_page -->", "<!-- end of figures -->"
-
-
-def markdown(table: Table) -> str:
-    """Return a table as Markdown."""
-    head, rows = table
-    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *texts))
 
 
 def render(report: dict[str, Any]) -> str:

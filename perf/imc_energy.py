@@ -54,8 +54,9 @@ FLASH = (1 << ADC_BITS) - 1
 class Cost:
     """Energy of one event of `perf.imc_events.EVENTS`.
 
-    event : what it counts; for bits of words, `BITS` of them
+    event : what it counts; ``bits``: those of the words that are read and written
     least, most : picojoules, as above
+    other : what ``most`` counts, where that is another event
     """
 
     name: str
@@ -63,12 +64,14 @@ class Cost:
     least: float
     most: float
     source: str
+    other: str = ""
 
 
 COSTS = {cost.name: cost for cost in (
     Cost("crossbar", "phases", CROSSBAR, CROSSBAR * MUX, f"{SOURCE}: {CROSSBAR} pJ a 64x64 RRAM crossbar, 8 times a PE cycle"),
-    Cost("ADC", "comparisons", CONVERSION / FLASH, CONVERSION / FLASH,
-         f"{SOURCE}: {CONVERSION} pJ a conversion, taken as its 4-bit flash, 15 comparisons; the DAC of a SAR is not in it"),
+    Cost("ADC", "comparisons", CONVERSION / FLASH, CONVERSION / ADC_BITS,
+         f"{SOURCE}: {CONVERSION} pJ a conversion of 4 bits; as a flash it asks 15 comparators, as a SAR it finds 4 bits",
+         other="code_bits"),
     Cost("mux", "conversions", SWITCH, SWITCH, f"{SOURCE}: {SWITCH} pJ a conversion"),
     Cost("tree", "outputs", TREE / SIDE, TREE / SIDE, f"{SOURCE}: H-tree 19.64 x 8 pJ a PE cycle, 64 sums"),
     Cost("sums", "outputs", TEMPORARY / SIDE + SUBTRACTOR, TEMPORARY + SUBTRACTOR,
@@ -99,7 +102,10 @@ def energy(events: Mapping[str, float], arch: ImcArch, *, most: bool = False) ->
     events : by the names of `perf.imc_events.EVENTS`
     """
     counts = {**events, "bits": (events["read"] + events["words"]) * arch.rows}
-    return {name: counts[cost.event] * (cost.most if most else cost.least) for name, cost in COSTS.items()}
+    least = {name: counts[cost.event] * cost.least for name, cost in COSTS.items()}
+    if not most:
+        return least
+    return {name: max(least[name], counts[cost.other or cost.event] * cost.most) for name, cost in COSTS.items()}
 
 
 def delay(cycles: float) -> float:

@@ -20,6 +20,7 @@ EVENTS = {
     "rows": "rows that were driven",
     "conversions": "conversions of single columns",
     "comparisons": "comparators that were asked",
+    "code_bits": "bits of codes, of all conversions",
     "outputs": "outputs of tiles, sent to a lane",
     "steps": "neuron steps, each an access to the membrane memory",
     "spikes": "spikes",
@@ -82,6 +83,7 @@ def _layer(arch: ImcArch, setting: Setting, entry: Placed, tensors: dict[str, Nu
         found["read"][step] = words
     found["conversions"] = found["phases"] * arch.cols << setting.adc.average_log2
     found["comparisons"] = found["conversions"] * ((1 << setting.adc.bits) - 1 if setting.adc.flash else setting.adc.bits)
+    found["code_bits"] = found["conversions"] * setting.adc.bits
     if layer.neuron is not None:
         spikes = np.asarray(unpack(trace.words, steps))
         visited = _visits(layer, *spikes.shape[2:]) if layer.or_pool else np.ones(spikes.shape[2:], np.int64)

@@ -84,11 +84,12 @@ def test_prices_are_those_of_spikesim() -> None:
 
 def independent(events: dict[str, float], rows: int) -> tuple[float, float]:
     """Return least and most nJ of events, from the numbers of imc 2.1 alone."""
-    conversions = 0.094245 * events["conversions"] + 2.03084 * events["comparisons"] / 15
-    both = conversions + 19.64 * events["outputs"] / 8 + 397 * rows * (events["read"] + events["words"]) / 576
+    both = 0.094245 * events["conversions"] + 19.64 * events["outputs"] / 8
+    both += 397 * rows * (events["read"] + events["words"]) / 576
+    adc = 2.03084 * events["comparisons"] / 15
     least = 1.76423 * events["phases"] + (0.025 + 1.15e-6) * events["outputs"] + (1.274 * 4 + 4.64) / 64 * events["steps"]
     most = 8 * 1.76423 * events["phases"] + (1.6 + 1.15e-6) * events["outputs"] + (1.274 * 4 + 4.64) * events["steps"]
-    return (both + least) / 1e3, (both + most) / 1e3
+    return (both + least + adc) / 1e3, (both + most + max(adc, 2.03084 * events["code_bits"] / 4)) / 1e3
 
 
 def test_energies_of_the_page(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

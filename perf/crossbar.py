@@ -16,8 +16,8 @@ SPIKESIM = "SpikeSim (authors' code, imc 2.1)"
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 CLOCK_HZ = 250e6
 CLOCK_SOURCE = f"{SPIKESIM}: 250 MHz"
-# Digits of a root and of a quotient, of rows of up to 512 values, and the cycles around them (`hdl.imc.norm`).
-ROOT_BITS, NORM_CYCLES = 33, 12
+# Digits of a root and of its quotient, and the cycles around them (`hdl.imc.norm`); digits of a softmax's quotient.
+ROOT_BITS, NORM_CYCLES, QUOTIENT_BITS = 41, 12, 33
 # Cycles from the last score to the first exponential, and from the last one to the sums (`hdl.imc.softmax`).
 SOFTMAX_CYCLES = 5 + 36
 # Cycles from the start of a tensor that is given again to its first value (`hdl.imc.reuse_buffer`).

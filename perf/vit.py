@@ -20,6 +20,7 @@ from perf.crossbar import (
     CLOCK_HZ,
     ENERGY,
     OUTPUT_CYCLES,
+    QUOTIENT_BITS,
     REUSE_CYCLES,
     ROOT_BITS,
     Macros,
@@ -267,7 +268,7 @@ def _energy_counts(machine: Machine, works: list[Work]) -> Counter[str]:
         values = work.norm_rows * work.norm_length
         counts.update({
             "product": 3 * values + work.scaled,
-            "addition": work.norm_rows * 2 * ROOT_BITS + work.softmax_rows * ROOT_BITS + work.added,
+            "addition": work.norm_rows * 2 * ROOT_BITS + work.softmax_rows * QUOTIENT_BITS + work.added,
             "byte": work.softmax_rows * work.softmax_length + work.looked_up + work.kept + work.given + 4 * work.added})
     return counts
 

@@ -80,7 +80,7 @@ class VitCrossbars:
             build(p, setting.adc, mapped.cells(p, r, c), setting.effects, write=write,
                   tile=(first + r * mapped.column_blocks + c) * self.static.arch.tiles)
             for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        return Placed(mapped=mapped, macros=macros, crossbar=first)
+        return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1)
 
 
 def crossbars(placed: tuple[Placed, ...], p: ImcArch) -> int:

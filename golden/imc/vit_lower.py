@@ -1,7 +1,7 @@
 """Float vision transformer to integers: the only lossy step of `golden.imc.vit`.
 
 A value of 8 bits has the unit ``peak / 127`` of the largest magnitude that was seen, a weight that of its output's largest one.
-The residual stream has one unit, of which the largest magnitude is `STREAM`: its 16 bits hold eight times what was seen. Nothing
+The residual stream has one unit, of which the largest magnitude is `STREAM`: 16 bits hold eight times what was seen. Nothing
 else is chosen; biases have the unit of their sums.
 """
 

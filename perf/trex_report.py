@@ -59,7 +59,7 @@ def provenance(report: Report) -> Table:
         for kind, entries in report["constants"].items() for one in entries])
 
 
-def lines(title: str, across: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+def curves(title: str, across: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Return a chart of lines as SVG text.
 
     across : what the horizontal axis shows; points : (x, y) by the name of their line

@@ -15,6 +15,7 @@ class Load:
     transposed : outputs are tokens and inputs channels (K of Q K^T), else outputs are channels (V of S V)
     inputs, outputs : of the weights
     groups : words of a token in a plane
+    first_channel : of the tensor that counts
     columns : of a weight, a power of two, a plane in each of them from the lowest on (scheme twos, a bit a cell)
     crossbar : the first one, as `golden.imc.mapping` counts
     """
@@ -24,6 +25,7 @@ class Load:
     inputs: int
     outputs: int
     groups: int
+    first_channel: int = 0
     columns: int
     crossbar: int
 
@@ -56,6 +58,7 @@ def cell_loader(p: ImcArch, load: Load, memories: Sequence[Sequence[int]]) -> It
                 for n in range(min(each, load.outputs - block * each)):
                     places = (block * each + n, row_block * p.rows + row)
                     token, channel = places if load.transposed else reversed(places)
+                    channel += load.first_channel
                     words = [memories[load.source.bank][address(load.source, token, channel // p.rows, load.groups, plane)]
                              for plane in range(load.source.bits)]
                     value = number(load.source, words, channel % p.rows)

@@ -55,6 +55,15 @@ class Placed:
     crossbar: int
     converted: int
 
+    def crossbars(self, arch: ImcArch) -> int:
+        """Return how many crossbars of every tile it takes."""
+        return crossbars(arch, self.mapped.row_blocks, self.mapped.column_blocks)
+
+
+def crossbars(arch: ImcArch, row_blocks: int, column_blocks: int) -> int:
+    """Return how many crossbars of every tile so many blocks take."""
+    return -(-row_blocks // arch.fan_in) * -(-column_blocks * arch.fan_in // arch.tiles)
+
 
 def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
     """Return all layers of a network on crossbars, one behind the other: `place_layers`."""
@@ -62,7 +71,21 @@ def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ..
 
 
 def place_layers(layers: Iterable[Layer], steps: int, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
-    """Return layers on crossbars, one behind the other.
+    """Return layers on crossbars, one behind the other, as `place_layer` says each.
+
+    Raises ParameterError for what a core does not run or hold.
+    """
+    placed, first = [], 0
+    for layer in layers:
+        placed.append(place_layer(layer, steps, arch, setting, first))
+        first += placed[-1].crossbars(arch)
+    return tuple(placed)
+
+
+def place_layer(layer: Layer, steps: int, arch: ImcArch, setting: Setting, first: int, write: int = 0) -> Placed:
+    """Return a layer on crossbars from ``first`` on.
+
+    write : how often they were written before, a coordinate of what their cells draw
 
     With ``once`` a layer whose steps share their operand is converted in the first step alone, if there are at most
     ``input_bits`` steps: a core collects so many planes of a pixel.
@@ -73,17 +96,13 @@ def place_layers(layers: Iterable[Layer], steps: int, arch: ImcArch, setting: Se
 
     Raises ParameterError for what a core does not run or hold.
     """
-    placed, first, lanes = [], 0, arch.tiles // arch.fan_in
-    for layer in layers:
-        mapped = map_layer(arch, setting.scheme, layer, steps)
-        rounds = -(-mapped.column_blocks // lanes)
-        macros = tuple(tuple(
-            build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c))
-            for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        once = setting.once and not mapped.operand.per_step and steps <= arch.input_bits
-        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else steps))
-        first += -(-mapped.row_blocks // arch.fan_in) * rounds
-    return tuple(placed)
+    mapped, lanes = map_layer(arch, setting.scheme, layer, steps), arch.tiles // arch.fan_in
+    rounds = -(-mapped.column_blocks // lanes)
+    macros = tuple(tuple(
+        build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c), write=write)
+        for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
+    once = setting.once and not mapped.operand.per_step and steps <= arch.input_bits
+    return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else steps)
 
 
 def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block: int) -> int:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from golden.imc.arch import ImcArch
-from golden.imc.macro import build
-from golden.imc.mapping import Mapped, map_layer
-from golden.imc.run import Placed, Setting, place_layers, products
+from golden.imc.mapping import Mapped
+from golden.imc.run import Placed, Setting, crossbars, place_layer, place_layers, products
 from golden.imc.vit import Vit
 from golden.network import Array, Layer, Pass, number_planes
 
@@ -38,8 +37,8 @@ class VitCrossbars:
     """Sums of crossbar operations as the macros of a hybrid core give them, of images numbered from ``first_image``.
 
     Matrices that are programmed once lie as `golden.imc.run.place_layers` says. K^T and V of all encoders use the same
-    crossbars behind them, head after head, since no two encoders run at once; crossbar n has the number
-    ``(first free + n) * tiles``, its vectors are ``encoder * tokens + token``, and it is written once an image and encoder.
+    crossbars behind them, head after head, since no two encoders run at once; their vectors are ``encoder * tokens + token``,
+    and they are written once an image and encoder.
     """
 
     def __init__(self, network: Vit, static: Tiles, dynamic: Tiles, first_image: int = 0) -> None:
@@ -47,7 +46,7 @@ class VitCrossbars:
         layers = [layer_of(name, p.weight, x_bits=p.x_bits, x_signed=p.x_signed) for name, p in network.linears().items()]
         placed = place_layers(layers, 1, static.arch, static.setting)
         self.placed: Mapping[str, Placed] = {entry.mapped.layer.name: entry for entry in placed}
-        self.free = crossbars(placed, static.arch)
+        self.free = placed[-1].crossbar + placed[-1].crossbars(static.arch)
 
     def __call__(self, name: str, x: Array, weight: Array, *, x_bits: int, x_signed: bool) -> Array:
         """Return sums int64 [images, tokens, outputs] of an operation of `golden.imc.vit`."""
@@ -65,29 +64,21 @@ class VitCrossbars:
         parts = []
         for n in range(images):
             layer = layer_of(name, weight[n, ...], x_bits=x_bits, x_signed=x_signed)
-            placed = self._written(layer, name, write=(self.first_image + n) * len(self.network.encoders) + encoder - 1)
+            placed = self.written(layer, name, write=(self.first_image + n) * len(self.network.encoders) + encoder - 1)
             parts.append(products(self.dynamic.arch, self.dynamic.setting, placed, blocks(placed.mapped, x[n, ...]),
                                   image=xp.zeros_like(token) + image[n], vector=encoder * tokens + token)[:, : weight.shape[1]])
         return xp.stack(parts)
 
-    def _written(self, layer: Layer, name: str, write: int) -> Placed:
-        """Return K^T or V of a head and an image in its crossbars."""
-        p, setting = self.dynamic.arch, self.dynamic.setting
-        mapped = map_layer(p, setting.scheme, layer, 1)
-        kind, head = name.split(".")[2:]
-        first = self.free + (2 * int(head) + (kind == "mixed")) * mapped.row_blocks * mapped.column_blocks
-        macros = tuple(tuple(
-            build(p, setting.adc, mapped.cells(p, r, c), setting.effects, write=write,
-                  tile=(first + r * mapped.column_blocks + c) * self.static.arch.tiles)
-            for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1)
-
-
-def crossbars(placed: tuple[Placed, ...], p: ImcArch) -> int:
-    """Return how many crossbars a tile needs for layers that lie one behind the other."""
-    lanes = p.tiles // p.fan_in
-    return max(entry.crossbar + -(-entry.mapped.row_blocks // p.fan_in) * -(-entry.mapped.column_blocks // lanes)
-               for entry in placed)
+    def written(self, layer: Layer, name: str, write: int = 0) -> Placed:
+        """Return K^T or V of a head in its crossbars, ``write`` of which it is."""
+        p = self.dynamic.arch
+        kind, head = name.split(".")[-2:]
+        outputs, inputs = (int(n) for n in layer.passes[0].weight.shape[:2])
+        tokens, width = (inputs, outputs) if kind == "mixed" else (outputs, inputs)
+        keys, values = (crossbars(p, -(-rows // p.rows), -(-columns // p.outputs(p.scheme)))
+                        for rows, columns in ((width, tokens), (tokens, width)))
+        first = self.free + int(head) * (keys + values) + (keys if kind == "mixed" else 0)
+        return place_layer(layer, 1, p, self.dynamic.setting, first, write)
 
 
 def blocks(mapped: Mapped, x: Array) -> Array:

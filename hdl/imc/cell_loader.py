@@ -30,19 +30,19 @@ class CellLoader(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "load": In(self.load_layout(p)), "start": In(1), "busy": Out(1), "read": Out(1), "bank": Out(1),
+            "load": In(self.load_layout()), "start": In(1), "busy": Out(1), "read": Out(1), "bank": Out(1),
             "address": Out(range(p.map_words)), "word": In(p.rows), "o": Out(stream.Signature(self.row_layout(p))),
         })
 
     @staticmethod
-    def load_layout(p: ImcArch) -> data.StructLayout:
+    def load_layout() -> data.StructLayout:
         """Return a tensor and where it goes, see `golden.imc.cell_loader.Load`.
 
         each : outputs of a crossbar; blocks : of columns; rounds : blocks over the lanes, rounded up
         """
         return data.StructLayout({
-            "source": token_map_layout(), "transposed": 1, "inputs": 13, "outputs": 13, "groups": 9, "columns_log2": 3,
-            "each": range(p.cols + 1), "blocks": 13, "rounds": 13, "crossbar": range(p.crossbars)})
+            "source": token_map_layout(), "transposed": 1, "inputs": 13, "outputs": 13, "groups": 9, "first_channel": 13,
+            "columns_log2": 3, "each": 9, "blocks": 13, "rounds": 13, "crossbar": 10})
 
     @staticmethod
     def row_layout(p: ImcArch) -> data.StructLayout:
@@ -63,7 +63,8 @@ class CellLoader(Block):
             "plane", "n", "row", "block", "part"))
         at_input, at_output = first_input + row, first_output + n
         m.d.comb += [
-            token.eq(Mux(load.transposed, at_output, at_input)), channel.eq(Mux(load.transposed, at_input, at_output)),
+            token.eq(Mux(load.transposed, at_output, at_input)),
+            channel.eq(load.first_channel + Mux(load.transposed, at_input, at_output)),
             self.read.eq(filling), self.bank.eq(load.source.bank), self.busy.eq(1),
             self.address.eq(load.source.base + plane * load.source.plane + token * load.groups + channel // p.rows),
             column.eq((n << load.columns_log2) + plane), last_plane.eq(plane + 1 == load.source.bits),

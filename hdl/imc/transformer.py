@@ -37,7 +37,7 @@ class Transformer(Block):
         self.params = p
         memory = {"bank": Out(1), "address": Out(range(p.map_words))}
         super().__init__({
-            "work": In(TokenUnit.work_layout(p)), "load": In(CellLoader.load_layout(p)), "start": In(1), "write": In(1),
+            "work": In(TokenUnit.work_layout(p)), "load": In(CellLoader.load_layout()), "start": In(1), "write": In(1),
             "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "numbers": In(TokenUnit.numbers_layout(p)),
             "token": In(range(max(2, p.tokens))), "factor": Out(FACTOR_BITS), "read": Out(1), "word": In(p.rows),
             "write_en": Out(1), "written": Out(p.rows), **{f"read_{name}": port for name, port in memory.items()},

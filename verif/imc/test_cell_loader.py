@@ -65,22 +65,24 @@ def test_golden_is_the_mapping(transposed: bool, seed: int) -> None:
 def draw_load(rng: random.Random, p: ImcArch, *, transposed: bool) -> Load:
     """Return a tensor of some row and column blocks."""
     columns = rng.choice([n for n in (1, 2, 4, 8) if n <= p.cols])
-    inputs, outputs = rng.choice((1, p.rows, p.rows + 1, rng.randint(1, 3 * p.rows))), rng.randint(1, 3 * p.cols // columns)
-    tokens, channels = (outputs, inputs) if transposed else (inputs, outputs)
+    inputs = rng.choice((1, p.rows, p.rows + 1, rng.randint(1, 3 * p.rows)))
+    outputs = rng.randint(1, min(24, 3 * p.cols // columns))
+    first, (tokens, channels) = rng.choice((0, rng.randrange(20))), (outputs, inputs) if transposed else (inputs, outputs)
+    channels += first
     source, = draw_maps(rng, p, tokens, channels, 1)
     return Load(source=dataclasses.replace(source, bits=rng.randint(1, columns)), transposed=transposed, inputs=inputs,
-                outputs=outputs, groups=-(-channels // p.rows), columns=columns, crossbar=rng.randrange(8))
+                outputs=outputs, groups=-(-channels // p.rows), first_channel=first, columns=columns, crossbar=rng.randrange(8))
 
 
 def load_word(p: ImcArch, load: Load) -> int:
     """Return the value of the block's ``load`` port."""
-    layout, lanes = CellLoader.load_layout(p), p.tiles // p.fan_in
+    layout, lanes = CellLoader.load_layout(), p.tiles // p.fan_in
     each = p.cols // load.columns
     blocks = -(-load.outputs // each)
     plain: int = word(layout, {
         "transposed": load.transposed, "inputs": load.inputs, "outputs": load.outputs, "groups": load.groups,
-        "columns_log2": load.columns.bit_length() - 1, "each": each, "blocks": blocks, "rounds": -(-blocks // lanes),
-        "crossbar": load.crossbar})
+        "first_channel": load.first_channel, "columns_log2": load.columns.bit_length() - 1, "each": each, "blocks": blocks,
+        "rounds": -(-blocks // lanes), "crossbar": load.crossbar})
     plain |= map_word(load.source) << int(layout["source"].offset)
     return plain
 

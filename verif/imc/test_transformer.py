@@ -108,6 +108,7 @@ async def takes_turns(dut: Any) -> None:
     for number in range(4):
         load = draw_load(rng, p, transposed=bool(number % 2))
         shape = (load.outputs, load.inputs) if load.transposed else (load.inputs, load.outputs)
+        shape = (shape[0], shape[1] + load.first_channel)
         if shape[0] > p.tokens or shape[1] > p.features:
             shape = (p.tokens, 17)
         a, b, out = draw_maps(rng, p, *shape, 3)

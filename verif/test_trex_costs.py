@@ -17,6 +17,7 @@ from golden.imc.vit import run
 from golden.imc.vit_crossbars import sram
 from golden.imc.vit_lower import lower
 from golden.imc.write_verify import Job, Pulse, Verify, write_verify
+from hdl.imc.cell_loader import CellLoader
 from hdl.imc.norm import Norm
 from hdl.imc.reuse_buffer import ReuseBuffer
 from hdl.imc.settings import Times
@@ -46,7 +47,8 @@ def test_rows_take_what_is_documented() -> None:
     """Digits of roots and quotients are the hardware's; the sentences that say the cycles are those that benches assert."""
     assert {Norm.root_bits(length) for length in (DIGITS.dim, DEIT_S.dim)} == {ROOT_BITS}
     for block, sentence in ((Norm, "``2 * bits + 12``"), (Softmax, "first e is offered 5 cycles after its last score"),
-                            (Softmax, "offered 36 cycles after its last e"), (ReuseBuffer, "first value 6 cycles after")):
+                            (Softmax, "offered 36 cycles after its last e"), (ReuseBuffer, "first value 6 cycles after"),
+                            (CellLoader, "A row takes a cycle for each bit of its weights and 3 more")):
         assert sentence in " ".join((block.__doc__ or "").split()), sentence
     assert (norm_cycles(32), softmax_cycles(16)) == (64 + 82 + 12, 32 + 5 + 36)
 

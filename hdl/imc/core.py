@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
 from golden.imc.arch import Error, ImcArch
 from hdl.block import Block
-from hdl.bus.ram import Ram
+from hdl.bus.map_pair import MapPair
 from hdl.imc.dispatch import Dispatch
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
@@ -18,6 +18,7 @@ from hdl.imc.layer import layer_layout, machine_layout, runs
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
+from hdl.imc.transformer import Transformer, host_ports
 from hdl.imc.vector_walk import VectorWalk
 from hdl.imc.writable_tile import WritableTile
 
@@ -35,6 +36,7 @@ class Core(Block):
         `golden.imc.errors.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
     counters : Out, see `EventCounters`, of the last run
+    operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
 
     Source: imc 10, B0; decision 0015.
     """
@@ -46,31 +48,31 @@ class Core(Block):
             "places": In(ShiftAdd.settings_layout(p)["places"].shape), "start": In(1), "calibrate": In(1), "busy": Out(1),
             "done": Out(1), "error": Out(1), "code": Out(8), "host": In(stream.Signature(HostPort.word_layout())),
             "answer": Out(stream.Signature(HostPort.word_layout())),
-            "counters": Out(EventCounters.counters_layout()),
+            "counters": Out(EventCounters.counters_layout()), **{name: In(shape) for name, shape in host_ports(p).items()},
         })
 
     def build(self) -> Module:
         m, p = Module(), self.params
-        self.stop = Signal(name="stop")
+        self.stop, self.runs = Signal(name="stop"), Signal(name="runs")
         self.tiles = [WritableTile(p) for _ in range(p.tiles)]
         self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
         self.port, self.events = HostPort(p), EventCounters(p)
-        self.maps = [Ram(p.rows, p.map_words) for _ in range(2)]
-        for name in ("walk", "gather", "dispatch", "post", "port"):
+        self.maps = MapPair(p.rows, p.map_words, 3 if p.tokens else 2)
+        self.transformer = Transformer(p) if p.tokens else None
+        for name in ("walk", "gather", "dispatch", "post", "port", "maps", *(["transformer"] if p.tokens else [])):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
         m.submodules.events = self.events
-        for kind, blocks in (("tile", self.tiles), ("lane", self.lanes), ("map", self.maps)):
-            for number, block in enumerate(blocks):
-                if isinstance(block, Block):
-                    block.also_reset = self.stop
-                m.submodules[f"{kind}_{number}"] = block
+        for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
+            for number, part in enumerate(blocks):
+                part.also_reset = self.stop
+                m.submodules[f"{kind}_{number}"] = part
         self._settings(m)
         self._vectors(m)
         self._memories(m)
-        self._control(m)
+        self._control(m, self._transformer(m))
         for number, tile in enumerate(self.tiles):
             m.submodules[f"macro_{number}"] = instance(p, tile, number)
         return m
@@ -83,7 +85,7 @@ class Core(Block):
             "bits": layer.bits, "outputs": layer.outputs, "places": self.places}
         for tile in self.tiles:
             m.d.comb += [tile.calibrate.eq(self.calibrate & ~self.busy), *(
-                tile.settings[name].eq(given[name]) for name in tile.settings.shape().members)]
+                tile.settings[name].eq(value) for name, value in given.items() if name != "patience")]
 
     def _vectors(self, m: Module) -> None:
         """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""
@@ -119,18 +121,15 @@ class Core(Block):
 
     def _memories(self, m: Module) -> None:
         """Share the activation memories between the layer and the host."""
-        port, gather, post, layer = self.port, self.gather, self.post, self.layer
-        for number, ram in enumerate(self.maps):
-            source = layer.source == number
-            m.d.comb += [
-                ram.r_en.eq(Mux(self.busy, gather.read & source, port.read)),
-                ram.r_addr.eq(Mux(self.busy, gather.address, port.address)),
-                ram.w_en.eq(Mux(self.busy, post.write & ~source, port.write & (port.bank == number))),
-                ram.w_addr.eq(Mux(self.busy, post.address, port.address)), ram.w_data.eq(Mux(self.busy, post.word, port.data)),
-            ]
+        port, gather, post, layer, asks = self.port, self.gather, self.post, self.layer, self.maps.asks
         m.d.comb += [
-            gather.word.eq(Mux(layer.source, self.maps[1].r_data, self.maps[0].r_data)),
-            port.word.eq(Mux(port.bank, self.maps[1].r_data, self.maps[0].r_data)),
+            self.maps.user.eq(self.runs), gather.word.eq(self.maps.word), port.word.eq(self.maps.word),
+            *(asks[0][name].eq(port.bank) for name in ("read_bank", "write_bank")),
+            *(asks[0][name].eq(port.address) for name in ("read_address", "write_address")),
+            asks[0].read.eq(port.read), asks[0].write.eq(port.write), asks[0].data.eq(port.data),
+            asks[1].read.eq(gather.read), asks[1].read_bank.eq(layer.source), asks[1].read_address.eq(gather.address),
+            asks[1].write.eq(post.write), asks[1].write_bank.eq(~layer.source), asks[1].write_address.eq(post.address),
+            asks[1].data.eq(post.word),
             port.hold.eq(self.busy), port.i.valid.eq(self.host.valid), self.host.ready.eq(port.i.ready),
             port.i.p.eq(self.host.p),
             self.answer.valid.eq(port.o.valid), port.o.ready.eq(self.answer.ready), self.answer.p.eq(port.o.p),
@@ -140,33 +139,56 @@ class Core(Block):
         for number, tile in enumerate(self.tiles):
             m.d.comb += [tile.write.eq(port.number), tile.write.valid.eq(port.number.valid & (port.tile == number))]
 
-    def _control(self, m: Module) -> None:
-        """Start, end, and stop on errors."""
+    def _transformer(self, m: Module) -> dict[str, Value]:
+        """Connect what works on tokens; return what the control has to know of it."""
+        none: dict[str, Value] = dict.fromkeys(("starts", "happens", "done", "error", "code", "writes"), Const(0))
+        unit = self.transformer
+        if unit is None:
+            return none
+        m.d.comb += [
+            unit.work.eq(self.work), unit.load.eq(self.load), unit.start.eq(self.operate & ~self.busy),
+            unit.write.eq(self.store & ~self.busy), unit.numbers.eq(self.port.tokens), unit.token.eq(self.post.i.p.window),
+            self.post.factor.eq(unit.factor), unit.word.eq(self.maps.word), self.maps.asks[2].eq(unit.ask)]
+        with m.If(unit.busy):
+            m.d.comb += self.maps.user.eq(2)
+        for number, tile in enumerate(self.tiles):
+            connect(m, unit.jobs[number], tile.i_job)
+            m.d.comb += [tile.writing.eq(self.writing), unit.ended[number].eq(tile.o_job.valid), tile.o_job.ready.eq(1),
+                         unit.failed[number].eq(tile.o_job.p.error != 0), tile.o_fail.ready.eq(1)]
+        return {"starts": self.operate | self.store, "happens": unit.ask.read | unit.ask.write | unit.ended.any(),
+                "done": unit.done, "error": unit.error, "code": unit.code, "writes": unit.ask.write}
+
+    def _control(self, m: Module, tokens: dict[str, Value]) -> None:
+        """Start, end, and stop on errors; ``tokens``: what `_transformer` returns."""
         p, layer, events, post = self.params, self.layer, self.events, self.post
         waited, calibrated, failed, calibrating = Signal(24), Signal(p.tiles), Signal(), Signal()
         legal, happens, over = Signal(), Signal(), Signal()
         m.d.comb += [
             legal.eq(runs(p, layer)), failed.eq(Cat(tile.failed for tile in self.tiles).any()),
             happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
-                       | self.answer.valid),
+                       | self.answer.valid | tokens["happens"]),
             over.eq(post.i.ready & post.i.p.end), self.walk.start.eq(self.start & ~self.busy & legal),
-            events.clear.eq((self.start | self.calibrate) & ~self.busy), events.busy.eq(self.busy),
-            events.steps.eq(post.steps), events.spikes.eq(post.spikes), events.words.eq(post.write),
+            events.clear.eq((self.start | self.calibrate | tokens["starts"]) & ~self.busy), events.busy.eq(self.busy),
+            events.steps.eq(post.steps), events.spikes.eq(post.spikes), events.words.eq(post.write | tokens["writes"]),
             self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(self.tiles)),
         ]
         m.d.sync += [waited.eq(Mux(happens | ~self.busy, 0, waited + 1)),
                      calibrated.eq(Mux(calibrating, calibrated | Cat(tile.calibrated for tile in self.tiles), 0))]
 
-        def fail(code: Error) -> None:
+        def fail(code: Error | Value) -> None:
             m.d.sync += self.code.eq(code)
             m.next = "STOP"
 
         with m.FSM() as states:
-            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE"))]
+            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE")),
+                         self.runs.eq(states.ongoing("RUN"))]
             with m.State("IDLE"):
                 with m.If(self.start | self.calibrate):
                     m.d.sync += self.code.eq(0)
                     m.next = "CALIBRATE"
+                with m.If(tokens["starts"]):
+                    m.d.sync += self.code.eq(0)
+                    m.next = "TOKENS"
                 with m.If(self.start):
                     m.next = "RUN"
                     with m.If(~legal):
@@ -181,6 +203,13 @@ class Core(Block):
                     m.d.comb += [self.done.eq(~failed), self.error.eq(failed)]
                     m.d.sync += self.code.eq(Mux(failed, Error.CALIBRATION, 0))
                     m.next = "IDLE"
+                self._errors(m, fail, waited)
+            with m.State("TOKENS"):
+                with m.If(tokens["done"]):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "IDLE"
+                with m.Elif(tokens["error"]):
+                    fail(tokens["code"])
                 self._errors(m, fail, waited)
             with m.State("STOP"):
                 m.d.comb += [self.stop.eq(1), self.error.eq(1)]

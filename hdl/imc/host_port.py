@@ -10,6 +10,7 @@ from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
+from hdl.imc.token_unit import TokenUnit
 
 
 class Target(IntEnum):
@@ -19,6 +20,7 @@ class Target(IntEnum):
     MAP_1 = 1
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
+    NUMBERS = 5     # a word per number of `hdl.imc.token_unit`: index is the first one, what << 24
     TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
     READ_0 = 8      # one more word: how many words of an activation memory are sent back, as one packet
     READ_1 = 9
@@ -35,7 +37,7 @@ class HostPort(Block):
     -------
     hold : In(1), packets wait; i, o : In(stream), Out(stream), {word, last}
     bank, address, write, data, read : Out, to the activation memories; word : In, in the cycle after
-    parameters, number, tile : Out, to `hdl.imc.post.Post` and to a tile
+    parameters, number, tile, tokens : Out, to `hdl.imc.post.Post`, to a tile, and to `hdl.imc.token_unit.TokenUnit`
     readout : In(stream), `Lane.o_layout`
 
     Source: imc 10, B0.
@@ -51,6 +53,7 @@ class HostPort(Block):
             "hold": In(1), "i": In(stream.Signature(self.word_layout())), "o": Out(stream.Signature(self.word_layout())),
             "bank": Out(1), "address": Out(range(p.map_words)), "write": Out(1), "data": Out(p.rows), "read": Out(1),
             "word": In(p.rows), "number": Out(Tile.write_layout(p)), "tile": Out(6),
+            "tokens": Out(TokenUnit.numbers_layout(p)),
             "parameters": Out(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "readout": In(stream.Signature(Lane.o_layout(p))),
         })
@@ -72,7 +75,8 @@ class HostPort(Block):
             self.bank.eq(target[0]), self.address.eq(index), self.data.eq(full), self.tile.eq(index[:6]),
             number.what.eq(index[6:8]), number.adc.eq(index[8:16]), number.column.eq(left), number.number.eq(i.p.word),
             self.parameters.second.eq(target == Target.SECOND), self.parameters.channel.eq(index),
-            self.parameters.number.eq(i.p.word),
+            self.parameters.number.eq(i.p.word), self.tokens.what.eq(index[24:]), self.tokens.index.eq(index),
+            self.tokens.number.eq(i.p.word),
         ]
         with m.FSM():
             with m.State("HEAD"):
@@ -91,6 +95,7 @@ class HostPort(Block):
                     m.d.sync += [line.eq(full), part.eq(Mux(part == parts - 1, 0, part + 1)), left.eq(left + 1)]
                     m.d.comb += [
                         self.write.eq(maps & (part == parts - 1)), number.valid.eq(target == Target.TILE),
+                        self.tokens.valid.eq(target == Target.NUMBERS),
                         self.parameters.valid.eq((target == Target.BIAS) | (target == Target.SECOND))]
                     with m.If((target != Target.TILE) & (~maps | (part == parts - 1))):
                         m.d.sync += index.eq(index + 1)

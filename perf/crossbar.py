@@ -1,8 +1,8 @@
 """What crossbars and the units around them cost: cycles as the hardware documents them, energies and areas with their sources.
 
 Cycles are those of `hdl.imc`: phases and conversions (docs/imc.md), write actions (`hdl.imc.cell_access`), rows of softmax and
-norm (`hdl.imc.softmax`, `hdl.imc.norm`). Energies and areas are other projects' figures for 40 to 65 nm, of which none is a
-measurement of this hardware; leakage is not counted.
+norm (`hdl.imc.softmax`, `hdl.imc.norm`), rows that are loaded (`hdl.imc.cell_loader`). Energies and areas are other projects'
+figures for 40 to 65 nm, of which none is a measurement of this hardware; leakage is not counted.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,14 @@ from perf.spikesim import SOURCE as SPIKESIM
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
 CLOCK_HZ = spikesim.HERTZ
 CLOCK_SOURCE = f"{SPIKESIM}: 250 MHz"
-# Digits of a root and of a quotient, of rows of up to 512 values, and the cycles around them (`hdl.imc.norm`).
-ROOT_BITS, NORM_CYCLES = 33, 12
+# Digits of a root and of its quotient, and the cycles around them (`hdl.imc.norm`); digits of a softmax's quotient.
+ROOT_BITS, NORM_CYCLES, QUOTIENT_BITS = 41, 12, 33
 # Cycles from the last score to the first exponential, and from the last one to the sums (`hdl.imc.softmax`).
 SOFTMAX_CYCLES = 5 + 36
 # Cycles from the start of a tensor that is given again to its first value (`hdl.imc.reuse_buffer`).
 REUSE_CYCLES = 6
+# Cycles of a row of cells that is loaded, beside one for each of its bits (`hdl.imc.cell_loader`).
+LOAD_CYCLES = 3
 # Cycles from the last phase of a vector to its first output (docs/imc.md).
 OUTPUT_CYCLES = 3
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from array_api_compat import array_namespace
 
 from golden.imc.membrane import membrane
 from golden.imc.pool import MODES, pool
+from golden.imc.row_factor import row_factor
 from golden.imc.scale import scale
 from golden.imc.vector_walk import Vector
 from golden.network import Array, Neuron, Pool
@@ -20,51 +23,56 @@ class Done:
 
     writes : (address, word) of the activation memory
     readout : sums over the steps, of all channels or of none
-    spikes : of all channels, where neurons step, or of none
+    spikes : of all channels, for each step that neurons take
     """
 
     writes: tuple[tuple[int, int], ...] = ()
     readout: tuple[int, ...] = ()
-    spikes: tuple[int, ...] = ()
+    spikes: tuple[tuple[int, ...], ...] = ()
 
 
 def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Array, seconds: Array, memory: tuple[Array, Array],
-         rows: int) -> Iterator[Done]:
+         rows: int, factors: Array | None = None) -> Iterator[Done]:
     """Yield what comes of the vectors of a layer, each with its sums int64 [channels].
 
-    layer : channels, pool_mode, pool_kernel, readout, scale, word_bits, word_signed, leak_shift, decay_input, strict, reset,
-        fresh, per_step, out_base, out_plane, out_groups, as in the register map of a core. A read-out has no pool, and time
-        inside or one pixel
+    layer : channels, pool_mode, pool_kernel, readout, scale, factor, word_bits, word_signed, leak_shift, decay_input, strict,
+        reset, fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A read-out
+        has no pool, and time inside or one pixel
     biases : int64 [channels]; with them and after a pool of sums, values are of 32 bits
     seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``
     memory : membranes and what they owe, int64 [membranes] each, which change in place
     rows : bits of a word
+    factors : int64 [windows], of the tokens of a layer with ``factor``
 
     A pool of sums gives one value for the members of a window, each of which else steps neurons of its own; spikes of members
-    are joined by OR. Spikes of step t are plane t of the output, bit b of a number plane b, with ``per_step`` plane
-    ``t * word_bits + b``. Word g of a pixel has channels ``g * rows`` and on, the lowest in bit 0.
+    are joined by OR. With ``once`` the sums of a vector serve all steps, which its neurons take one after the other.
+
+    Spikes of step t are plane t of the output, bit b of a number plane b, with ``per_step`` plane ``t * word_bits + b``. Word g
+    of a pixel has channels ``g * rows`` and on, the lowest in bit 0.
 
     Source: imc 10, B7 and B8; DESIGN 4, tail.
     """
     mode, members, total = MODES[layer["pool_mode"]], list[Array](), biases
-    kept = biases & 0
+    kept, steps = biases & 0, layer["steps"] if layer["once"] else 1
     for vector, sums in vectors:
         x = sums + biases
         if vector.first:
             members, kept = [], biases & 0
         members.append(x)
         if layer["readout"]:
-            total = x if vector.starts else total + x
+            total = steps * x if vector.starts else total + steps * x
             yield Done(readout=tuple(total.tolist()) if vector.ends else ())
             continue
         if mode != "none" and not vector.last:
             yield Done()
             continue
         x = _pooled(members, mode, layer["pool_kernel"])
-        word = _scaled(layer, x, seconds) if layer["scale"] else _stepped(layer, vector, x, seconds, memory)
-        kept = kept | word
+        spikes = [_stepped(layer, vector, n, x, seconds, memory) for n in range(0 if layer["scale"] else steps)]
+        if layer["factor"] and factors is not None:
+            x = row_factor(x, factors[vector.window])
+        kept = reduce(or_, [spike << n for n, spike in enumerate(spikes)] or [_scaled(layer, x, seconds)], kept)
         yield Done(writes=tuple(_writes(layer, vector, kept.tolist(), rows)) if vector.last else (),
-                   spikes=() if layer["scale"] else tuple(word.tolist()))
+                   spikes=tuple(tuple(spike.tolist()) for spike in spikes))
 
 
 def _pooled(members: list[Array], mode: str, kernel: int) -> Array:
@@ -83,14 +91,14 @@ def _scaled(layer: Fields, x: Array, seconds: Array) -> Array:
     return values & (1 << layer["word_bits"]) - 1
 
 
-def _stepped(layer: Fields, vector: Vector, x: Array, seconds: Array, memory: tuple[Array, Array]) -> Array:
-    """Return the spikes, and leave the membranes in memory."""
+def _stepped(layer: Fields, vector: Vector, number: int, x: Array, seconds: Array, memory: tuple[Array, Array]) -> Array:
+    """Return the spikes of step ``number`` of a vector, and leave the membranes in memory."""
     xp = array_namespace(x)
     threshold = (seconds ^ 1 << 31) - (1 << 31)
     p = Neuron(threshold=threshold, leak_shift=layer["leak_shift"], decay_input=bool(layer["decay_input"]),
                compare=">" if layer["strict"] else ">=", reset=RESETS[layer["reset"]])
     place = slice(vector.membrane, vector.membrane + x.shape[0])
-    first = xp.full(x.shape, bool(vector.starts and layer["fresh"]))
+    first = xp.full(x.shape, bool(vector.starts and number == 0 and layer["fresh"]))
     spikes, memory[0][place], memory[1][place] = membrane(
         x, memory[0][place], memory[1][place], threshold=threshold, first=first, p=p)
     return spikes
@@ -98,7 +106,7 @@ def _stepped(layer: Fields, vector: Vector, x: Array, seconds: Array, memory: tu
 
 def _writes(layer: Fields, vector: Vector, words: list[int], rows: int) -> Iterator[tuple[int, int]]:
     """Yield the words of a pixel, plane after plane."""
-    planes = layer["word_bits"] if layer["scale"] else 1
+    planes = layer["word_bits"] if layer["scale"] else layer["steps"] if layer["once"] else 1
     first = (vector.step * planes if layer["per_step"] else 0) if layer["scale"] else vector.step
     for plane in range(planes):
         for group in range(layer["out_groups"]):

@@ -25,6 +25,7 @@ class Setting:
     scheme : of all weights
     adc, effects : of all macros
     skip : phases that drive no row rest
+    once : an operand that all steps share is converted in the first one, where the core keeps what comes of its steps
     corrections : of the codes, by tile of the core
     """
 
@@ -32,6 +33,7 @@ class Setting:
     adc: Adc
     effects: Effects = field(default_factory=Effects)
     skip: bool = False
+    once: bool = True
     corrections: Mapping[int, Correction] = field(default_factory=dict)
 
     def program(self, mapped: Mapped, tile: int) -> Program:
@@ -45,15 +47,20 @@ class Placed:
     """A layer on the crossbars of a core: ``macros[row block][column block]``, and their numbers, which key their noise.
 
     crossbar : the first one of the layer in every tile
+    converted : steps whose inputs are converted; 1 where the sums of the first one serve all
     """
 
     mapped: Mapped
     macros: tuple[tuple[Macro, ...], ...]
     crossbar: int
+    converted: int
 
 
 def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
     """Return all layers on crossbars, one behind the other.
+
+    With ``once`` a layer whose steps share their operand is converted in the first step alone, if there are at most
+    ``input_bits`` steps: a core collects so many planes of a pixel.
 
     Row blocks go to the tiles of a tree, column blocks to lanes: block (r, c) lies in tile
     ``(c % lanes) * fan_in + r % fan_in``, crossbar ``first + (r // fan_in) * rounds + c // lanes``; its number is
@@ -68,7 +75,8 @@ def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ..
         macros = tuple(tuple(
             build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c))
             for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first))
+        once = setting.once and not mapped.operand.per_step and network.steps <= arch.input_bits
+        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else network.steps))
         first += -(-mapped.row_blocks // arch.fan_in) * rounds
     return tuple(placed)
 
@@ -102,10 +110,10 @@ def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Arra
 
 
 def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str, Array], steps: int, image: int) -> LayerTrace:
-    """Execute one layer; a vector is keyed by ``step * pixels + pixel``."""
+    """Execute one layer; a vector is keyed by ``step * pixels + pixel``, also one whose sums serve all steps."""
     mapped = placed.mapped
     layer, sums = mapped.layer, []
-    for step, x in enumerate(inputs(mapped, tensors, steps)):
+    for step, x in enumerate(inputs(placed, tensors, steps)):
         xp = array_namespace(x)
         total: Array = 0
         for r, row in enumerate(placed.macros):
@@ -115,13 +123,15 @@ def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str
                 for at in range(0, x.shape[0], BATCH)]) for macro in row]
             total = total + xp.concat(parts, axis=1)
         sums.append(xp.reshape(total[:, : mapped.weight.shape[1]].T, (-1, *_size(mapped, tensors))))
-    stacked = xp.stack(sums)
+    stacked = xp.stack(sums * (steps // placed.converted))
     return run_tail(layer, steps, stacked, 0, {})
 
 
-def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Array]:
-    """Yield the inputs int64 [pixels, row blocks, rows] of all vectors of each step, numbers in their signed range."""
-    operand = mapped.operand
+def inputs(placed: Placed, tensors: dict[str, Array], steps: int) -> Iterator[Array]:
+    """Yield the inputs int64 [pixels, row blocks, rows] of all vectors of each step that is converted, numbers in their signed
+    range.
+    """
+    mapped, operand = placed.mapped, placed.mapped.operand
     words = tensors[operand.sources[0]]
     if operand.per_step:
         yield from (vectors(mapped, plane) for plane in array_namespace(words).unstack(unpack(words, steps)))
@@ -134,7 +144,7 @@ def inputs(mapped: Mapped, tensors: dict[str, Array], steps: int) -> Iterator[Ar
     if operand.signed:
         value = value - ((value >> operand.bits - 1 & 1) << operand.bits)
     x = vectors(mapped, value)
-    for _ in range(steps):
+    for _ in range(placed.converted):
         yield x
 
 

@@ -15,7 +15,7 @@ class Vector:
     step : from ``first_step`` on
     key : ``step * pixels + row * conv_width + column`` of the sums, for the macro
     first, last : member of its window
-    starts, ends : first and last of the steps that are run
+    starts, ends : first and last of the steps that are run; a vector whose sums serve all steps is both
     end : last vector of the layer
     membrane : where the membrane of channel 0 lies
     window : number of the output pixel, row-major
@@ -37,7 +37,9 @@ class Vector:
 def vector_walk(layer: Fields) -> Iterator[Vector]:
     """Yield all vectors: with ``time_inner`` all steps of a window, then the next window, else all windows of a step.
 
-    layer : steps, first_step, time_inner, out_height, out_width, pool_kernel, pool_stride, pool_mode, stride, padding,
+    With ``once`` there are those of the first step alone, whose sums serve all steps.
+
+    layer : steps, first_step, time_inner, once, out_height, out_width, pool_kernel, pool_stride, pool_mode, stride, padding,
         conv_width, pixels, channels, as in the register map of a core; ``first_step + steps <= 16``
 
     The members of a window follow each other, row-major. Without a pool of sums each of them has membranes of its own, with one
@@ -46,7 +48,8 @@ def vector_walk(layer: Fields) -> Iterator[Vector]:
     Source: imc 10, B0, and 1.5, TIME_OUTER and TIME_INNER.
     """
     members = list(product(range(layer["pool_kernel"]), repeat=2))
-    windows, steps = list(product(range(layer["out_height"]), range(layer["out_width"]))), range(layer["steps"])
+    windows = list(product(range(layer["out_height"]), range(layer["out_width"])))
+    steps = range(1 if layer["once"] else layer["steps"])
     neurons = 1 if layer["pool_mode"] else len(members)
     order = product(range(len(windows)), steps) if layer["time_inner"] else (
         (window, step) for step, window in product(steps, range(len(windows))))

@@ -14,7 +14,7 @@ from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import layer_layout, machine_layout
+from hdl.imc.layer import layer_layout, machine_layout, runs
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
@@ -145,12 +145,8 @@ class Core(Block):
         p, layer, events, post = self.params, self.layer, self.events, self.post
         waited, calibrated, failed, calibrating = Signal(24), Signal(p.tiles), Signal(), Signal()
         legal, happens, over = Signal(), Signal(), Signal()
-        last_crossbar = layer.crossbar + layer.rounds_in * layer.rounds_out
         m.d.comb += [
-            legal.eq((layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
-                     & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0)
-                     & (layer.rounds_out != 0) & (layer.outputs != 0) & (layer.word_bits <= p.input_bits)),
-            failed.eq(Cat(tile.failed for tile in self.tiles).any()),
+            legal.eq(runs(p, layer)), failed.eq(Cat(tile.failed for tile in self.tiles).any()),
             happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
                        | self.answer.valid),
             over.eq(post.i.ready & post.i.p.end), self.walk.start.eq(self.start & ~self.busy & legal),

@@ -6,7 +6,7 @@ from typing import Any
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
-from hdl.imc.layer import MACHINE
+from hdl.imc.layer import FIELDS, MACHINE
 from hdl.imc.pool import PoolMode
 from hdl.imc.settings import Times, tile_settings
 from hdl.parallel_lif import Reset
@@ -57,10 +57,11 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         mapped = entry.mapped
         operand, layer = mapped.operand, mapped.layer
         planes = operand.bits * (network.steps if operand.per_step else 1)
-        fields = {"source": bank, **_source(p, mapped, shape, planes), **_crossbars(p, entry)}
-        size = _sums(mapped, shape)
+        fields = {"source": bank, "in_shift": 0, "in_span": 0, "factor": 0, **_source(p, mapped, shape, planes),
+                  **_crossbars(p, entry)}
+        size, once = _sums(mapped, shape), entry.converted < network.steps
         fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
-                   "time_inner": time_inner, "per_step": operand.per_step, "bits": operand.bits}
+                   "time_inner": time_inner or once, "per_step": operand.per_step, "once": once, "bits": operand.bits}
         pool = layer.max_pool or layer.sum_pool or layer.or_pool
         kernel, stride = (pool.kernel, pool.stride) if pool else (1, 1)
         out = tuple((n - kernel) // stride + 1 for n in size)
@@ -72,8 +73,10 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         _widths(p, mapped, network.steps, kernel, gain)
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
-        yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()},
-                           machine=_machine(settings, patience), places=_places(settings), planes=planes, shape=shape,
+        machine = _machine(settings, patience)
+        _fits(layer.name, fields, machine)
+        yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
+                           places=_places(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
         bank = 1 - bank
 
@@ -150,7 +153,7 @@ def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: 
     for what, value, most in (("outputs", channels, p.channels), ("outputs of a lane", lane, max(2, p.channels // lanes)),
                               ("words of the output", planes * windows * fields["out_groups"], p.map_words),
                               ("membranes", membranes, p.membranes), ("timesteps", steps, p.t_max),
-                              ("bits of a scaled number", fields["word_bits"], p.input_bits)):
+                              ("bits of a scaled number", fields["word_bits"], p.word_bits)):
         if value > most:
             raise ParameterError(f"layer {name}: {what}, not {value}; legal: 1..{most} on {p.name}; try: a larger build")
     if mapped.layer.readout and windows > 1 and not fields["time_inner"]:
@@ -178,6 +181,17 @@ def _widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -> Non
         if value >= 1 << bits - 1:
             raise ParameterError(f"layer {layer.name}: {name}, not {value.bit_length() + 1}; legal: 1..{bits} on {p.name}; "
                                  "try: fewer inputs or input bits")
+
+
+def _fits(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
+    """Raise ParameterError for a value that its register does not hold."""
+    for prefix, table, values in (("LAYER", FIELDS, fields), ("MACHINE", MACHINE, machine)):
+        for field in (field for field in table if field.name in values):
+            value, most = values[field.name], (1 << field.width) - 1
+            if not 0 <= value <= most:
+                change = "a smaller layer" if table is FIELDS else f"{field.name}={min(max(value, 0), most)}"
+                raise ParameterError(f"layer {name}: {prefix}_{field.name.upper()}, not {value}; legal: 0..{most} "
+                                     f"({field.meaning}); try: {change}")
 
 
 def _machine(settings: dict[str, Any], patience: int) -> dict[str, int]:

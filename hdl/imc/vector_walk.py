@@ -13,7 +13,8 @@ class VectorWalk(Block):
     """Offer all vectors of a layer, the members of a window first.
 
     Twin of `golden.imc.vector_walk.vector_walk`. With ``time_inner`` a window goes through its steps before the next one comes,
-    else all windows take a step. A vector is offered 2 cycles after ``start`` or after the one before it is taken.
+    else all windows take a step; with ``once`` there is the first step alone. A vector is offered 2 cycles after ``start`` or
+    after the one before it is taken.
 
     Members
     -------
@@ -40,6 +41,8 @@ class VectorWalk(Block):
         ends = (("x", member_x, layer.pool_kernel), ("y", member_y, layer.pool_kernel), ("step", step, layer.steps),
                 ("window_x", window_x, layer.out_width), ("window_y", window_y, layer.out_height))
         m.d.comb += [last[name].eq(value + 1 == end) for name, value, end in ends]
+        with m.If(layer.once):
+            m.d.comb += last["step"].eq(1)
         m.d.comb += [
             whole.eq(last["x"] & last["y"]), row.eq(window_y * layer.pool_stride + member_y),
             column.eq(window_x * layer.pool_stride + member_x),

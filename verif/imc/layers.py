@@ -28,6 +28,7 @@ CORNERS: tuple[dict[str, Any], ...] = (
     {"kernel": 3, "stride": 1, "padding": 1, "pool": 3, "steps": 2},
     {"kernel": 1, "height": 1, "width": 1, "padding": 0, "stride": 1, "in_channels": 37, "steps": 16},
     {"kernel": 2, "padding": 2, "in_channels": 24, "pool": 1, "steps": 3},
+    {"kernel": 2, "stride": 1, "pool": 2, "steps": 3, "per_step": 0, "once": 1, "readout": 0, "scale": 0},
 )
 TAILS = ("neurons", "scale", "readout")
 STRIDES = {1: 1, 2: 2, 3: 2}
@@ -81,6 +82,7 @@ def draw_layer(rng: random.Random, p: ImcArch, *, most: int = 150, tail: str | N
             "out_height": out[0], "out_width": out[1], "pool_kernel": drawn["pool"], "pool_stride": stride}
         layer |= _inner(rng, p, drawn["in_channels"], layer) | _tail(rng, p, layer, tail)
         layer |= {name: value for name, value in chosen.items() if name in layer_layout().members}
+        layer["once"] &= not layer["per_step"] and layer["steps"] <= p.input_bits
         layer |= _places(rng, p, layer)
         if _fits(p, layer):
             return layer
@@ -91,9 +93,11 @@ def _inner(rng: random.Random, p: ImcArch, channels: int, layer: Fields) -> dict
     chunk = chunk_of(p.rows, channels)
     groups, chunks, outputs = -(-channels // chunk), p.rows // chunk, rng.choice((1, 2, 3, 5, 8))
     blocks, columns = -(-layer["kernel_height"] * layer["kernel_width"] * groups // chunks), -(-layer["channels"] // outputs)
+    shift, span = (rng.randrange(p.rows), rng.randint(0, chunk)) if p.tokens and rng.random() < 0.5 else (0, 0)
     return {
-        "source": rng.randrange(2), "in_groups": groups, "chunk_log2": chunk.bit_length() - 1, "chunks": chunks,
-        "bits": rng.randint(1, p.input_bits), "per_step": rng.randrange(2), "outputs": outputs,
+        "source": rng.randrange(2), "in_shift": shift, "in_span": span, "in_groups": groups,
+        "chunk_log2": chunk.bit_length() - 1, "chunks": chunks,
+        "bits": rng.randint(1, p.input_bits), "per_step": rng.randrange(2), "once": rng.randrange(2), "outputs": outputs,
         "blocks": blocks, "rounds_in": -(-blocks // p.fan_in), "column_blocks": columns,
         "rounds_out": -(-columns * p.fan_in // p.tiles)}
 
@@ -105,8 +109,9 @@ def _tail(rng: random.Random, p: ImcArch, layer: Fields, tail: str | None) -> di
     k = rng.randint(0, 2)
     return {
         "pool_mode": rng.choice(modes), "readout": kind == "readout", "scale": kind == "scale",
-        "word_bits": rng.randint(1, p.input_bits), "word_signed": rng.randrange(2), "leak_shift": k,
-        "decay_input": rng.randrange(2) if k < 2 else 0, "strict": rng.randrange(2), "reset": rng.randrange(len(Reset)),
+        "word_bits": rng.randint(1, p.word_bits), "factor": int(p.tokens > 0 and rng.random() < 0.5),
+        "word_signed": rng.randrange(2), "leak_shift": k, "decay_input": rng.randrange(2) if k < 2 else 0,
+        "strict": rng.randrange(2), "reset": rng.randrange(len(Reset)),
         "first_step": rng.randint(0, p.t_max - layer["steps"]), "fresh": rng.randrange(2)}
 
 

@@ -22,12 +22,16 @@ from golden.network import (
 from golden.window import extent
 
 
-def random_network(rng: random.Random, p: ImcArch, scheme: str) -> tuple[Network, dict[str, NDArray[np.int64]]]:
-    """Return a layer that the core holds, and the words of its operand: spikes of each step, or numbers of up to four bits."""
+def random_network(rng: random.Random, p: ImcArch, scheme: str, *,
+                   numbers: bool | None = None) -> tuple[Network, dict[str, NDArray[np.int64]]]:
+    """Return a layer that the core holds, and the words of its operand: spikes of each step, or numbers of up to four bits.
+
+    numbers : of which of them; None: of any
+    """
     channels, outputs = rng.choice((1, 3, p.rows // 2, p.rows, p.rows + 5)), rng.randint(1, min(12, p.channels))
     height, width = rng.randint(2, 6), rng.randint(2, 6)
     kernel, stride, padding = rng.choice(((1, 1, 0), (3, 1, 1), (2, 2, 0), (3, 2, 1), (2, 1, 1)))
-    numbers = rng.random() < 0.3
+    numbers = rng.random() < 0.3 if numbers is None else numbers
     ends = rng.choice(("neuron", "neuron", "scale", "readout"))
     steps = 1 if ends == "scale" else rng.randint(1, 4)
     low, high = weight_range(p, scheme)

@@ -149,7 +149,7 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
 def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, skip: bool) -> Iterator[tuple[Any, ...]]:
     """Yield what `verif.imc.macro_shell.values` takes, for all layers of an image."""
     for entry in placed:
-        for step, x in enumerate(inputs(entry.mapped, tensors, steps)):
+        for step, x in enumerate(inputs(entry, tensors, steps)):
             yield from layer_phases(p, entry, x, step, skip)
 
 
@@ -204,15 +204,16 @@ def _compare(p: ImcArch, network: Network, layers: list[LayerProgram], traces: l
 def _neurons(found: Compared, layer: Layer, program: LayerProgram, words: NDArray[np.int64], records: NDArray[Any]) -> None:
     """Compare every recorded neuron step, and see that every neuron that a pool reads has stepped.
 
-    A record bears the pixel of the sums: behind a pool of sums that of the last member of the window.
+    A record bears step and pixel of the sums: behind a pool of sums that of the last member of the window.
     """
     _, height, width = words.shape
     golden, fields = np.asarray(unpack(words, program.fields["steps"])), program.fields
-    key, channel = records["key"].astype(np.int64), records["channel"].astype(np.int64)
-    pixel = key % fields["pixels"]
+    key, step, channel = (records[name].astype(np.int64) for name in ("key", "step", "channel"))
+    converted, pixel = np.divmod(key, fields["pixels"])
+    assert (converted == (0 if fields["once"] else step)).all(), f"layer {layer.name}: sums of another step"
     last, stride = (fields["pool_kernel"] - 1, fields["pool_stride"]) if fields["pool_mode"] else (0, 1)
     y, x = ((n - last) // stride for n in (pixel // fields["conv_width"], pixel % fields["conv_width"]))
-    at = (key // fields["pixels"], channel, y, x)
+    at = (step, channel, y, x)
     seen = np.zeros(golden.shape, np.int64)
     np.add.at(seen, at, 1)
     wanted = np.broadcast_to(covered(layer, height, width), golden.shape)
@@ -222,10 +223,10 @@ def _neurons(found: Compared, layer: Layer, program: LayerProgram, words: NDArra
     found.mismatches += len({*zip(*(part[wrong].tolist() for part in at), strict=True)})
     if wrong.any():
         first = int(np.flatnonzero(wrong)[0])
-        step, c, row, column = (int(part[first]) for part in at)
+        t, c, row, column = (int(part[first]) for part in at)
         spike = int(records["spike"][first])
-        found.first = {"layer": layer.name, "what": "spike", "channel": c, "y": row, "x": column, "t": step,
-                       "golden": int(golden[step, c, row, column]), "rtl": spike, "cycle": int(records["cycle"][first])}
+        found.first = {"layer": layer.name, "what": "spike", "channel": c, "y": row, "x": column, "t": t,
+                       "golden": int(golden[t, c, row, column]), "rtl": spike, "cycle": int(records["cycle"][first])}
 
 
 def covered(layer: Layer, height: int, width: int) -> NDArray[np.bool_]:
@@ -272,12 +273,12 @@ def _readout(found: Compared, golden: NDArray[np.int64], packets: list[Any]) -> 
 
 
 def setting_of(p: ImcArch, text: str | None) -> Setting:
-    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme`` and ``skip``.
+    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip`` and ``once``.
 
     Without ``bits`` the converters lose nothing, or as little as the build's do. Raises ParameterError for anything else.
     """
     legal = {field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)} | {
-        "scheme": str, "skip": bool}
+        "scheme": str, "skip": bool, "once": bool}
     given: dict[str, Any] = {}
     for part in (text or "").split(",") if text else []:
         name, _, value = part.partition("=")
@@ -292,9 +293,9 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
     adc = {name: bool(value) if name in ("flash", "lossless") else value for name, value in given.items() if name in of_adc}
     widest = p.flash_bits if adc.get("flash") else p.adc_bits
     adc.setdefault("bits", min(widest, p.lossless_bits))
-    effects = {name: value for name, value in given.items() if name not in (*of_adc, "scheme", "skip")}
+    effects = {name: value for name, value in given.items() if name not in (*of_adc, "scheme", "skip", "once")}
     setting = Setting(scheme=given.get("scheme", p.scheme), adc=Adc(**adc), effects=Effects(**effects),
-                      skip=bool(given.get("skip", 0)))
+                      skip=bool(given.get("skip", 0)), once=bool(given.get("once", 1)))
     p.check(setting.scheme)
     setting.adc.check(p)
     return setting

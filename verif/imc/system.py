@@ -25,8 +25,8 @@ from verif.system import SystemFailure
 
 DRIVER = Path(__file__).parent / "driver.cpp"
 HARNESS = Path(__file__).parent / "harness.sv"
-# A record of the neuron monitor: starts of the core so far, clock cycle, key of the vector.
-NEURON = np.dtype([(name, "<u4") for name in ("run", "cycle", "key", "channel", "spike")])
+# A record of the neuron monitor: starts of the core so far, clock cycle, key of the vector, step.
+NEURON = np.dtype([(name, "<u4") for name in ("run", "cycle", "key", "step", "channel", "spike")])
 START, IRQ_ENABLE, CALIBRATE = 1, 2, 4
 DONE, ERROR = 2, 4
 PATIENCE = 10_000_000

@@ -88,7 +88,7 @@ class Bench:
         shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
         shell.image(image)
         shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
-        seen = [found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
+        seen = [found for step, x in enumerate(inputs(entry, words, network.steps))
                 for found in layer_phases(p, entry, x, step, setting.skip)]
         shell.values(values(self.folder / "values", seen))
         shell.clear()
@@ -116,9 +116,10 @@ async def matches_golden(dut: Any) -> None:
         bench = Bench(dut, p, rng, Path(folder))
         await bench.host.begin()
         for case in range(8):
-            network, words = random_network(rng, p, SCHEMES[case % 4])
+            network, words = random_network(rng, p, SCHEMES[case % 4], numbers=case % 4 == 1 or None)
             effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3) if case % 3 else Effects()
-            setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5)
+            setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5,
+                              once=case < 6)
             await bench.runs(setting, network, words, image=case, time_inner=case % 2 == 0 or network.layers[0].readout)
 
 
@@ -158,12 +159,15 @@ async def stops_with_an_error(dut: Any) -> None:
         network, words = random_network(rng, p, "diff")
         setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits))
         await bench.runs(setting, network, words, image=0, time_inner=True)
-        for name, value in (("CHANNELS", p.channels + 1), ("CHANNELS", 0), ("STEPS", 0), ("BITS", p.input_bits + 1),
-                            ("CROSSBAR", p.crossbars)):
-            before = await bench.host.read(f"LAYER_{name}")
-            await bench.host.write(f"LAYER_{name}", value)
-            assert await bench.host.run() == (ERROR, Error.SETTINGS), name
-            await bench.host.write(f"LAYER_{name}", before)
+        for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
+                      {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
+                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1}):
+            before = {name: await bench.host.read(f"LAYER_{name}") for name in wrong}
+            for name, value in wrong.items():
+                await bench.host.write(f"LAYER_{name}", value)
+            assert await bench.host.run() == (ERROR, Error.SETTINGS), wrong
+            for name, value in before.items():
+                await bench.host.write(f"LAYER_{name}", value)
         await bench.host.write("MACHINE_PATIENCE", 2)
         assert await bench.host.run() == (ERROR, Error.STALLED)
         await bench.host.write("MACHINE_HOLD", 1)

@@ -20,6 +20,7 @@ from golden.parallel_lif import RESETS
 from golden.run import run_tail, unpack
 from hdl.imc.activation import unpack as unpack_words
 from hdl.imc.lane import Lane
+from hdl.imc.layer import vector_layout
 from hdl.imc.post import Post
 from verif.imc.layers import CORES, TAILS, arch, corners, draw_layer, layer_word, vector_word
 from verif.layers import start
@@ -28,9 +29,12 @@ from verif.sim import simulate
 from verif.stream import NEVER, cycle, put, stalls, watch, word
 
 TREES = "two trees of two"
-ARCHS = {"one tile": CORES["one tile"], TREES: CORES[TREES]}
-# Cycles of a vector beyond those of its sums and words: nothing emitted, read-out, neurons, scale.
+ARCHS = {"one tile": CORES["one tile"], TREES: CORES[TREES],
+         "tokens": dataclasses.replace(CORES["one tile"], tokens=4, features=40)}
+# Cycles of a vector beyond those of its sums, as often as they serve, and words: nothing emitted, read-out, neurons, scale;
+# more of a scale in a build with tokens.
 BESIDE = {"nothing": 3, "readout": 7, "neurons": 9, "scale": 11}
+FACTOR = 2
 Sums = NDArray[np.int64]
 
 
@@ -44,6 +48,7 @@ def test_post(name: str) -> None:
     pytest.param("m.d.comb += clear.eq(i.p.first)", "m.d.comb += clear.eq(1)", id="members forget"),
     pytest.param("i.p.starts & layer.fresh", "i.p.starts", id="always at rest"),
     pytest.param("takes & move", "i.valid & move", id="a sum ahead of its vector"),
+    pytest.param("(turn == b)", "(b == 0)", id="spikes of another step"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """Spikes of members and sums that are lost, and membranes that do not last, are caught."""
@@ -91,6 +96,7 @@ def test_golden_is_the_tail(kind: Any, tail: str, time_inner: int, seed: int) ->
                       rows=p.rows)]
         height, size = layer["pixels"] // layer["conv_width"], (layer["out_height"], layer["out_width"])
         maps = np.moveaxis(sums.reshape(layer["steps"], height, layer["conv_width"], layer["channels"]), 3, 1)
+        maps = np.stack([maps[0]] * len(maps)) if layer["once"] else maps
         trace = run_tail(tail_of(layer, biases, seconds), layer["steps"], maps, 0, {})
         if tail == "readout":
             sent = [d.readout for d in done if d.readout]
@@ -117,15 +123,16 @@ def tail_of(layer: dict[str, int], biases: Sums, seconds: Sums) -> Layer:
 
 
 class Monitor:
-    """What leaves the block, vector after vector: `Done` of each, and the cycle in which it was released."""
+    """What leaves the block, vector after vector: `Done`, the cycle in which it was released, key and steps of its neurons."""
 
     def __init__(self, dut: Any, p: ImcArch, pauses: Iterable[bool]) -> None:
         self.dut, self.p, self.pauses = dut, p, iter(pauses)
-        self.done: list[tuple[Done, int, int | None]] = []
+        self.done: list[tuple[Done, int, tuple[int, list[int]] | None]] = []
 
     async def watch(self) -> None:
         """Collect for ever."""
-        dut, writes, readout, spikes, keys = self.dut, list[tuple[int, int]](), dict[int, int](), dict[int, int](), set[int]()
+        dut, writes, readout = self.dut, list[tuple[int, int]](), dict[int, int]()
+        spikes, keys = dict[int, list[int]](), set[int]()
         while True:
             takes = not next(self.pauses)
             dut.readout__ready.value = int(takes)
@@ -133,8 +140,7 @@ class Monitor:
             if dut.write.value:
                 writes.append((int(dut.address.value), int(dut.word.value)))
             if dut.steps.value:
-                assert int(dut.stepped.value) not in spikes
-                spikes[int(dut.stepped.value)] = int(dut.spikes.value)
+                spikes.setdefault(int(dut.stepped_step.value), []).append(int(dut.stepped.value) << 1 | int(dut.spikes.value))
                 keys.add(int(dut.stepped_key.value))
             if takes and dut.readout__valid.value:
                 out = Lane.o_layout(self.p).from_bits(int(dut.readout__payload.value))
@@ -142,7 +148,8 @@ class Monitor:
             if dut.released.value:
                 assert len(keys) <= 1
                 self.done.append((Done(writes=tuple(writes), readout=tuple(readout[c] for c in sorted(readout)),
-                                       spikes=tuple(spikes[c] for c in sorted(spikes))), cycle(), next(iter(keys), None)))
+                                       spikes=tuple(tuple(seen & 1 for seen in sorted(spikes[t])) for t in sorted(spikes))),
+                                  cycle(), (next(iter(keys)), sorted(spikes)) if keys else None))
                 writes, readout, spikes, keys = [], {}, {}, set()
             await RisingEdge(dut.clk)
 
@@ -175,20 +182,25 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], m
     vectors = vectors_of(layer, sums)
     dut.layer.value = layer_word(layer)
     await parameters(dut, p, biases, seconds)
-    began = cycle()
+    began, factors = cycle(), np.asarray([rng.choice((0, 65793, rng.randrange(65793))) for _ in range(layer["pixels"])])
+    server = cocotb.start_soon(serve(dut, p, factors.tolist()))
     for number in range(p.tiles // p.fan_in):
         cocotb.start_soon(lane(dut, p, layer, number, vectors, monitor,
                                stalls(rng, rng.choice((stall, 0.75))) if stall else NEVER))
     await put(dut, "i", [vector_word(p, v) for v, _ in vectors], stalls(rng, stall) if stall else NEVER)
-    wanted = [*post(layer, vectors, biases=biases, seconds=seconds, memory=memory, rows=p.rows)]
+    wanted = [*post(layer, vectors, biases=biases, seconds=seconds, memory=memory, rows=p.rows, factors=factors)]
+    server.cancel()
     assert [done for done, _, _ in monitor.done] == wanted, layer
-    assert [key for _, _, key in monitor.done] == [
-        v.key if d.spikes else None for (v, _), d in zip(vectors, wanted, strict=True)]
+    assert [seen for _, _, seen in monitor.done] == [
+        (v.key, [*range(v.step, v.step + len(d.spikes))]) if d.spikes else None
+        for (v, _), d in zip(vectors, wanted, strict=True)]
     if not stall:
         last = began - 1
         for done, (_, at, _) in zip(wanted, monitor.done, strict=True):
             kind = ("readout" if done.readout else "neurons" if done.spikes else "scale" if done.writes else "nothing")
-            assert at - last == layer["channels"] + len(done.writes) + BESIDE[kind], (kind, layer)
+            turns = layer["steps"] if layer["once"] and kind in ("readout", "neurons") else 1
+            assert at - last == turns * layer["channels"] + len(done.writes) + BESIDE[kind] + (
+                FACTOR if p.tokens and kind == "scale" else 0), (kind, layer)
             last = at
     monitor.done.clear()
 
@@ -199,7 +211,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
     """Words, spikes and read-outs of corner and random layers equal golden; without stalls in the documented cycles."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     streams = ["i", *(f"sums__{number}" for number in range(p.tiles // p.fan_in))]
-    await start(dut, ["layer", "parameters", "readout__ready", "ended", *(f"{name}__valid" for name in streams)])
+    await start(dut, ["layer", "parameters", "factor", "readout__ready", "ended", *(f"{name}__valid" for name in streams)])
     dut.rst.value = 0
     for name in (*streams, "readout"):
         cocotb.start_soon(watch(dut, name))
@@ -211,6 +223,15 @@ async def matches_golden(dut: Any, stall: float) -> None:
         await run(dut, p, rng, layer | {"fresh": 1}, monitor, memory, stall)
         if not layer["fresh"]:
             await run(dut, p, rng, layer, monitor, memory, stall)
+
+
+async def serve(dut: Any, p: ImcArch, factors: list[int]) -> None:
+    """Give the factor of the token of the vector that is offered, in the cycle after."""
+    while True:
+        await FallingEdge(dut.clk)
+        window = int(vector_layout(p).from_bits(int(dut.i__payload.value)).window) if dut.i__valid.value else 0
+        await RisingEdge(dut.clk)
+        dut.factor.value = factors[window]
 
 
 async def toggle(signal: Any, clock: Any, pauses: Iterable[bool]) -> None:

@@ -13,8 +13,10 @@ from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.macro import Adc, Effects
 from golden.imc.run import Setting, place
+from golden.network import Input, Layer, Network, Pass, spike_planes
 from golden.run import run as plain_run
 from hdl.imc import program as hdl_program
+from hdl.imc.settings import Times
 from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
 from verif.imc.simulate import Machine, lowering_arch, run_images, setting_of, simulate
@@ -48,11 +50,16 @@ def test_ideal_is_the_other_core(digits: Workload) -> None:
 
 @pytest.mark.parametrize("text", [
     "scheme=twos,proportional=0.1,stuck_off=0.01,stuck_on=0.01,comparator_noise=0.5,offset=1,seed=5",
-    "scheme=offset,flash=1,bits=4,read_noise=0.5,wire=0.001,on_off=20,skip=1,seed=6"])
+    "scheme=offset,flash=1,bits=4,read_noise=0.5,wire=0.001,on_off=20,skip=1,once=0,seed=6"])
 def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
-    """Every spike equals golden whatever the macro is like; the ideal network's spikes are others."""
+    """Every spike equals golden whatever the macro is like; the ideal network's spikes are others.
+
+    Draws of the first step serve all steps, unless the input is converted anew in each.
+    """
     done = run_images(digits, TINY, Machine(setting=setting_of(TINY, text)), 1)
     assert sum(layer.mismatches for layer in done.compared[0]) == 0
+    currents = done.traces[0].layers["lif1"].currents
+    assert bool((currents == currents[0]).all()) == ("once=0" not in text)
     other = plain_run(digits.network, {name: torch.from_numpy(word) for name, word in digits.words(0).items()})
     words = [np.asarray(trace.layers["lif2"].words) for trace in (done.traces[0], other)]
     assert (words[0] != words[1]).any()
@@ -88,8 +95,8 @@ def test_random_layers() -> None:
 def test_settings() -> None:
     """Names and numbers become how tiles work; what is not given is ideal and lossless."""
     assert setting_of(TINY, None) == Setting(scheme="diff", adc=Adc(bits=5))
-    assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,offset=1.5,seed=7") == Setting(
-        scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True)
+    assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,once=0,offset=1.5,seed=7") == Setting(
+        scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True, once=False)
     for text, message in (("speed=1", "macro: unknown name, not 'speed'"), ("offset=a", "macro: offset, not 'a'"),
                           ("flash=1,bits=6", "adc: bits, not 6"), ("wire=1", "macro: wire, not 1.0")):
         with pytest.raises(ParameterError, match=message):
@@ -134,4 +141,28 @@ def test_refusals(change: dict[str, Any], message: str, digits: Workload) -> Non
 
     with pytest.raises(ParameterError) as error:
         compiled()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("kernel", "times", "message"), [
+    (31, Times(t_pre=63), None),
+    (32, Times(), "layer one: LAYER_KERNEL_HEIGHT, not 32; legal: 0..31 (rows of the kernel); try: a smaller layer"),
+    (1, Times(t_pre=64), "layer one: MACHINE_T_PRE, not 64; legal: 0..63 (cycles of precharge); try: t_pre=63"),
+    (1, Times(hold=-1), "layer one: MACHINE_HOLD, not -1; legal: 0..65535 (cycles for which sampled columns are good, 0 for "
+                        "ever); try: hold=0"),
+])
+def test_values_that_registers_do_not_hold(kernel: int, times: Times, message: str | None) -> None:
+    """A value that its register would cut is refused by layer and field; the largest one is not."""
+    p = dataclasses.replace(TINY, map_words=1024)
+    weight = np.zeros((1, 1, kernel, kernel), np.int64)
+    layer = Layer(name="one", bias=np.zeros(1, np.int64), readout=True,
+                  passes=(Pass(source="input.0", weight=weight, stride=1, padding=0, planes=spike_planes(1)),))
+    network = Network(name="one", steps=1, layers=(layer,), input=Input(
+        kind="steps", channels=1, height=kernel, width=kernel, bits=1, scale=1.0, plane_bits=1))
+    compiled = hdl_program.programs(p, network, place(network, p, setting_of(p, None)), flash=False, adc_bits=5, times=times)
+    if message is None:
+        assert len(list(compiled)) == 1
+        return
+    with pytest.raises(ParameterError) as error:
+        list(compiled)
     assert str(error.value) == message

@@ -242,7 +242,7 @@ def test_core(tmp_path: Path, seed: int) -> None:
         script.image(case)
         script.macros(macro_tables(tmp_path / f"macros_{case}", {m.tile: m for row in entry.macros for m in row}))
         script.values(values(tmp_path / f"values_{case}", [
-            found for step, x in enumerate(inputs(entry.mapped, words, network.steps))
+            found for step, x in enumerate(inputs(entry, words, network.steps))
             for found in layer_phases(p, entry, x, step, setting.skip)]))
         script.load(program)
         layer, operand = network.layers[0], words["input.0"]

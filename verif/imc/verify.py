@@ -34,7 +34,8 @@ def random_machine(rng: random.Random, p: ImcArch, number: int) -> Machine:
     adc = Adc(flash=flash, bits=rng.randint(max(1, widest - 2), widest), average_log2=rng.choice((0, 0, 0, p.average_log2)))
     effects = Effects(seed=rng.getrandbits(62), **EFFECTS[list(EFFECTS)[number // len(SCHEMES) % len(EFFECTS)]])
     return Machine(
-        setting=Setting(scheme=SCHEMES[number % len(SCHEMES)], adc=adc, effects=effects, skip=rng.random() < 0.5),
+        setting=Setting(scheme=SCHEMES[number % len(SCHEMES)], adc=adc, effects=effects, skip=rng.random() < 0.5,
+                        once=rng.random() < 0.7),
         time_inner=rng.random() < 0.7, times=Times(t_flash=rng.randint(1, 2), **{
             name: rng.randint(0, 3) for name in ("t_pre", "t_settle", "t_guard", "t_mux", "t_dac")}))
 

@@ -83,7 +83,7 @@ class Core(Block):
             "bits": layer.bits, "outputs": layer.outputs, "places": self.places}
         for tile in self.tiles:
             m.d.comb += [tile.calibrate.eq(self.calibrate & ~self.busy), *(
-                tile.settings[name].eq(given[name]) for name in tile.settings.shape().members)]
+                tile.settings[name].eq(value) for name, value in given.items() if name != "patience")]
 
     def _vectors(self, m: Module) -> None:
         """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""

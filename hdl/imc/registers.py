@@ -1,8 +1,9 @@
 """Control registers of a core of tiles: the AXI4-Lite block that serves the table of `hdl.imc.register_map`."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
@@ -35,38 +36,59 @@ class Registers(Block):
         })
 
     def build(self) -> Module:
-        m = Module()
-        access, irq_enable, done, failed = axi_lite.writes(m, self), Signal(), Signal(), Signal()
-        held: dict[str, Any] = {
-            **{f"LAYER_{name.upper()}": self.layer[name] for name in self.layer.shape().members},
-            **{f"MACHINE_{name.upper()}": self.machine[name] for name in self.machine.shape().members}}
-        active = Signal()
-        control, status = access.writes(OFFSETS["CONTROL"]), access.writes(OFFSETS["STATUS"])
-        m.d.comb += [active.eq(self.busy | self.start | self.calibrate), self.irq.eq(irq_enable & (done | failed))]
-        for name, target in held.items():
-            with m.If(access.writes(OFFSETS[name]) & ~active):
-                m.d.sync += target.eq(access.word)
-        for number in range(len(self.places)):
-            place = self.places[number]
-            with m.If(access.writes(OFFSETS[f"PLACE_{number}"]) & ~active):
-                m.d.sync += [place.shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
-            held[f"PLACE_{number}"] = place.shift | place.negate << 4 | place.used << 5
-        m.d.sync += [
-            self.start.eq(control & access.strobe[0] & access.word[0] & ~active),
-            self.calibrate.eq(control & access.strobe[0] & access.word[2] & ~access.word[0] & ~active),
-        ]
-        with m.If(control & access.strobe[0]):
-            m.d.sync += irq_enable.eq(access.word[1])
-        with m.If(status & access.strobe[0]):
-            m.d.sync += [done.eq(done & ~access.word[1]), failed.eq(failed & ~access.word[2])]
-        with m.If(self.start | self.calibrate):
-            m.d.sync += [done.eq(0), failed.eq(0)]
-        with m.If(self.done):
-            m.d.sync += done.eq(1)
-        with m.If(self.error):
-            m.d.sync += failed.eq(1)
+        m, active = Module(), Signal()
+        access = axi_lite.writes(m, self)
+        m.d.comb += active.eq(self.busy | self.start | self.calibrate)
         values = {
-            **identity(self.params), **held, "CONTROL": irq_enable << 1, "STATUS": active | done << 1 | failed << 2,
-            "ERROR": self.code, **{name.upper(): self.counters[name] for name in self.counters.shape().members}}
+            **held_fields(m, access, active, {"LAYER": self.layer, "MACHINE": self.machine}, OFFSETS),
+            **held_places(m, access, active, self.places, OFFSETS),
+            **controls(m, access, active, self, {"start": 0, "calibrate": 2}), **identity(self.params),
+            **{name.upper(): self.counters[name] for name in self.counters.shape().members}}
         axi_lite.reads(m, self, {OFFSETS[name]: value for name, value in values.items()})
         return m
+
+
+def controls(m: Module, access: axi_lite.Access, active: Value, block: Any, commands: Mapping[str, int]) -> dict[str, Value]:
+    """Serve CONTROL, STATUS and ERROR of a block with the ports irq, done, error and code; return what they read.
+
+    commands : ports of the block that a written bit of CONTROL raises for a cycle unless ``active``; the first one wins, and
+        each clears done and error
+    """
+    irq_enable, done, failed, control = Signal(), Signal(), Signal(), Signal()
+    m.d.comb += [control.eq(access.writes(OFFSETS["CONTROL"]) & access.strobe[0]),
+                 block.irq.eq(irq_enable & (done | failed))]
+    other: Value = ~active
+    for name, bit in commands.items():
+        m.d.sync += getattr(block, name).eq(control & access.word[bit] & other)
+        other = other & ~access.word[bit]
+    with m.If(control):
+        m.d.sync += irq_enable.eq(access.word[1])
+    with m.If(access.writes(OFFSETS["STATUS"]) & access.strobe[0]):
+        m.d.sync += [done.eq(done & ~access.word[1]), failed.eq(failed & ~access.word[2])]
+    with m.If(Cat(getattr(block, name) for name in commands).any()):
+        m.d.sync += [done.eq(0), failed.eq(0)]
+    with m.If(block.done):
+        m.d.sync += done.eq(1)
+    with m.If(block.error):
+        m.d.sync += failed.eq(1)
+    return {"CONTROL": irq_enable << 1, "STATUS": active | done << 1 | failed << 2, "ERROR": block.code}
+
+
+def held_fields(m: Module, access: axi_lite.Access, active: Value, groups: Mapping[str, Any],
+                offsets: Mapping[str, int]) -> dict[str, Value]:
+    """Let the host write fields while not ``active``, by the prefix of their registers; return what those read."""
+    held = {f"{prefix}_{name.upper()}": group[name] for prefix, group in groups.items() for name in group.shape().members}
+    for name, target in held.items():
+        with m.If(access.writes(offsets[name]) & ~active):
+            m.d.sync += target.eq(access.word)
+    return held
+
+
+def held_places(m: Module, access: axi_lite.Access, active: Value, places: Any,
+                offsets: Mapping[str, int]) -> dict[str, Value]:
+    """Let the host write what the columns of a weight stand for while not ``active``; return what the registers read."""
+    held = {f"PLACE_{number}": places[number] for number in range(len(places))}
+    for name, place in held.items():
+        with m.If(access.writes(offsets[name]) & ~active):
+            m.d.sync += [place.shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
+    return {name: place.shift | place.negate << 4 | place.used << 5 for name, place in held.items()}

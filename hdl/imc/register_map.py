@@ -23,7 +23,7 @@ ERRORS = {
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
-    Error.PACKET: "a packet since the start before was malformed, and nothing was run",
+    Error.PACKET: "a packet was malformed, or for what does not exist",
     Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (

@@ -9,7 +9,8 @@ from golden.arch import PRESETS, ParameterError
 from golden.run import run
 from hdl.image import build_image
 from models.published import NETWORKS
-from perf.loom import NEVER, Lanes, cycles
+from perf.loom import cycles
+from perf.loom_lanes import NEVER, Lanes
 from perf.machine import UNKNOWN, check_layer
 from verif.bench_loas import program
 from verif.chunks import LOOM

@@ -14,6 +14,8 @@ SCHEMES = ("diff", "offset", "dummy", "twos")
 WORD_BITS, BIT_BITS, MANTISSA_BITS, EXPONENT_BITS, REFERENCE_BITS = 8, 5, 5, 3, 6
 # Bits of numbers of pulses, of alternations, and of confirming reads.
 PULSE_BITS, CONFIRM_BITS = 6, 4
+# Bits of the widest number of a token, the residual stream of a transformer.
+TOKEN_BITS = 16
 # How width (P), word-line code (W) and bit-line code (B) of pulses are nested, the outermost first.
 ORDERS = tuple("".join(order) for order in permutations("PWB"))
 
@@ -47,6 +49,16 @@ class WriteError(IntEnum):
     SILENT = 3      # a comparison was not answered
 
 
+class TokenOp(IntEnum):
+    """What a token unit does with the rows of a transformer."""
+
+    NORM = 0        # normalise
+    SOFTMAX = 1     # exponentials of scores, and the factor of each row
+    LOOKUP = 2      # a function of each number
+    ADD = 3         # add what a block gives, or what the reuse buffer gives in its place, to the residual stream
+    TRANSFORM = 4   # normalise what the reuse buffer gives
+
+
 class Error(IntEnum):
     """Why a core of tiles stopped; 0: it did not."""
 
@@ -56,7 +68,9 @@ class Error(IntEnum):
     DROOP = 3           # columns were held for too long
     SUMS = 4            # outputs of tiles do not fit together
     STALLED = 5         # nothing happened for as long as the host's patience
-    PACKET = 6          # a packet of the host was malformed
+    REUSE = 6           # the reuse buffer holds the attention of another layer
+    CELLS = 7           # a cell is not at the level that was written
+    PACKET = 8          # a packet of the host was malformed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +107,8 @@ class ImcArch:
     channels : most outputs of a layer
     membranes : words of the membrane memory
     map_words : words of ``rows`` bits in each of the two activation memories
+    tokens : most tokens of a transformer, 0: the core has no token unit
+    features : most numbers of a token: of its residual stream, of its scores, of what it looks up
     """
 
     name: str = "custom"
@@ -118,6 +134,8 @@ class ImcArch:
     channels: int = 256
     membranes: int = 4096
     map_words: int = 2048
+    tokens: int = 0
+    features: int = 256
 
     def __post_init__(self) -> None:
         require_name(self.name)
@@ -147,6 +165,8 @@ class ImcArch:
         require(1 <= self.channels <= 4096, "channels", self.channels, "in 1..4096")
         require(2 <= self.membranes <= 1 << 20, "membranes", self.membranes, "in 2..1048576")
         require(2 <= self.map_words <= 1 << 20, "map_words", self.map_words, "in 2..1048576")
+        require(0 <= self.tokens <= 1024, "tokens", self.tokens, "in 0..1024")
+        require(1 <= self.features <= 4096, "features", self.features, "in 1..4096")
         self.check(self.scheme)
 
     def check(self, scheme: str) -> None:
@@ -182,6 +202,11 @@ class ImcArch:
     def adcs(self) -> int:
         """Groups of columns, one ADC each; group g sees column ``g * mux + m``."""
         return self.cols // self.mux
+
+    @property
+    def word_bits(self) -> int:
+        """Most bits of a number that a layer stores: the residual stream's where there are tokens."""
+        return TOKEN_BITS if self.tokens else self.input_bits
 
     @property
     def code_bits(self) -> int:

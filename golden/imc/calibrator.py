@@ -1,4 +1,4 @@
-"""Calibration of the ADCs of a tile on a reference: offsets in digits, or trim codes of the comparators."""
+"""Calibration of a tile: on a reference offsets of ADCs or trim codes of comparators, on a vector gains of columns."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ from array_api_compat import array_namespace
 
 from golden.imc.converter import mean
 from golden.imc.macro import Macro, convert
+from golden.imc.root_divide import divide
 from golden.network import Array
 
 
@@ -14,8 +15,8 @@ from golden.network import Array
 class Calibrated:
     """What a calibration found.
 
-    numbers : int64 [adcs], offsets in code steps, or trim codes
-    failed : bool [adcs], beyond the limit
+    numbers : int64 [adcs], offsets in code steps, or trim codes; int64 [cols], gains
+    failed : bool of the same shape, beyond the limit
     """
 
     numbers: Array
@@ -58,6 +59,37 @@ def trims(macro: Macro, *, pedestal: int, log2: int, limit: int, phase: int = 0)
         phase += 1 << log2
     total = _codes(macro, 2 * pedestal - 1, log2, code, phase)
     return Calibrated(numbers=code, failed=abs(2 * total - wanted) > limit << counted)
+
+
+def gains(macro: Macro, *, lines: Array, reference: Array, log2: int, limit: int, trim: Array | None = None,
+          offset: Array | None = None, phase: int = 0) -> Calibrated:
+    """Return what the codes of a vector must be multiplied by to be the reference: ``reference / measured``, rounded half up.
+
+    Measured is the sum of the codes of ``2^log2`` phases, less the offset of their ADC. Each of the ``mux`` columns of an ADC
+    has its own phases, one column after the other, so that an ADC needs one sum.
+
+    lines : int64 [rows] in 0..1, the rows that are driven, at most ``group_rows`` of them, which lie in one group
+    reference : int64 [cols], codes that the columns ought to give, in ``0..2^adc_bits - 1``; 0: the column keeps a gain of 1
+    limit : in units of ``2^-gain_bits``, below ``2^gain_bits``; a gain further from 1 has failed, and is 1, as where nothing is
+        measured
+    offset : int64 [adcs]
+
+    Source: imc 10, B3, mode 3 (per-column compensation of drift).
+    """
+    arch = macro.arch
+    xp = array_namespace(macro.thresholds)
+    column = xp.arange(arch.cols, dtype=xp.int64)
+    number = phase + (column % arch.mux << log2) + xp.arange(1 << log2, dtype=xp.int64)[:, None]
+    value = xp.broadcast_to(macro.columns(lines), number.shape)
+    codes = convert(macro, macro.sample(value, column, phase=number), column, trim=trim, phase=number)
+    if offset is not None:
+        codes = codes - xp.repeat(offset, arch.mux)
+    measured = xp.sum(codes, axis=0)
+    seen = xp.clip(measured, 0, None)
+    one = 1 << arch.gain_bits
+    found = divide((reference << log2 + arch.gain_bits) + (seen >> 1), seen, bits=62)
+    failed = (reference != 0) & ((measured <= 0) | (abs(found - one) > limit))
+    return Calibrated(numbers=xp.where(failed | (reference == 0), one, found), failed=failed)
 
 
 def _codes(macro: Macro, halves: int, log2: int, trim: Array | None, phase: int) -> Array:

@@ -8,12 +8,16 @@ MOST = (1 << 32) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class TileEvents:
-    """What happens in a tile in a cycle: a phase begins, it is skipped, rows that it drives; conversions of all ADCs begin."""
+    """What happens in a tile in a cycle: a phase begins, it is skipped, rows that it drives; conversions of all ADCs begin;
+    a pulse, or a comparison of cells, begins.
+    """
 
     phase: bool
     skipped: bool
     rows: int
     conversions: bool
+    pulse: bool = False
+    read: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,8 @@ class Cycle:
 
 
 def event_counters(counters: Mapping[str, int], cycles: Iterable[Cycle], *, adcs: int) -> dict[str, int]:
-    """Return the counters after some cycles: cycles, phases, skipped, rows, conversions, steps, spikes, words.
+    """Return the counters after some cycles: cycles, phases, skipped, rows, conversions, steps, spikes, words,
+    pulses, reads.
 
     counters : before them, ``0..2^32 - 1``, where they stop
     adcs : of a tile, which convert together
@@ -47,6 +52,7 @@ def event_counters(counters: Mapping[str, int], cycles: Iterable[Cycle], *, adcs
         added = {
             "cycles": cycle.busy, "steps": cycle.steps, "spikes": cycle.spikes, "words": cycle.words,
             "phases": sum(not tile.skipped for tile in begun), "skipped": sum(tile.skipped for tile in begun),
-            "rows": sum(tile.rows for tile in begun), "conversions": sum(tile.conversions for tile in cycle.tiles) * adcs}
+            "rows": sum(tile.rows for tile in begun), "conversions": sum(tile.conversions for tile in cycle.tiles) * adcs,
+            "pulses": sum(tile.pulse for tile in cycle.tiles), "reads": sum(tile.read for tile in cycle.tiles)}
         now = {name: min(MOST, total + added[name]) for name, total in now.items()}
     return now

@@ -25,9 +25,11 @@ class RowBlock:
 def gather(layer: Fields, vector: Vector, memory: Sequence[int], *, rows: int) -> Iterator[RowBlock]:
     """Yield the row blocks of a vector.
 
-    layer : in_base, in_plane, in_row, in_groups, in_height, in_width, chunk_log2, chunks, kernel_height, kernel_width, bits,
-        per_step, as in the register map of a core; ``chunks << chunk_log2`` is ``rows``, or there is one chunk
-    memory : words; bit n of a word is channel n of its group, 0 where there is none
+    layer : in_base, in_plane, in_row, in_groups, in_height, in_width, in_shift, in_span, chunk_log2, chunks, kernel_height,
+        kernel_width, bits, per_step, as in the register map of a core; ``chunks << chunk_log2`` is ``rows``, or there is one
+        chunk
+    memory : words; bit n of a word is channel n of its group, 0 where there is none; those from ``in_shift`` on are read, at
+        most ``in_span`` unless that is 0
 
     Taps (ky, kx) row-major, the groups of channels of a tap, ``chunks`` words side by side in a block, each ``2^chunk_log2``
     rows further; the rest of the last block is 0. Bit b of an input is that of plane b, with ``per_step`` of plane
@@ -44,7 +46,8 @@ def gather(layer: Fields, vector: Vector, memory: Sequence[int], *, rows: int) -
         for slot, place in enumerate(places[at : at + layer["chunks"]]):
             for bit in range(layer["bits"]):
                 addresses.append(None if place is None else place + (first + bit) * layer["in_plane"])
-                word = 0 if place is None else memory[place + (first + bit) * layer["in_plane"]]
+                word = 0 if place is None else memory[place + (first + bit) * layer["in_plane"]] >> layer["in_shift"]
+                word &= (1 << (layer["in_span"] or rows)) - 1
                 for row in range(slot << layer["chunk_log2"], rows):
                     x[row] |= (word >> row - (slot << layer["chunk_log2"]) & 1) << bit
         yield RowBlock(x=tuple(x), addresses=tuple(addresses), last=at + layer["chunks"] >= len(places))

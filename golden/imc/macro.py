@@ -266,13 +266,8 @@ def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None
     adc.check(arch)
     effects = effects or Effects()
     conductance = _conductance(arch, effects, levels, tile, write)
-    xp = array_namespace(levels)
-    drop = None
-    if effects.wire:
-        distance = xp.arange(1, arch.rows + 1, dtype=xp.int64)[:, None]
-        drop = (conductance * distance * _fixed(effects.wire, DROP)) >> FRACTION + DROP - ONE_DROP
-    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, conductance=conductance, drop=drop, step=adc.step(arch),
-                 thresholds=_thresholds(arch, effects, adc, tile, levels))
+    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, conductance=conductance, drop=_drop(effects, conductance),
+                 step=adc.step(arch), thresholds=_thresholds(arch, effects, adc, tile, levels))
 
 
 def rewired(macro: Macro, adc: Adc) -> Macro:
@@ -280,6 +275,20 @@ def rewired(macro: Macro, adc: Adc) -> Macro:
     adc.check(macro.arch)
     return replace(macro, adc=adc, step=adc.step(macro.arch),
                    thresholds=_thresholds(macro.arch, macro.effects, adc, macro.tile, macro.conductance))
+
+
+def rewritten(macro: Macro, conductance: Array) -> Macro:
+    """Return the same crossbar with other cells, int64 [rows, cols]."""
+    return replace(macro, conductance=conductance, drop=_drop(macro.effects, conductance))
+
+
+def _drop(effects: Effects, conductance: Array) -> Array | None:
+    """Return int64 [rows, cols] for `Macro.drop`: conductance times the resistance of the wire to the row."""
+    if not effects.wire:
+        return None
+    xp = array_namespace(conductance)
+    distance = xp.arange(1, conductance.shape[0] + 1, dtype=xp.int64)[:, None]
+    return (conductance * distance * _fixed(effects.wire, DROP)) >> FRACTION + DROP - ONE_DROP
 
 
 def _fixed(value: float, bits: int) -> int:

@@ -9,6 +9,7 @@ from array_api_compat import array_namespace
 
 from golden.imc.membrane import membrane
 from golden.imc.pool import MODES, pool
+from golden.imc.row_factor import row_factor
 from golden.imc.scale import scale
 from golden.imc.vector_walk import Vector
 from golden.network import Array, Neuron, Pool
@@ -31,16 +32,17 @@ class Done:
 
 
 def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Array, seconds: Array, memory: tuple[Array, Array],
-         rows: int) -> Iterator[Done]:
+         rows: int, factors: Array | None = None) -> Iterator[Done]:
     """Yield what comes of the vectors of a layer, each with its sums int64 [channels].
 
-    layer : channels, pool_mode, pool_kernel, readout, scale, word_bits, word_signed, leak_shift, decay_input, strict, reset,
-        fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A read-out has no pool,
-        and time inside or one pixel
+    layer : channels, pool_mode, pool_kernel, readout, scale, factor, word_bits, word_signed, leak_shift, decay_input, strict,
+        reset, fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A read-out
+        has no pool, and time inside or one pixel
     biases : int64 [channels]; with them and after a pool of sums, values are of 32 bits
     seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``
     memory : membranes and what they owe, int64 [membranes] each, which change in place
     rows : bits of a word
+    factors : int64 [windows], of the tokens of a layer with ``factor``
 
     A pool of sums gives one value for the members of a window, each of which else steps neurons of its own; spikes of members
     are joined by OR. With ``once`` the sums of a vector serve all steps, which its neurons take one after the other.
@@ -66,6 +68,8 @@ def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Arra
             continue
         x = _pooled(members, mode, layer["pool_kernel"])
         spikes = [_stepped(layer, vector, n, x, seconds, memory) for n in range(0 if layer["scale"] else steps)]
+        if layer["factor"] and factors is not None:
+            x = row_factor(x, factors[vector.window])
         kept = reduce(or_, [spike << n for n, spike in enumerate(spikes)] or [_scaled(layer, x, seconds)], kept)
         yield Done(writes=tuple(_writes(layer, vector, kept.tolist(), rows)) if vector.last else (),
                    spikes=tuple(tuple(spike.tolist()) for spike in spikes))

@@ -1,6 +1,6 @@
 """Run an integer network on crossbars: the sums of its layers come from macros, all else is as in `golden.run`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from array_api_compat import array_namespace
@@ -10,7 +10,7 @@ from golden.imc.correction import Correction
 from golden.imc.macro import Adc, Effects, Macro, build
 from golden.imc.mapping import Mapped, map_layer, vectors
 from golden.imc.tile import Program, run_tile
-from golden.network import Array, Network, map_arrays
+from golden.network import Array, Layer, Network, map_arrays
 from golden.run import LayerTrace, Trace, run_tail, unpack
 from golden.window import extent
 
@@ -55,9 +55,37 @@ class Placed:
     crossbar: int
     converted: int
 
+    def crossbars(self, arch: ImcArch) -> int:
+        """Return how many crossbars of every tile it takes."""
+        return crossbars(arch, self.mapped.row_blocks, self.mapped.column_blocks)
+
+
+def crossbars(arch: ImcArch, row_blocks: int, column_blocks: int) -> int:
+    """Return how many crossbars of every tile so many blocks take."""
+    return -(-row_blocks // arch.fan_in) * -(-column_blocks * arch.fan_in // arch.tiles)
+
 
 def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
-    """Return all layers on crossbars, one behind the other.
+    """Return all layers of a network on crossbars, one behind the other: `place_layers`."""
+    return place_layers(network.layers, network.steps, arch, setting)
+
+
+def place_layers(layers: Iterable[Layer], steps: int, arch: ImcArch, setting: Setting) -> tuple[Placed, ...]:
+    """Return layers on crossbars, one behind the other, as `place_layer` says each.
+
+    Raises ParameterError for what a core does not run or hold.
+    """
+    placed, first = [], 0
+    for layer in layers:
+        placed.append(place_layer(layer, steps, arch, setting, first))
+        first += placed[-1].crossbars(arch)
+    return tuple(placed)
+
+
+def place_layer(layer: Layer, steps: int, arch: ImcArch, setting: Setting, first: int, write: int = 0) -> Placed:
+    """Return a layer on crossbars from ``first`` on.
+
+    write : how often they were written before, a coordinate of what their cells draw
 
     With ``once`` a layer whose steps share their operand is converted in the first step alone, if there are at most
     ``input_bits`` steps: a core collects so many planes of a pixel.
@@ -68,17 +96,13 @@ def place(network: Network, arch: ImcArch, setting: Setting) -> tuple[Placed, ..
 
     Raises ParameterError for what a core does not run or hold.
     """
-    placed, first, lanes = [], 0, arch.tiles // arch.fan_in
-    for layer in network.layers:
-        mapped = map_layer(arch, setting.scheme, layer, network.steps)
-        rounds = -(-mapped.column_blocks // lanes)
-        macros = tuple(tuple(
-            build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c))
-            for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-        once = setting.once and not mapped.operand.per_step and network.steps <= arch.input_bits
-        placed.append(Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else network.steps))
-        first += -(-mapped.row_blocks // arch.fan_in) * rounds
-    return tuple(placed)
+    mapped, lanes = map_layer(arch, setting.scheme, layer, steps), arch.tiles // arch.fan_in
+    rounds = -(-mapped.column_blocks // lanes)
+    macros = tuple(tuple(
+        build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c), write=write)
+        for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
+    once = setting.once and not mapped.operand.per_step and steps <= arch.input_bits
+    return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else steps)
 
 
 def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block: int) -> int:
@@ -115,16 +139,27 @@ def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str
     layer, sums = mapped.layer, []
     for step, x in enumerate(inputs(placed, tensors, steps)):
         xp = array_namespace(x)
-        total: Array = 0
-        for r, row in enumerate(placed.macros):
-            parts = [xp.concat([
-                run_tile(macro, setting.program(mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :], image=image,
-                         vector=xp.arange(step * x.shape[0] + at, step * x.shape[0] + min(at + BATCH, x.shape[0]))).y
-                for at in range(0, x.shape[0], BATCH)]) for macro in row]
-            total = total + xp.concat(parts, axis=1)
+        vector = step * x.shape[0] + xp.arange(x.shape[0], dtype=xp.int64)
+        total = products(arch, setting, placed, x, image=xp.zeros_like(vector) + image, vector=vector)
         sums.append(xp.reshape(total[:, : mapped.weight.shape[1]].T, (-1, *_size(mapped, tensors))))
     stacked = xp.stack(sums * (steps // placed.converted))
     return run_tail(layer, steps, stacked, 0, {})
+
+
+def products(arch: ImcArch, setting: Setting, placed: Placed, x: Array, *, image: Array, vector: Array) -> Array:
+    """Return the sums int64 [vectors, outputs of all column blocks] of vectors [vectors, row blocks, rows].
+
+    image, vector : int64 [vectors], which key the noise
+    """
+    xp = array_namespace(x)
+    total: Array = 0
+    for r, row in enumerate(placed.macros):
+        parts = [xp.concat([
+            run_tile(macro, setting.program(placed.mapped, macro.tile % arch.tiles), x[at : at + BATCH, r, :],
+                     image=image[at : at + BATCH], vector=vector[at : at + BATCH]).y
+            for at in range(0, x.shape[0], BATCH)]) for macro in row]
+        total = total + xp.concat(parts, axis=1)
+    return total
 
 
 def inputs(placed: Placed, tensors: dict[str, Array], steps: int) -> Iterator[Array]:

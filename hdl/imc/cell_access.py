@@ -34,7 +34,8 @@ class CellAccess(Block):
     silent : Out(1), it was not answered
     mode_req, mode_gnt : Out, In, a `Mode`; asked for, and what the macro is in
     pg_row, pg_mask, pg_op, pg_vwl, pg_vbl, pg_go : Out, of the macro; ``pg_op`` is 1 for SET, 2 for RESET, ``pg_row`` also the
-        row of comparisons; ``pg_mask`` and ``pg_op`` are 0 outside PROGRAM, all stand while ``pg_go``
+        row of comparisons; ``pg_mask`` and ``pg_op`` are 0 unless PROGRAM is granted, all stand while
+        ``pg_go``
     vf_ref, vf_go, vf_sa, vf_rdy : of the macro; ``vf_sa`` counts in the cycle of ``vf_rdy``, at least one after ``vf_go``
 
     Source: imc 10, B9 and the macro contract.
@@ -68,7 +69,8 @@ class CellAccess(Block):
             drives = Cat(states.ongoing(state) for state in ("PREPARE", "PULSE", "COOL")).any()
             m.d.comb += [
                 self.mode_req.eq(Mux(drives, Mode.PROGRAM, Mux(asks, Mode.VERIFY, Mode.IDLE))),
-                self.pg_mask.eq(Mux(drives, i.p.mask, 0)), self.pg_op.eq(Mux(drives, Cat(~i.p.reset, i.p.reset), 0)),
+                self.pg_mask.eq(Mux(drives & granted, i.p.mask, 0)),
+                self.pg_op.eq(Mux(drives & granted, Cat(~i.p.reset, i.p.reset), 0)),
                 self.pg_go.eq(states.ongoing("PULSE") & granted),
             ]
             m.d.sync += timer.eq(timer - ((timer > 1) & (granted | states.ongoing("ANSWER"))))

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error, ImcArch
-from hdl.block import Block, Emitter
+from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.bus.ram import Ram
 from hdl.imc.dispatch import Dispatch
@@ -16,11 +16,11 @@ from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
 from hdl.imc.layer import layer_layout, machine_layout, runs, vector_layout
-from hdl.imc.macro import black_box, parameters
+from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
-from hdl.imc.tile import Tile, macro_members
 from hdl.imc.vector_walk import VectorWalk
+from hdl.imc.writable_tile import WritableTile
 
 
 class Core(Block):
@@ -54,7 +54,7 @@ class Core(Block):
     def build(self) -> Module:
         m, p = Module(), self.params
         self.stop, self.runs, self.calibrates = Signal(name="stop"), Signal(name="runs"), Signal(name="calibrates")
-        self.tiles = [Tile(p) for _ in range(p.tiles)]
+        self.tiles = [WritableTile(p) for _ in range(p.tiles)]
         self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
         self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
@@ -74,25 +74,18 @@ class Core(Block):
         self._memories(m)
         self._control(m)
         for number, tile in enumerate(self.tiles):
-            self._macro(m, number, tile)
+            m.submodules[f"macro_{number}"] = instance(p, tile, number)
         return m
 
     def _settings(self, m: Module) -> None:
         """Give every block the layer, and the tiles the settings of the machine."""
         machine, layer = self.machine, self.layer
         m.d.comb += [block.layer.eq(layer) for block in (self.walk, self.gather, self.dispatch, self.post, *self.lanes)]
+        given = {name: machine[name] for name in machine.shape().members} | {
+            "bits": layer.bits, "outputs": layer.outputs, "places": self.places}
         for tile in self.tiles:
-            s = tile.settings
-            pairs = [
-                *((s.lines[n], machine[n]) for n in ("group_log2", "groups", "skip", "t_pre", "t_settle", "t_guard")),
-                *((s.converter[n], machine[n]) for n in ("flash", "average_log2", "t_mux", "t_dac", "t_flash", "hold")),
-                *((s.sums[n], machine[n]) for n in ("width_log2", "is_signed", "popcount", "dummy")),
-                *((s.calibrator[n], machine[n]) for n in ("trims", "log2", "pedestal", "limit")),
-                (s.converter.bits, machine.adc_bits), (s.lines.bits, layer.bits), (s.sums.bits, layer.bits),
-                (s.sums.outputs, layer.outputs), (s.slices.width_log2, machine.width_log2), (s.slices.places, self.places),
-                (s.use_gain, machine.use_gain), (tile.calibrate, self.calibrates),
-            ]
-            m.d.comb += [target.eq(value) for target, value in pairs]
+            m.d.comb += [tile.calibrate.eq(self.calibrates), *(
+                tile.settings[name].eq(given[name]) for name in tile.settings.shape().members)]
 
     def _vectors(self, m: Module) -> None:
         """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""
@@ -207,13 +200,3 @@ class Core(Block):
             fail(Error.DROOP)
         with m.Elif((self.machine.patience != 0) & (waited == self.machine.patience)):
             fail(Error.STALLED)
-
-    def _macro(self, m: Module, number: int, tile: Tile) -> None:
-        """Instantiate the macro of a tile: a black box, which simulations replace by a model."""
-        p = self.params
-        ports: dict[str, Any] = {"i_clk": ClockSignal()}
-        for name, member in macro_members(p).items():
-            ports[f"{'i' if member.flow is Out else 'o'}_{name}"] = getattr(tile, name)
-        m.submodules[f"macro_{number}"] = Instance(
-            Emitter.current.box("imc_macro", lambda name: black_box(p, name)), p_TILE=number, **ports,
-            **{f"p_{name}": size for name, size in parameters(p).items()})

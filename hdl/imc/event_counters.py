@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
 from hdl.block import Block
-from hdl.imc.tile import Tile
+from hdl.imc.writable_tile import WritableTile
 
 EVENTS = {
     "cycles": "clock cycles while busy",
@@ -17,6 +17,8 @@ EVENTS = {
     "steps": "neuron steps, each an access to the membrane memory",
     "spikes": "spikes",
     "words": "words written to the activation memories",
+    "pulses": "programming pulses",
+    "reads": "comparisons of cells, of programming",
 }
 
 
@@ -27,7 +29,7 @@ class EventCounters(Block):
 
     Members
     -------
-    clear : In(1); busy, steps, spikes, words : In(1), one event a cycle; tiles : In, [tiles] of `Tile.events_layout`
+    clear : In(1); busy, steps, spikes, words : In(1), one event a cycle; tiles : In, [tiles] of `WritableTile.events_layout`
     counters : Out, 32 bits per name of `EVENTS`
 
     Source: imc 10, B13.
@@ -37,7 +39,7 @@ class EventCounters(Block):
         self.params = p
         super().__init__({
             "clear": In(1), "busy": In(1), "steps": In(1), "spikes": In(1), "words": In(1),
-            "tiles": In(data.ArrayLayout(Tile.events_layout(p), p.tiles)),
+            "tiles": In(data.ArrayLayout(WritableTile.events_layout(p), p.tiles)),
             "counters": Out(self.counters_layout()),
         })
 
@@ -53,6 +55,7 @@ class EventCounters(Block):
             "cycles": self.busy, "steps": self.steps, "spikes": self.spikes, "words": self.words,
             "phases": sum(t.phase & ~t.skipped for t in tiles), "skipped": sum(t.phase & t.skipped for t in tiles),
             "rows": sum(Mux(t.phase, t.rows, 0) for t in tiles), "conversions": sum(t.conversions for t in tiles) * p.adcs,
+            "pulses": sum(t.pulse for t in tiles), "reads": sum(t.read for t in tiles),
         }
         for name, number in added.items():
             total = Signal(33, name=f"total_{name}")

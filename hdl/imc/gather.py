@@ -1,6 +1,6 @@
 """Inputs of a vector: the taps of a kernel, read in place, as the rows of one crossbar after the other."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -87,8 +87,8 @@ class Gather(Block):
                     m.next = "FILL"
                     with m.If(over):
                         m.next = "IDLE"
-        placed = Signal(p.rows)
-        m.d.comb += placed.eq(self.word << place)
+        placed, part = Signal(p.rows), Signal(p.rows)
+        m.d.comb += [part.eq(self._part()), placed.eq(part << place)]
         for b in range(p.input_bits):
             bits = Signal(p.rows, name=f"plane_{b}")
             m.d.comb += [o.p.x[r][b].eq(bits[r]) for r in range(p.rows)]
@@ -97,3 +97,10 @@ class Gather(Block):
             with m.Elif(o.valid & o.ready):
                 m.d.sync += bits.eq(0)
         return m
+
+    def _part(self) -> Value:
+        """Return the channels of a word that are read; all of them where there are no tokens, whose heads share words."""
+        span, width = self.layer.in_span, self.params.rows
+        if not self.params.tokens:
+            return self.word
+        return (self.word >> self.layer.in_shift) & Mux(span == 0, (1 << width) - 1, (1 << span) - 1)

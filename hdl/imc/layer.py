@@ -25,6 +25,8 @@ FIELDS = (
     LayerField("in_groups", 9, "words of a pixel"),
     LayerField("in_height", 12, "rows of pixels of the operand"),
     LayerField("in_width", 12, "pixels of a row"),
+    LayerField("in_shift", 8, "first channel of a word that is read, and comes to its first row"),
+    LayerField("in_span", 8, "channels of a word that are read from there on, 0: all"),
     LayerField("chunk_log2", 4, "log2 of the rows from a word to the next one in a crossbar"),
     LayerField("chunks", 9, "words that fill the rows of a crossbar"),
     LayerField("blocks", 12, "row blocks: crossbars that the inputs of an output fill"),
@@ -53,7 +55,8 @@ FIELDS = (
     LayerField("pool_mode", 2, "of sums: 0 none, 1 max, 2 sum"),
     LayerField("readout", 1, "sums over the steps leave on the output stream"),
     LayerField("scale", 1, "scaled numbers are stored in place of spikes"),
-    LayerField("word_bits", 4, "of a scaled number"),
+    LayerField("word_bits", 5, "of a scaled number"),
+    LayerField("factor", 1, "sums are multiplied by the factor of their token ahead of the scale"),
     LayerField("word_signed", 1, "scaled numbers are two's complement"),
     LayerField("leak_shift", 2, "k of the neuron step"),
     LayerField("decay_input", 1, "the input decays with the membrane"),
@@ -77,7 +80,8 @@ def runs(p: ImcArch, layer: data.View) -> Value:
     return (
         (layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
         & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0) & (layer.rounds_out != 0)
-        & (layer.outputs != 0) & (layer.word_bits <= p.input_bits)
+        & (layer.outputs != 0) & (layer.word_bits <= p.word_bits)
+        & ((p.tokens > 0) | ((layer.in_shift == 0) & (layer.in_span == 0) & ~layer.factor))
         & (~layer.once | (~layer.per_step & (layer.steps <= p.input_bits))))
 
 

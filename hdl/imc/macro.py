@@ -1,14 +1,19 @@
 """The analog macro of a tile as generated Verilog sees it: a black box with the timing of its ports."""
 
-from amaranth.hdl import Shape
-from amaranth.lib.wiring import Out
+from typing import Any
+
+from amaranth.hdl import ClockSignal, Instance, Shape
+from amaranth.lib.wiring import In, Member, Out
 
 from golden.imc.arch import ImcArch
-from hdl.imc.tile import macro_members
+from hdl.block import Emitter
+from hdl.imc.cell_access import CellAccess
+from hdl.imc.tile import compute_members
 
 MEANINGS = {
     "clk": "all ports change and are sampled at its rising edge",
-    "crossbar": "which crossbar is in use; stands while a vector is on its way",
+    "mode": "0 idle, 1 compute, 2 verify, 3 program; between two others at least a cycle of idle",
+    "crossbar": "which crossbar is in use; stands while a vector is on its way, and in modes verify and program",
     "key": "number of the vector, for models; may stay open",
     "phase_bit": "input bit of the phase, for models; may stay open",
     "phase_group": "row group of the phase, for models; may stay open",
@@ -25,7 +30,30 @@ MEANINGS = {
     "cmp": "1 where the column is at least the threshold of the trial code, in the cycle of cmp_rdy",
     "cmp_rdy": "the comparison that was begun is over, at least a cycle after cmp_en",
     "therm": "all thresholds of a flash converter, t_flash cycles after cmp_en",
+    "pg_row": "row of pulses and of comparisons of cells",
+    "pg_mask": "columns of the row whose cells are pulsed, 0 outside of mode program",
+    "pg_op": "1 sets, 2 resets, 0 outside of mode program",
+    "pg_vwl": "code of the word line",
+    "pg_vbl": "code of the bit lines",
+    "pg_go": "the pulse, t_pre cycles behind the mode and t_cool cycles ahead of its end; all of pg stands meanwhile",
+    "vf_ref": "reference of a comparison of cells, 64 of them span the levels",
+    "vf_go": "begin a comparison, for a cycle, t_verify cycles behind the mode",
+    "vf_sa": "1 where a cell of the row conducts at least the reference, in the cycle of vf_rdy",
+    "vf_rdy": "the comparison that was begun is over, at least a cycle after vf_go",
 }
+
+
+def macro_members(p: ImcArch) -> dict[str, Member]:
+    """Return the periphery's side of the macro's contract (imc 10): mode, computing, programming.
+
+    mode : a `golden.imc.arch.Mode`
+    pg_*, vf_* : of `hdl.imc.cell_access.CellAccess`
+    others : of `hdl.imc.tile.compute_members`
+    """
+    driven = CellAccess.driven(p)
+    mode = driven.pop("mode_req")
+    return {"mode": Out(mode), **compute_members(p), **{name: Out(shape) for name, shape in driven.items()},
+            "vf_sa": In(p.cols), "vf_rdy": In(1)}
 
 
 def parameters(p: ImcArch) -> dict[str, int]:
@@ -43,3 +71,12 @@ def black_box(p: ImcArch, name: str) -> str:
     lines = [f"  {way} {f'[{width - 1}:0] ' if width > 1 else ''}{port};  // {MEANINGS[port]}"
              for port, (width, way) in widths.items()]
     return "\n".join(["(* blackbox *)", f"module {name} #(", head, f") ({', '.join(widths)});", *lines, "endmodule", ""])
+
+
+def instance(p: ImcArch, tile: Any, number: int = 0) -> Instance:
+    """Return the macro of a tile, a block with the ports of `macro_members`: a black box, which simulations replace."""
+    ports: dict[str, Any] = {"i_clk": ClockSignal()}
+    for name, member in macro_members(p).items():
+        ports[f"{'i' if member.flow is Out else 'o'}_{name}"] = getattr(tile, name)
+    return Instance(Emitter.current.box("imc_macro", lambda name: black_box(p, name)), p_TILE=number, **ports,
+                    **{f"p_{name}": size for name, size in parameters(p).items()})

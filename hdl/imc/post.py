@@ -1,6 +1,6 @@
 """What follows the sums of a vector: bias, pool, neurons or scale, and words for the activation memory."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from hdl.imc.lane import Lane
 from hdl.imc.layer import layer_layout, vector_layout
 from hdl.imc.membrane import Membrane
 from hdl.imc.pool import Pool, PoolMode
+from hdl.imc.row_factor import FACTOR_BITS, RowFactor
 from hdl.imc.scale import Scale
 
 SCALE_LAYOUT = data.StructLayout({"mult": 16, "shift": 5})
@@ -22,11 +23,12 @@ class Post(Block):
     Twin of `golden.imc.post.post`. A sum a cycle, whichever lane has one; a vector that ends a window then writes a word a
     cycle. With ``once`` a sum that becomes spikes or is read out stays for ``steps`` cycles, one for each step. The next vector
     begins when the last one is written. A vector takes 3 cycles beside those, 7 when it is read out, 9 when neurons step, 11
-    when it is scaled, up to the cycle of ``released``.
+    when it is scaled, 13 where the build has tokens, up to the cycle of ``released``.
 
     Members
     -------
     layer : In; i : In(stream), `hdl.imc.layer.vector_layout`, its vectors, taken when they are over; both stand meanwhile
+    factor : In, of token ``i.p.window``, for a layer with ``factor``
     sums : In(stream) [lanes], `Lane.o_layout`; none of the next vector before ``released``
     parameters : In, {valid, second, channel, number}: the host writes the bias of a channel, or (second) its threshold, or
         ``mult`` and ``shift`` in one (`SCALE_LAYOUT`)
@@ -46,7 +48,7 @@ class Post(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "layer": In(layer_layout()), "i": In(stream.Signature(vector_layout(p))),
+            "layer": In(layer_layout()), "i": In(stream.Signature(vector_layout(p))), "factor": In(FACTOR_BITS),
             "sums": In(stream.Signature(Lane.o_layout(p))).array(p.tiles // p.fan_in),
             "parameters": In(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "write": Out(1), "address": Out(range(p.map_words)), "word": Out(p.rows),
@@ -74,7 +76,7 @@ class Post(Block):
         ]
         self._biased(m, pool, fed, takes)
         arrives = self._second(m, pool, membrane, scale, neurons)
-        group, plane = Signal(9), Signal(range(p.input_bits + 1))
+        group, plane = Signal(9), Signal(range(p.word_bits + 1))
         with m.FSM():
             with m.State("BEGIN"):
                 m.d.sync += [fed.eq(0), came.eq(0), group.eq(0), plane.eq(0)]
@@ -141,18 +143,16 @@ class Post(Block):
         m.submodules.seconds = seconds = Ram(32, max(2, p.channels))
         held, full, ready, arrives = Signal(Pool.o_layout(p)), Signal(), Signal(), Signal()
         channel, turn = membrane.o.p.tag[: len(held.channel)], membrane.o.p.tag[len(held.channel):]
+        scaled = self._scaled(m, scale, held, full & layer.scale, seconds.r_data[: SCALE_LAYOUT.size])
         m.d.comb += [
-            ready.eq(Mux(layer.scale, scale.i.ready, membrane.i.ready & self.last_turn)),
+            ready.eq(Mux(layer.scale, scaled, membrane.i.ready & self.last_turn)),
             pool.o.ready.eq(~full | ready), seconds.r_en.eq(pool.o.valid & pool.o.ready), seconds.r_addr.eq(pool.o.p.channel),
             seconds.w_en.eq(self.parameters.valid & self.parameters.second), seconds.w_addr.eq(self.parameters.channel),
             seconds.w_data.eq(self.parameters.number),
             self.readout.valid.eq(full & layer.readout), self.readout.p.eq(held),
-            scale.i.valid.eq(full & layer.scale), scale.i.p.x.eq(held.d), scale.i.p.tag.eq(held.channel),
-            scale.i.p.mult.eq(data.View(SCALE_LAYOUT, seconds.r_data[: SCALE_LAYOUT.size]).mult),
-            scale.i.p.shift.eq(data.View(SCALE_LAYOUT, seconds.r_data[: SCALE_LAYOUT.size]).shift),
             membrane.i.valid.eq(full & neurons), membrane.i.p.x.eq(held.d), membrane.i.p.tag.eq(Cat(held.channel, self.turn)),
             membrane.i.p.address.eq(i.p.membrane + held.channel), membrane.i.p.threshold.eq(seconds.r_data.as_signed()),
-            membrane.i.p.first.eq(i.p.starts & layer.fresh & (self.turn == 0)), membrane.o.ready.eq(1), scale.o.ready.eq(1),
+            membrane.i.p.first.eq(i.p.starts & layer.fresh & (self.turn == 0)), membrane.o.ready.eq(1),
             self.steps.eq(membrane.o.valid), self.spikes.eq(membrane.o.valid & membrane.o.p.spike),
             self.stepped.eq(channel), self.stepped_key.eq(i.p.key), self.stepped_step.eq(i.p.step + turn),
             arrives.eq((membrane.o.valid & (turn + 1 == self.turns)) | scale.o.valid),
@@ -165,6 +165,27 @@ class Post(Block):
             m.d.sync += [full.eq(pool.o.valid), held.eq(pool.o.p)]
         return arrives
 
+    def _scaled(self, m: Module, scale: Scale, held: data.View, valid: Value, how: Value) -> Value:
+        """Give a value to the scale, times the factor of its token where the build has tokens; return when it is taken.
+
+        A factor of ``2^16`` changes nothing.
+        """
+        p, layer = self.params, self.layer
+        tag_bits, settings = len(held.channel), data.View(SCALE_LAYOUT, how)
+        m.d.comb += scale.o.ready.eq(1)
+        if not p.tokens:
+            m.d.comb += [scale.i.valid.eq(valid), scale.i.p.x.eq(held.d), scale.i.p.tag.eq(held.channel),
+                         scale.i.p.mult.eq(settings.mult), scale.i.p.shift.eq(settings.shift)]
+            return scale.i.ready
+        m.submodules.factor = factor = RowFactor(p, tag_bits + SCALE_LAYOUT.size)
+        behind = data.View(SCALE_LAYOUT, factor.o.p.tag[tag_bits:])
+        m.d.comb += [
+            factor.i.valid.eq(valid), factor.i.p.x.eq(held.d), factor.i.p.factor.eq(Mux(layer.factor, self.factor, 1 << 16)),
+            factor.i.p.tag.eq(Cat(held.channel, how)), scale.i.valid.eq(factor.o.valid), factor.o.ready.eq(scale.i.ready),
+            scale.i.p.x.eq(factor.o.p.x), scale.i.p.tag.eq(factor.o.p.tag[:tag_bits]), scale.i.p.mult.eq(behind.mult),
+            scale.i.p.shift.eq(behind.shift)]
+        return factor.i.ready
+
     def _collect(self, m: Module, membrane: Membrane, scale: Scale, clear: Signal, group: Signal, plane: Signal) -> None:
         """Keep the words of a window, a plane of all channels each; spikes of its members are OR-pooled."""
         p = self.params
@@ -172,7 +193,7 @@ class Post(Block):
         width = groups * p.rows
         channel, turn = membrane.o.p.tag[: len(scale.o.p.tag)], membrane.o.p.tag[len(scale.o.p.tag):]
         lines = []
-        for b in range(p.input_bits):
+        for b in range(max(p.word_bits, p.input_bits)):
             kept = Signal(width, name=f"kept_{b}")
             lines.append(Array(kept[g * p.rows:(g + 1) * p.rows] for g in range(groups))[group])
             with m.If(clear):

@@ -18,6 +18,8 @@ ERRORS = {
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
+    Error.REUSE: "the reuse buffer holds the attention of another layer",
+    Error.CELLS: "a cell is not at the level that was written",
     Error.PACKET: "a packet since the start before was malformed, and nothing was run",
 }
 HEAD = (

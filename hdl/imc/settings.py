@@ -1,5 +1,6 @@
 """Run-time settings of a tile, from how weights lie in its cells and how vectors are run."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,15 +33,10 @@ def tile_settings(p: ImcArch, scheme: str, *, bits: int = 1, signed: bool = Fals
     outputs : that are given of each vector; None: all that the tile has
     """
     places = p.places(scheme)
-    width_log2 = len(places).bit_length() - 1
     return {
-        "lines": {"bits": bits, "group_log2": p.group_rows.bit_length() - 1, "groups": p.rows // p.group_rows, "skip": skip,
-                  "t_pre": times.t_pre, "t_settle": times.t_settle, "t_guard": times.t_guard},
-        "converter": {"flash": flash, "bits": adc_bits, "average_log2": average_log2, "t_mux": times.t_mux,
-                      "t_dac": times.t_dac, "t_flash": times.t_flash, "hold": times.hold},
-        "slices": {"width_log2": width_log2, "places": {
-            k: {"shift": place.shift, "negate": place.negate, "used": 1} for k, place in enumerate(places) if place}},
-        "sums": {"width_log2": width_log2, "bits": bits, "is_signed": signed, "popcount": scheme == "offset",
-                 "dummy": scheme == "dummy", "outputs": p.outputs(scheme) if outputs is None else outputs},
-        "use_gain": gain,
+        **dataclasses.asdict(times), "bits": bits, "group_log2": p.group_rows.bit_length() - 1,
+        "groups": p.rows // p.group_rows, "skip": skip, "flash": flash, "adc_bits": adc_bits, "average_log2": average_log2,
+        "width_log2": len(places).bit_length() - 1, "is_signed": signed, "popcount": scheme == "offset",
+        "dummy": scheme == "dummy", "outputs": p.outputs(scheme) if outputs is None else outputs, "use_gain": gain,
+        "places": {k: {"shift": place.shift, "negate": place.negate, "used": 1} for k, place in enumerate(places) if place},
     }

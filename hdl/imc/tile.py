@@ -18,8 +18,8 @@ from hdl.imc.word_lines import WordLines
 KEY_BITS = 24
 
 
-def macro_members(p: ImcArch) -> dict[str, Member]:
-    """Return the periphery's side of the macro's contract (imc 10).
+def compute_members(p: ImcArch) -> dict[str, Member]:
+    """Return what computing needs of the macro's contract (imc 10), seen from the periphery.
 
     crossbar : which of the crossbars behind the periphery is in use
     key, phase_bit, phase_group : what is computed, for models of noise and for traces; a silicon macro leaves them open
@@ -53,11 +53,13 @@ class Tile(Block):
     i : In(stream), {x, crossbar, key}; key counts the vectors of an image, for the macro
     o : Out(stream), `SignedCombine.sums_layout`
     busy : Out(1), a vector, an output or a calibration is on its way
+    asks : Out(1), a vector or a calibration waits; uses : Out(1), one is at the macro; grant : In(1), one may begin; stands
+        while ``uses``
     calibrate : In(1), starts a calibration when the vectors ahead are converted; calibrated : Out(1), its last cycle
     failed : Out, [adcs], of the last calibration; droop : Out(1), of the converter
     write : In, {valid, what, adc, column, number}: an offset (what 0), a trim code (1) or a gain (2)
     events : Out, {phase, skipped, rows, conversions}: what happens in this cycle, for counters
-    macro : `macro_members`, flat
+    macro : `compute_members`, flat
 
     Source: imc 10, B1 to B5.
     """
@@ -69,9 +71,10 @@ class Tile(Block):
         self.params = p
         super().__init__({
             "settings": In(self.settings_layout(p)), "i": In(stream.Signature(self.vector_layout(p))),
-            "o": Out(stream.Signature(SignedCombine.sums_layout(p))), "busy": Out(1), "calibrate": In(1), "calibrated": Out(1),
+            "o": Out(stream.Signature(SignedCombine.sums_layout(p))), "busy": Out(1), "asks": Out(1), "uses": Out(1),
+            "grant": In(1), "calibrate": In(1), "calibrated": Out(1),
             "failed": Out(p.adcs), "droop": Out(1), "write": In(self.write_layout(p)), "events": Out(self.events_layout(p)),
-            **macro_members(p),
+            **compute_members(p),
         })
 
     @staticmethod
@@ -94,11 +97,15 @@ class Tile(Block):
 
     @staticmethod
     def settings_layout(p: ImcArch) -> data.StructLayout:
-        """Return the run-time settings: those of the blocks, and whether gains count."""
+        """Return the run-time settings: those of the blocks, each once, and whether gains count.
+
+        ``bits`` are an input's, ``adc_bits`` the converter's.
+        """
+        converter = dict(Converter.settings_layout(p).members)
         return data.StructLayout({
-            "lines": WordLines.settings_layout(p), "converter": Converter.settings_layout(p),
-            "slices": ShiftAdd.settings_layout(p), "sums": SignedCombine.settings_layout(p),
-            "calibrator": Calibrator.settings_layout(p), "use_gain": 1})
+            "adc_bits": converter.pop("bits"), **converter, **WordLines.settings_layout(p).members,
+            **ShiftAdd.settings_layout(p).members, **SignedCombine.settings_layout(p).members,
+            **Calibrator.settings_layout(p).members, "use_gain": 1})
 
     def build(self) -> Module:
         m, p, settings = Module(), self.params, self.settings
@@ -114,13 +121,15 @@ class Tile(Block):
             calibrating.eq(waiting | calibrator.busy), taken.eq(lines.i.valid & lines.i.ready),
             lines.i.valid.eq(Mux(calibrating, calibrator.phase, self.i.valid & (open_vectors != 3))),
             lines.i.p.eq(Mux(calibrating, 0, self.i.p.x)),
-            self.i.ready.eq(lines.i.ready & ~calibrating & (open_vectors != 3)), lines.grant.eq(1),
-            lines.settings.eq(settings.lines), lines.done.eq(converter.done),
-            converter.settings.eq(settings.converter), slices.settings.eq(settings.slices), sums.settings.eq(settings.sums),
-            calibrator.settings.eq(settings.calibrator), calibrator.start.eq(waiting & ~lines.busy),
+            self.i.ready.eq(lines.i.ready & ~calibrating & (open_vectors != 3)), lines.grant.eq(self.grant),
+            lines.done.eq(converter.done), calibrator.start.eq(waiting & ~lines.busy & self.grant),
             calibrator.taken.eq(taken), self.busy.eq(lines.busy | calibrating | (open_vectors != 0)),
+            self.asks.eq(waiting | (self.i.valid & (open_vectors != 3))), self.uses.eq(lines.busy | calibrator.busy),
             self.calibrated.eq(calibrator.done), self.failed.eq(calibrator.failed), self.droop.eq(converter.droop),
         ]
+        for block in (lines, converter, slices, sums, calibrator):
+            for name in block.settings.shape().members:
+                m.d.comb += block.settings[name].eq(settings["adc_bits" if (block, name) == (converter, "bits") else name])
         with m.If(calibrator.busy):
             m.d.comb += [lines.settings.bits.eq(1), lines.settings.groups.eq(1), lines.settings.skip.eq(0)]
         m.d.sync += [

@@ -1,4 +1,7 @@
-"""The macro's side of programming, for benches: grants modes, answers comparisons, feels pulses, ends at a breach."""
+"""The macro's side of programming, for benches: grants modes, answers comparisons, feels pulses, ends at a breach.
+
+A tile grants modes itself: its macro sees the one that it is in.
+"""
 
 import random
 from collections.abc import Callable
@@ -15,6 +18,16 @@ from verif.stream import cycle
 DRIVEN = ("pg_row", "pg_mask", "pg_op", "pg_vwl", "pg_vbl", "mode_req", "mode_gnt")
 
 
+class TilePorts:
+    """Ports of a tile, whose mode is what is asked for and granted."""
+
+    def __init__(self, dut: Any) -> None:
+        self._dut = dut
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dut, "mode" if name in ("mode_req", "mode_gnt") else name)
+
+
 @dataclass
 class Chip:
     """What a macro saw.
@@ -25,6 +38,7 @@ class Chip:
     mask : columns that may be pulsed
     wanted : actions to come; any other one ends the bench at once
     guard : least cycles between VERIFY and PROGRAM
+    computes : the macro is a tile's, which computes as well
     trace : actions, with the cycles of a question, or the first and the one behind the last of a pulse
     """
 
@@ -33,6 +47,7 @@ class Chip:
     late: int = 0
     mask: int = -1
     guard: int = 1
+    computes: bool = False
     seed: int = 0
     trace: list[tuple[Verify | Pulse, int, int]] = field(default_factory=list)
     wanted: list[Verify | Pulse] = field(default_factory=list)
@@ -42,6 +57,12 @@ class Chip:
         dut.mode_gnt.value, dut.vf_rdy.value, dut.vf_sa.value = int(Mode.IDLE), 0, 0
         for task in (self._modes, self._grant, self._compare, self._pulse, self._drive):
             cocotb.start_soon(task(dut, random.Random(self.seed)))
+
+    def start_tile(self, dut: Any) -> None:
+        """Serve a tile from now on."""
+        dut.vf_rdy.value, dut.vf_sa.value, self.computes = 0, 0, True
+        for task in (self._modes, self._compare, self._pulse, self._drive):
+            cocotb.start_soon(task(TilePorts(dut), random.Random(self.seed)))
 
     def breach(self, what: str) -> None:
         """End the bench at a breach of contract."""
@@ -54,12 +75,13 @@ class Chip:
         assert self.wanted[place:place + 1] == [action], f"cycle {cycle()}, action {place}: {action} is not golden's"
 
     async def _modes(self, dut: Any, rng: random.Random) -> None:
-        """Modes change by way of IDLE, and from VERIFY to PROGRAM or back not before ``guard`` cycles of it."""
+        """Modes change by way of IDLE, and to another one than the last not before ``guard`` cycles of it."""
         before, since, last = Mode.IDLE, 0, Mode.IDLE
         while True:
             await ValueChange(dut.mode_req)
             asked = Mode(int(dut.mode_req.value))
-            if asked and (before or asked == Mode.COMPUTE or (last not in (Mode.IDLE, asked) and cycle() - since < self.guard)):
+            early = last not in (Mode.IDLE, asked) and cycle() - since < self.guard
+            if asked and (before or early or (asked == Mode.COMPUTE and not self.computes)):
                 self.breach(f"{asked.name} {cycle() - since} cycles after {last.name}")
             before, since, last = asked, cycle(), asked or last
 
@@ -95,12 +117,13 @@ class Chip:
     async def _pulse(self, dut: Any, rng: random.Random) -> None:
         while True:
             await RisingEdge(dut.pg_go)
-            at, seen = cycle(), {name: int(getattr(dut, name).value) for name in DRIVEN}
+            stand = (*DRIVEN, "crossbar") if self.computes else DRIVEN
+            at, seen = cycle(), {name: int(getattr(dut, name).value) for name in stand}
             if not seen["mode_req"] == seen["mode_gnt"] == Mode.PROGRAM or dut.vf_go.value:
                 self.breach("a pulse outside PROGRAM")
             if seen["pg_mask"] == 0 or seen["pg_mask"] & ~self.mask or seen["pg_op"] not in (1, 2):
                 self.breach(f"a pulse on {seen['pg_mask']:#x} of {self.mask:#x}, op {seen['pg_op']}")
-            await First(FallingEdge(dut.pg_go), *(ValueChange(getattr(dut, name)) for name in DRIVEN))
+            await First(FallingEdge(dut.pg_go), *(ValueChange(getattr(dut, name)) for name in stand))
             if dut.pg_go.value:
                 self.breach("a pulse that changes")
             pulse = Pulse(seen["pg_row"], seen["pg_mask"], seen["pg_op"] == 2, cycle() - at, seen["pg_vwl"], seen["pg_vbl"])

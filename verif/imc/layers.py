@@ -93,8 +93,10 @@ def _inner(rng: random.Random, p: ImcArch, channels: int, layer: Fields) -> dict
     chunk = chunk_of(p.rows, channels)
     groups, chunks, outputs = -(-channels // chunk), p.rows // chunk, rng.choice((1, 2, 3, 5, 8))
     blocks, columns = -(-layer["kernel_height"] * layer["kernel_width"] * groups // chunks), -(-layer["channels"] // outputs)
+    shift, span = (rng.randrange(p.rows), rng.randint(0, chunk)) if p.tokens and rng.random() < 0.5 else (0, 0)
     return {
-        "source": rng.randrange(2), "in_groups": groups, "chunk_log2": chunk.bit_length() - 1, "chunks": chunks,
+        "source": rng.randrange(2), "in_shift": shift, "in_span": span, "in_groups": groups,
+        "chunk_log2": chunk.bit_length() - 1, "chunks": chunks,
         "bits": rng.randint(1, p.input_bits), "per_step": rng.randrange(2), "once": rng.randrange(2), "outputs": outputs,
         "blocks": blocks, "rounds_in": -(-blocks // p.fan_in), "column_blocks": columns,
         "rounds_out": -(-columns * p.fan_in // p.tiles)}
@@ -107,8 +109,9 @@ def _tail(rng: random.Random, p: ImcArch, layer: Fields, tail: str | None) -> di
     k = rng.randint(0, 2)
     return {
         "pool_mode": rng.choice(modes), "readout": kind == "readout", "scale": kind == "scale",
-        "word_bits": rng.randint(1, p.input_bits), "word_signed": rng.randrange(2), "leak_shift": k,
-        "decay_input": rng.randrange(2) if k < 2 else 0, "strict": rng.randrange(2), "reset": rng.randrange(len(Reset)),
+        "word_bits": rng.randint(1, p.word_bits), "factor": int(p.tokens > 0 and rng.random() < 0.5),
+        "word_signed": rng.randrange(2), "leak_shift": k, "decay_input": rng.randrange(2) if k < 2 else 0,
+        "strict": rng.randrange(2), "reset": rng.randrange(len(Reset)),
         "first_step": rng.randint(0, p.t_max - layer["steps"]), "fresh": rng.randrange(2)}
 
 

@@ -5,20 +5,16 @@
 #include "macro_shell.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
-#include <map>
-#include <string>
 #include <unordered_map>
-#include <vector>
 
-#include "svdpi.h"
+#include "macro_shared.h"
 
 namespace {
 
 constexpr int64_t MACROS_MAGIC = 0x31534f5243414d49, VALUES_MAGIC = 0x3153554c41564d49;
 constexpr uint64_t GAMMA = 0x9e3779b97f4a7c15;
-constexpr int FRACTION_BITS = 12, QUANTILE_BITS = 11, MACRO_FIELDS = 11, PHASE_BITS = 40, WORD = 32;
+constexpr int FRACTION_BITS = 12, QUANTILE_BITS = 11, MACRO_FIELDS = 11, PHASE_BITS = 40;
 constexpr int READ = 6, COMPARE = 7, SAMPLE = -1;
 
 struct Macro {
@@ -43,20 +39,13 @@ struct Values {
     std::vector<bool> seen;
 };
 
-struct Error {
-    int64_t count = 0;
-    std::string first;
-};
-
 std::vector<int64_t> quantiles(1 << QUANTILE_BITS);
 std::unordered_map<int64_t, Macro> macros;
 std::map<int, Tile> tiles;
-std::map<std::string, Error> errors;
 Values phases;
 int64_t input_bits = 1, input_groups = 1, image = 0, samples = 0, comparisons = 0;
 int64_t seen_before = 0, expected_before = 0;
 std::FILE* records = nullptr;
-std::string answer;
 
 uint64_t draw(uint64_t h, int64_t coordinate) {
     uint64_t z = h + GAMMA * (static_cast<uint64_t>(coordinate) + 1);
@@ -82,11 +71,9 @@ void log(const Tile& t, int kind, int64_t column, int64_t conversion, int64_t co
 }
 
 void fault(int tile, int64_t cycle, const std::string& kind, const std::string& text = "") {
-    Error& error = errors[kind];
-    if (error.count++) return;
     const Tile& t = tiles.at(tile);
-    error.first = "cycle " + std::to_string(cycle) + ", tile " + std::to_string(tile) + ", crossbar " +
-                  std::to_string(t.crossbar) + ", phase " + std::to_string(t.phase) + (text.empty() ? "" : ": ") + text;
+    note(kind, "cycle " + std::to_string(cycle) + ", tile " + std::to_string(tile) + ", crossbar " + std::to_string(t.crossbar) +
+                   ", phase " + std::to_string(t.phase) + (text.empty() ? "" : ": ") + text);
 }
 
 uint64_t field(const svBitVecVal* words, int index, int width) {
@@ -97,50 +84,6 @@ uint64_t field(const svBitVecVal* words, int index, int width) {
 }
 
 void set(svBitVecVal* words, int at, bool one) { words[at / WORD] |= uint32_t{one} << (at % WORD); }
-
-std::string hex(const uint32_t* words, int count) {
-    std::string text = "0x";
-    char digits[9];
-    for (int i = count; i--;) {
-        std::snprintf(digits, sizeof digits, "%08x", words[i]);
-        text += digits;
-    }
-    return text;
-}
-
-class Reader {
-  public:
-    explicit Reader(const char* path) : path_(path), file_(std::fopen(path, "rb")) {
-        if (!file_) wrong("cannot be read");
-    }
-    ~Reader() {
-        if (file_) std::fclose(file_);
-    }
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
-
-    template <typename T>
-    std::vector<T> take(size_t count) {
-        std::vector<T> items(ok() ? count : 0);
-        if (ok() && std::fread(items.data(), sizeof(T), count, file_) != count) wrong("ends early");
-        items.resize(count);
-        return items;
-    }
-    void end() {
-        if (ok() && std::fgetc(file_) != EOF) wrong("has bytes behind its end");
-    }
-    void wrong(const std::string& text) {
-        if (ok()) answer = path_ + ": " + text;
-        failed_ = true;
-    }
-    bool ok() const { return !failed_; }
-    const char* result() const { return ok() ? nullptr : answer.c_str(); }
-
-  private:
-    std::string path_;
-    std::FILE* file_;
-    bool failed_ = false;
-};
 
 int64_t seen() { return std::count(phases.seen.begin(), phases.seen.end(), true); }
 
@@ -178,6 +121,8 @@ bool reaches(const Tile& t, int64_t column, int64_t code, int64_t moved) {
 
 }  // namespace
 
+int64_t id_of(int tile, int crossbar) { return int64_t{crossbar} * static_cast<int64_t>(tiles.size()) + tile; }
+
 extern "C" {
 
 void imc_open(int tile, int rows, int cols, int mux, int adcs, int adc_bits, int flash_bits, int trim_bits) {
@@ -193,7 +138,7 @@ void imc_sample(int tile, int64_t cycle, int crossbar, int key, int phase_bit, i
     const int words = (t.rows + WORD - 1) / WORD;
     int driven = 0;
     for (int i = 0; i < words; ++i) driven += __builtin_popcount(lines[i]);
-    t.crossbar = int64_t{ref_on ? 0 : crossbar} * static_cast<int64_t>(tiles.size()) + tile;
+    t.crossbar = id_of(tile, ref_on ? 0 : crossbar);
     t.phase = ref_on ? key : (key * input_bits + phase_bit) * input_groups + phase_group;
     t.column = -1;
     ++samples;
@@ -209,6 +154,7 @@ void imc_sample(int tile, int64_t cycle, int crossbar, int key, int phase_bit, i
     if (!ref_on && (phase_bit >= input_bits || phase_group >= input_groups))
         fault(tile, cycle, "phase outside the context",
               "bit " + std::to_string(phase_bit) + ", group " + std::to_string(phase_group));
+    if (!ref_on && unwritten(t.crossbar)) fault(tile, cycle, "a vector ahead of a job");
     if (ref_on)
         std::fill(t.values.begin(), t.values.end(), ref_level * t.macro->step >> 1);
     else
@@ -315,7 +261,8 @@ const char* imc_log(const char* path) {
 const char* imc_report() {
     const int64_t expected = expected_before + static_cast<int64_t>(phases.keys.size());
     answer = "{\"samples\": " + std::to_string(samples) + ", \"comparisons\": " + std::to_string(comparisons) +
-             ", \"phases\": " + std::to_string(seen_before + seen()) + ", \"expected\": " + std::to_string(expected) + ", \"errors\": {";
+             ", \"phases\": " + std::to_string(seen_before + seen()) + ", \"expected\": " + std::to_string(expected) + ", \"actions\": " + std::to_string(actions_seen()) +
+             ", \"actions_expected\": " + std::to_string(actions_expected()) + ", \"errors\": {";
     const char* between = "";
     for (const auto& [kind, error] : errors) {
         answer += between + ("\"" + kind + "\": [") + std::to_string(error.count) + ", \"" + error.first + "\"]";
@@ -328,6 +275,7 @@ void imc_clear() {
     samples = comparisons = seen_before = expected_before = 0;
     phases.seen.assign(phases.keys.size(), false);
     errors.clear();
+    clear_actions();
 }
 
 int64_t imc_draw(int64_t seed, int kind, const int64_t* coordinates, int count) {

@@ -13,11 +13,14 @@ void imc_image(int64_t image);
 // nullptr, or what is wrong with the file.
 const char* imc_macros(const char* path);
 const char* imc_values(const char* path);
+// Load what jobs are to do to crossbars, and how comparisons of cells are answered, behind what is there.
+const char* imc_actions(const char* path);
 // Log samples and draws to a file, records of nine int64 (verif/imc/macro_shell.py); an empty path ends the log.
 const char* imc_log(const char* path);
-// JSON: samples, comparisons, phases (sampled at least once, of the loaded ones), expected, errors by kind.
+// JSON: samples, comparisons, phases (sampled at least once, of the loaded ones), expected, actions of jobs,
+// actions_expected, errors by kind.
 const char* imc_report();
-// Forget counts and errors.
+// Forget counts, errors and jobs.
 void imc_clear();
 // A draw of golden.imc.noise: h of the recurrence for a seed, a kind and its coordinates; and its Gaussian.
 int64_t imc_draw(int64_t seed, int kind, const int64_t* coordinates, int count);

@@ -5,7 +5,9 @@
 Files, little endian. Macros: int64 {"IMACROS1", number of crossbars, `QUANTILES`, then for each crossbar {id, coordinate of its
 draws, seed, read_scale, compare_scale, trim_scale, step, bits, flash, adcs, group_rows, thresholds [adcs, 2^bits]}}. Values:
 int64 {"IMVALUS1", phases, rows, cols, keys [phases], rising}, uint32 word lines [phases, rows / 32, up], int32 [phases, cols];
-a key is ``id << PHASE_BITS | phase``. Log: records of int64, `RECORD`.
+a key is ``id << PHASE_BITS | phase``. Jobs: int64 {"IACTION1", actions, words of a mask, then for each action {id, pulse, row,
+reference or RESET, width, codes of word line and bit lines}}, uint32 [actions, words], answers and masks. Log: records of
+int64, `RECORD`.
 
 The id of a crossbar is ``crossbar * tiles + tile``; with a reference in place of columns it is crossbar 0 of the tile.
 """
@@ -22,17 +24,20 @@ from numpy.typing import NDArray
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from golden.imc.devices import Cells, play
 from golden.imc.macro import Macro
 from golden.imc.noise import QUANTILES
 from golden.imc.run import Placed, number
 from golden.imc.word_lines import lines
+from golden.imc.write_verify import Job, Outcome, Pulse, Settings, Verify, write_verify
 from golden.network import Array
 from hdl.imc.macro import parameters as sizes
 
 HERE = Path(__file__).parent
 SHELL = HERE / "macro_shell.sv"
-SOURCES = (HERE / "macro_shell.cpp", HERE / "macro_shell.h")
+SOURCES = tuple(HERE / name for name in ("macro_shell.cpp", "macro_writes.cpp", "macro_shell.h", "macro_shared.h"))
 MACROS_MAGIC = int.from_bytes(b"IMACROS1", "little")
+ACTIONS_MAGIC = int.from_bytes(b"IACTION1", "little")
 VALUES_MAGIC = int.from_bytes(b"IMVALUS1", "little")
 PHASE_BITS = 40
 # Kind of a record that is a sampled column value, not a draw; its `conversion` is the id of the crossbar.
@@ -51,6 +56,7 @@ class Report:
 
     samples, comparisons : phases that were sampled, and answers of single comparators
     phases, expected : phases of the values files that were sampled at least once, and all of them
+    actions, actions_expected : pulses and comparisons of jobs that came as golden has them, and all that are to come
     errors : by kind, their number and the first one: cycle, tile, crossbar (id), phase, what was expected and found
     """
 
@@ -58,6 +64,8 @@ class Report:
     comparisons: int
     phases: int
     expected: int
+    actions: int
+    actions_expected: int
     errors: dict[str, tuple[int, str]]
 
     @classmethod
@@ -71,6 +79,8 @@ class Report:
             raise MacroShellError(f"macro: {kind}, {count} times; first: {first}")
         if complete and self.phases != self.expected:
             raise MacroShellError(f"macro: {self.phases} of {self.expected} phases were sampled")
+        if complete and self.actions != self.actions_expected:
+            raise MacroShellError(f"macro: {self.actions} of {self.actions_expected} actions of jobs came")
         return self
 
 
@@ -128,6 +138,36 @@ def values(path: Path, entries: Iterable[tuple[int, Macro, Array, Array]]) -> Pa
     return path
 
 
+def told(cells: Cells, settings: Settings, job: Job) -> tuple[list[tuple[Verify | Pulse, int]], Outcome]:
+    """Return what a job asks of a crossbar, with the answers to comparisons and the masks of pulses, and how it ended."""
+    answers: list[int] = []
+
+    def verify(ask: Verify) -> int:
+        answers.append(cells.verify(ask))
+        return answers[-1]
+
+    trace, outcome = play(write_verify(cells.macro.arch, settings, job), verify, cells.pulse)
+    given = iter(answers)
+    return [(action, action.mask if isinstance(action, Pulse) else next(given)) for action in trace], outcome
+
+
+def actions(path: Path, entries: Iterable[tuple[int, list[tuple[Verify | Pulse, int]]]], cols: int) -> Path:
+    """Write what the jobs of crossbars do, (id, what `told` returns) in their order; return the path."""
+    words = -(-cols // 32)
+    fields: list[tuple[int, ...]] = []
+    masks: list[int] = []
+    for crossbar, trace in entries:
+        for action, mask in trace:
+            fields.append((crossbar, 1, action.row, action.reset, action.width, action.word, action.bit)
+                          if isinstance(action, Pulse) else (crossbar, 0, action.row, action.reference, 0, 0, 0))
+            masks += [mask >> 32 * n & 0xFFFF_FFFF for n in range(words)]
+    with path.open("wb") as file:
+        np.asarray([ACTIONS_MAGIC, len(fields), words], dtype="<i8").tofile(file)
+        np.asarray(fields, dtype="<i8").tofile(file)
+        np.asarray(masks, dtype="<u4").tofile(file)
+    return path
+
+
 def phases_of(driven: Array, keys: Array | None = None, *, skip: bool = False) -> tuple[NDArray[np.int64], Array]:
     """Return (phase [n], word lines [n, rows]) of vectors, int64 [vectors, phases, rows] as `golden.imc.word_lines.lines` has.
 
@@ -166,7 +206,7 @@ class MacroShell:
 
     def __init__(self, library: Path | None = None) -> None:
         self._library = ctypes.CDLL(None if library is None else str(library))
-        for name in ("imc_macros", "imc_values", "imc_log", "imc_report"):
+        for name in ("imc_macros", "imc_values", "imc_actions", "imc_log", "imc_report"):
             getattr(self._library, name).restype = ctypes.c_char_p
         self._library.imc_image.argtypes = [ctypes.c_int64]
         self._library.imc_draw.restype = self._library.imc_gaussian.restype = ctypes.c_int64
@@ -189,12 +229,16 @@ class MacroShell:
         """Load what `values` wrote, in place of the phases before."""
         self._done(self._library.imc_values(str(path).encode()))
 
+    def actions(self, path: Path) -> None:
+        """Load what `actions` wrote, behind the jobs that are to come."""
+        self._done(self._library.imc_actions(str(path).encode()))
+
     def log(self, path: Path | None) -> None:
         """Begin a log of samples and draws; None: end it."""
         self._done(self._library.imc_log(str(path or "").encode()))
 
     def clear(self) -> None:
-        """Forget what was counted."""
+        """Forget what was counted, and jobs that are to come."""
         self._library.imc_clear()
 
     def report(self) -> Report:

@@ -1,7 +1,8 @@
 // The analog macro behind the periphery of a tile, as the simulated design sees it: C++ samples and compares.
 //
 // `IMC_MACRO is the module's name; `IMC_FLASH is defined where the build has a thermometer. The ports are those of
-// hdl.imc.tile.macro_members. Comparators answer in the cycle after cmp_en; between answers cmp holds their opposite.
+// hdl.imc.macro.macro_members. Comparators answer in the cycle after cmp_en; between answers cmp holds their opposite. So do
+// those of cells, which a pulse or a comparison that golden's job has not leaves without an answer.
 
 module `IMC_MACRO #(
     parameter TILE = 0,
@@ -16,6 +17,7 @@ module `IMC_MACRO #(
     parameter CROSSBARS = 16
 ) (
     input clk,
+    input [1:0] mode,
     input [$clog2(CROSSBARS < 2 ? 2 : CROSSBARS)-1:0] crossbar,
     input [23:0] key,
     input [$clog2(INPUT_BITS < 2 ? 2 : INPUT_BITS)-1:0] phase_bit,
@@ -34,7 +36,17 @@ module `IMC_MACRO #(
     output reg [ADCS*((1<<FLASH_BITS)-1)-1:0] therm,
 `endif
     output reg [ADCS-1:0] cmp,
-    output reg cmp_rdy
+    output reg cmp_rdy,
+    input [$clog2(ROWS)-1:0] pg_row,
+    input [COLS-1:0] pg_mask,
+    input [1:0] pg_op,
+    input [7:0] pg_vwl,
+    input [4:0] pg_vbl,
+    input pg_go,
+    input [5:0] vf_ref,
+    input vf_go,
+    output reg [COLS-1:0] vf_sa,
+    output reg vf_rdy
 );
     localparam THERM = FLASH_BITS > 0 ? (1 << FLASH_BITS) - 1 : 1;
 
@@ -45,6 +57,10 @@ module `IMC_MACRO #(
     import "DPI-C" function bit imc_compare(input int tile, input longint cycle, input int column,
         input bit [ADCS*TRIM_BITS-1:0] trims, input bit [ADCS*ADC_BITS-1:0] codes,
         output bit [ADCS-1:0] answers, output bit [ADCS*THERM-1:0] thermometers);
+    import "DPI-C" function bit imc_verify(input int tile, input longint cycle, input int crossbar, input int row,
+        input int bound, input int cols, output bit [COLS-1:0] answers);
+    import "DPI-C" function void imc_pulse(input int tile, input longint cycle, input int crossbar, input int row,
+        input int cols, input bit [COLS-1:0] mask, input bit resets, input int width, input int word, input int bits);
     import "DPI-C" function void imc_broken(input int tile, input longint cycle, input string rule);
 
     longint cycle = 0;
@@ -52,6 +68,12 @@ module `IMC_MACRO #(
     reg [ROWS-1:0] lines;
     reg [ADCS*ADC_BITS-1:0] codes;
     reg [$clog2(MUX < 2 ? 2 : MUX)-1:0] column;
+    reg [1:0] mode_before = 0;
+    reg [$clog2(CROSSBARS < 2 ? 2 : CROSSBARS)-1:0] crossbar_before;
+    reg pulsing = 0;
+    int width;
+    wire [$clog2(ROWS)+COLS+14:0] pulse = {pg_row, pg_mask, pg_op, pg_vwl, pg_vbl};
+    reg [$clog2(ROWS)+COLS+14:0] pulse_before;
 
     initial imc_open(TILE, ROWS, COLS, MUX, ADCS, ADC_BITS, FLASH_BITS, TRIM_BITS);
 
@@ -89,6 +111,33 @@ module `IMC_MACRO #(
 `ifdef IMC_FLASH
             if (by_flash) therm <= thermometers;
 `endif
+        end
+        mode_before <= mode;
+        crossbar_before <= crossbar;
+        pulse_before <= pulse;
+        pulsing <= pg_go;
+        width <= pg_go & pulsing ? width + 1 : 1;
+        vf_rdy <= 0;
+        if (vf_rdy) vf_sa <= ~vf_sa;
+        if ((wl_go | pre | sample | cmp_en | ref_on) & (mode != 1)) imc_broken(TILE, cycle, "computes outside of mode COMPUTE");
+        if (vf_go & (mode != 2)) imc_broken(TILE, cycle, "a comparison of cells outside of mode VERIFY");
+        if ((pg_go | (|pg_mask) | (|pg_op)) & (mode != 3))
+            imc_broken(TILE, cycle, "cells are connected outside of mode PROGRAM");
+        if ((mode != 0) & (mode_before != 0) & (mode != mode_before))
+            imc_broken(TILE, cycle, "a mode follows another one without IDLE");
+        if (mode[1] & (mode == mode_before) & (crossbar != crossbar_before))
+            imc_broken(TILE, cycle, "the crossbar changes while cells are in use");
+        if (pg_op == 3) imc_broken(TILE, cycle, "SET and RESET at once");
+        if (pg_go & ((pg_mask == 0) | (pg_op == 0))) imc_broken(TILE, cycle, "a pulse of no cell");
+        if (pg_go & pulsing & (pulse != pulse_before)) imc_broken(TILE, cycle, "a pulse changes");
+        if (vf_go & vf_rdy) imc_broken(TILE, cycle, "a question while cells answer");
+        if (~pg_go & pulsing)
+            imc_pulse(TILE, cycle, 32'(crossbar_before), 32'(pulse_before[$clog2(ROWS)+COLS+14:COLS+15]), COLS,
+                      pulse_before[COLS+14:15], pulse_before[14], width, 32'(pulse_before[12:5]), 32'(pulse_before[4:0]));
+        if (vf_go) begin
+            automatic bit [COLS-1:0] reached;
+            vf_rdy <= imc_verify(TILE, cycle, 32'(crossbar), 32'(pg_row), 32'(vf_ref), COLS, reached);
+            vf_sa <= reached;
         end
     end
 endmodule

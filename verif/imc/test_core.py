@@ -168,7 +168,7 @@ async def stops_with_an_error(dut: Any) -> None:
         program = await bench.runs(setting, network, words, image=0, time_inner=True)
         for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
                       {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
-                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}):
+                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1}):
             before = {name: await bench.host.read(f"LAYER_{name}") for name in wrong}
             for name, value in wrong.items():
                 await bench.host.write(f"LAYER_{name}", value)

@@ -18,9 +18,9 @@ TINY = IMC_PRESETS["tiny-ci"]
 ONE = 1 << FRACTION
 
 
-def crossbar(response: Response, level: Any = 0, stuck: Any = None, **effects: float) -> Cells:
+def crossbar(response: Response, level: Any = 0, stuck: Any = None, **effects: Any) -> Cells:
     """Return cells of 2 bits, all at a level, in fixed point."""
-    macro = build(TINY, Adc(bits=1), np.zeros((TINY.rows, TINY.cols), dtype=np.int64), Effects(**effects))  # type: ignore[arg-type]
+    macro = build(TINY, Adc(bits=1), np.zeros((TINY.rows, TINY.cols), dtype=np.int64), Effects(**effects))
     cells = Cells(macro, response, stuck)
     cells.conductance[:] = level
     return cells
@@ -51,10 +51,9 @@ def test_a_pulse_by_hand() -> None:
     """A quarter of the way for two codes; none below the threshold; the word line counts a sixteenth, the width as it is."""
     cells = crossbar(Response(set=3, reset=5, rate=1 << 13, nominal=4, beyond=4, word=16), ONE)
 
-    def after(**changes: int) -> list[int]:
+    def after(**changes: Any) -> list[int]:
         cells.conductance[1] = ONE
-        pulse = {"row": 1, "mask": 0b101, "reset": False, "width": 4, "word": 16, "bit": 5} | changes
-        cells.pulse(Pulse(**pulse))  # type: ignore[arg-type]
+        cells.pulse(dataclasses.replace(Pulse(row=1, mask=0b101, reset=False, width=4, word=16, bit=5), **changes))
         assert (cells.conductance[[0, 2]] == ONE).all() and (cells.conductance[1, [1, 3, 4, 5, 6, 7]] == ONE).all()
         return [int(n) for n in cells.conductance[1, [0, 2]]]
 

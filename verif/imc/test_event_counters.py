@@ -11,7 +11,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from golden.imc.arch import ImcArch
 from golden.imc.event_counters import MOST, Cycle, TileEvents, event_counters
 from hdl.imc.event_counters import EVENTS, EventCounters
-from hdl.imc.tile import Tile
+from hdl.imc.writable_tile import WritableTile
 from verif.imc.layers import CORES
 from verif.layers import start
 from verif.mutant import mutant
@@ -55,12 +55,13 @@ def test_phases_that_count_twice_are_caught() -> None:
 
 def test_golden_by_hand() -> None:
     """Three cycles of two tiles, worked out by hand."""
-    phase = TileEvents(phase=True, skipped=False, rows=5, conversions=True)
+    phase = TileEvents(phase=True, skipped=False, rows=5, conversions=True, read=True)
     skipped, rest = (TileEvents(phase=on, skipped=True, rows=0, conversions=False) for on in (True, False))
     one = Cycle(clear=False, busy=True, steps=True, spikes=False, words=True, tiles=(phase, skipped))
     two = dataclasses.replace(one, steps=False, tiles=(phase, phase))
     zero = dict.fromkeys(EVENTS, 0)
-    wanted = {"cycles": 2, "phases": 3, "skipped": 1, "rows": 15, "conversions": 12, "steps": 1, "spikes": 0, "words": 2}
+    wanted = {"cycles": 2, "phases": 3, "skipped": 1, "rows": 15, "conversions": 12, "steps": 1, "spikes": 0, "words": 2,
+              "pulses": 0, "reads": 3}
     assert event_counters(zero, [one, two], adcs=4) == wanted
     assert event_counters(wanted, [dataclasses.replace(one, clear=True)], adcs=4) == zero
     three = dataclasses.replace(two, tiles=(rest, rest))
@@ -74,7 +75,7 @@ def draw(rng: random.Random, p: ImcArch, density: float, clears: float) -> Cycle
         return rng.random() < density
 
     tiles = [TileEvents(phase=some(), skipped=some(), rows=rng.choice((0, p.group_rows, rng.randint(0, p.group_rows))),
-                        conversions=some()) for _ in range(p.tiles)]
+                        conversions=some(), pulse=some(), read=some()) for _ in range(p.tiles)]
     return Cycle(clear=rng.random() < clears, busy=some(), steps=some(), spikes=some(), words=some(), tiles=tiles)
 
 
@@ -82,7 +83,7 @@ async def show(dut: Any, p: ImcArch, happens: Cycle) -> None:
     """Let the events of a cycle happen."""
     for name in INPUTS:
         getattr(dut, name).value = int(getattr(happens, name))
-    layout = Tile.events_layout(p)
+    layout = WritableTile.events_layout(p)
     dut.tiles.value = sum(word(layout, dataclasses.asdict(tile)) << layout.size * n for n, tile in enumerate(happens.tiles))
     await RisingEdge(dut.clk)
 

@@ -23,7 +23,8 @@ from verif.sim import simulate
 from verif.stream import NEVER, cycle, get, put, stalls, watch, word
 
 ARCHS = {"one tile": TINY, "long rows": dataclasses.replace(CORES["one tree of four"], rows=64, group_rows=16, input_bits=8),
-         "twelve rows": dataclasses.replace(TINY, rows=12, group_rows=4)}
+         "twelve rows": dataclasses.replace(TINY, rows=12, group_rows=4),
+         "heads share words": dataclasses.replace(TINY, tokens=4)}
 # Cycles of a block beyond those of its words, and of the first one of a vector.
 BESIDE, FIRST = 2, 3
 
@@ -48,7 +49,8 @@ def test_golden_is_the_mapping(name: str, seed: int) -> None:
     """The blocks of all vectors of a number's map equal those that the mapping of a layer says."""
     rng, p = random.Random(seed), ARCHS[name]
     for channels in (1, 2, 3, 7, 12, 15, 16, 17, 37) * 3:
-        layer = draw_layer(rng, p, most=60, pool=1, time_inner=0, steps=1, first_step=0, per_step=0, in_channels=channels)
+        layer = draw_layer(rng, p, most=60, pool=1, time_inner=0, steps=1, first_step=0, per_step=0, in_channels=channels,
+                               in_shift=0, in_span=0)
         shape = (channels, layer["in_height"], layer["in_width"])
         x = np.random.default_rng(rng.getrandbits(32)).integers(0, 1 << layer["bits"], shape)
         weight = np.ones((1, channels, layer["kernel_height"], layer["kernel_width"]), np.int8)
@@ -67,7 +69,7 @@ def whole(lines: Any) -> list[int]:
 
 def draw_memory(rng: random.Random, p: ImcArch, layer: dict[str, int]) -> list[int]:
     """Return words of which no bit beyond the channels of a word is set."""
-    bits = p.rows // layer["chunks"]
+    bits = p.rows if p.tokens else p.rows // layer["chunks"]
     return [rng.choice((0, (1 << bits) - 1, rng.getrandbits(bits))) for _ in range(p.map_words)]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import random
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import ParameterError
-from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch
+from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch, Mode
 from golden.imc.calibrator import offsets
 from golden.imc.cells import levels
 from golden.imc.correction import Correction
@@ -25,9 +25,11 @@ from golden.imc.macro import Adc, Effects, Macro, build
 from golden.imc.noise import Kind, draw, gaussian
 from golden.imc.tile import Program, run_tile
 from hdl.block import Block
+from hdl.imc.macro import macro_members
 from hdl.imc.settings import tile_settings
 from hdl.imc.signed_combine import SignedCombine
-from hdl.imc.tile import Tile, macro_members
+from hdl.imc.tile import Tile
+from hdl.imc.writable_tile import WritableTile
 from verif import sim
 from verif.imc.geometry import random_weights
 from verif.imc.macro_shell import (
@@ -57,7 +59,8 @@ ARCHS = {
                                                    trim_bits=7),
 }
 MORE = {"noise and offset": {"read_noise": 0.7, "comparator_noise": 0.4, "offset": 1.0, "proportional": 0.1}}
-ANSWERS = ("cmp", "cmp_rdy", "therm")
+ANSWERS = ("cmp", "cmp_rdy", "therm", "vf_sa", "vf_rdy")
+STREAMS = ("i", "o", "i_job", "o_job", "o_fail")
 RULES = {
     "rows are driven without a precharge": [{"wl_go": 1}],
     "rows are driven in a precharge": [{"pre": 1}, {"pre": 1, "wl_go": 1}],
@@ -87,7 +90,7 @@ class TileOnShell(Block):
 
     def __init__(self, p: ImcArch) -> None:
         self.params = p
-        self.tile = Tile(p)
+        self.tile = WritableTile(p)
         members = dict(self.tile.signature.members)
         super().__init__(members | {name: members[name].flip() for name in ANSWERS if name in members})
 
@@ -95,10 +98,10 @@ class TileOnShell(Block):
         """Return the joined ports."""
         m, p = Module(), self.params
         m.submodules.tile = tile = self.tile
-        for name in ("i", "o"):
+        for name in STREAMS:
             connect(m, flipped(getattr(self, name)), getattr(tile, name))
         for name, member in tile.signature.members.items():
-            if name in ("i", "o"):
+            if name in STREAMS:
                 continue
             inner, outer = getattr(tile, name), getattr(self, name)
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
@@ -128,9 +131,9 @@ def shell(ports: Any, p: ImcArch, tile: int = 0) -> Instance:
                        for name, member in macro_members(p).items()})
 
 
-def run(block: Block, p: ImcArch, **options: Any) -> Any:
-    """Run cocotb tests of this file on a block that has the shell in it."""
-    return simulate(block, __name__, parameters=dataclasses.asdict(p), more=[verilog(p)], cpp=SOURCES, **options)
+def run(block: Block, p: ImcArch, *, module: str = __name__, **options: Any) -> Any:
+    """Run cocotb tests of a file on a block that has the shell in it."""
+    return simulate(block, module, parameters=dataclasses.asdict(p), more=[verilog(p)], cpp=SOURCES, **options)
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -150,7 +153,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> MacroShell:
     path = tmp_path_factory.mktemp("shell") / "shell.so"
     headers = sim.VERILATOR_ROOT / "include" / "vltstd"
     words = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}", "-o", str(path)]
-    done = subprocess.run([sim.compiler(), *words, str(SOURCES[0])], capture_output=True, text=True, check=False)
+    sources = [str(source) for source in SOURCES if source.suffix == ".cpp"]
+    done = subprocess.run([sim.compiler(), *words, *sources], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return MacroShell(path)
 
@@ -308,7 +312,8 @@ class Beside:
 
 async def begin(dut: Any, p: ImcArch) -> None:
     """Reset a tile."""
-    await start(dut, ["i__valid", "o__ready", "settings", "calibrate", "write"])
+    await start(dut, ["i__valid", "o__ready", "settings", "calibrate", "write", "i_job__valid", "o_job__ready", "o_fail__ready",
+                      "writing"])
     dut.rst.value = 0
     for name in ("i", "o"):
         cocotb.start_soon(watch(dut, name))
@@ -378,7 +383,7 @@ async def calibrates(dut: Any) -> None:
         there = case.load(p, Path(name))
         dut.settings.value = word(Tile.settings_layout(p), tile_settings(
             p, "twos", adc_bits=macro.adc.bits, average_log2=macro.adc.average_log2) | {
-                "calibrator": {"trims": 0, "log2": log2, "pedestal": 3, "limit": limit}})
+                "log2": log2, "pedestal": 3, "limit": limit})
         dut.calibrate.value = 1
         await RisingEdge(dut.clk)
         dut.calibrate.value = 0
@@ -422,20 +427,26 @@ async def notices(dut: Any, broken: str) -> None:
         assert not same and not there.report().errors
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
-async def tells(dut: Any) -> None:
-    """Each rule is told once, and what keeps all rules is answered in the next cycle."""
-    p, there = arch(), MacroShell()
-    macro = noisy()
+async def player(dut: Any, p: ImcArch) -> Callable[[list[dict[str, int]]], Coroutine[Any, Any, None]]:
+    """Reset; return what drives the shell's ports cycle by cycle, in mode COMPUTE unless another one is given."""
     inputs = [name for name in macro_members(p) if name not in ANSWERS]
     await start(dut, inputs)
 
     async def play(cycles: list[dict[str, int]]) -> None:
         for drive in cycles:
             for name in inputs:
-                getattr(dut, name).value = drive.get(name, 0)
+                getattr(dut, name).value = drive.get(name, int(Mode.COMPUTE) if name == "mode" else 0)
             await RisingEdge(dut.clk)
 
+    return play
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def tells(dut: Any) -> None:
+    """Each rule is told once, and what keeps all rules is answered in the next cycle."""
+    p, there = arch(), MacroShell()
+    macro = noisy()
+    play = await player(dut, p)
     with tempfile.TemporaryDirectory() as name:
         there.context(2, 2)
         there.macros(macro_tables(Path(name) / "macros", {0: macro}))

@@ -20,6 +20,7 @@ from golden.parallel_lif import RESETS
 from golden.run import run_tail, unpack
 from hdl.imc.activation import unpack as unpack_words
 from hdl.imc.lane import Lane
+from hdl.imc.layer import vector_layout
 from hdl.imc.post import Post
 from verif.imc.layers import CORES, TAILS, arch, corners, draw_layer, layer_word, vector_word
 from verif.layers import start
@@ -28,9 +29,12 @@ from verif.sim import simulate
 from verif.stream import NEVER, cycle, put, stalls, watch, word
 
 TREES = "two trees of two"
-ARCHS = {"one tile": CORES["one tile"], TREES: CORES[TREES]}
-# Cycles of a vector beyond those of its sums, as often as they serve, and words: nothing emitted, read-out, neurons, scale.
+ARCHS = {"one tile": CORES["one tile"], TREES: CORES[TREES],
+         "tokens": dataclasses.replace(CORES["one tile"], tokens=4, features=40)}
+# Cycles of a vector beyond those of its sums, as often as they serve, and words: nothing emitted, read-out, neurons, scale;
+# more of a scale in a build with tokens.
 BESIDE = {"nothing": 3, "readout": 7, "neurons": 9, "scale": 11}
+FACTOR = 2
 Sums = NDArray[np.int64]
 
 
@@ -178,12 +182,14 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], m
     vectors = vectors_of(layer, sums)
     dut.layer.value = layer_word(layer)
     await parameters(dut, p, biases, seconds)
-    began = cycle()
+    began, factors = cycle(), np.asarray([rng.choice((0, 65793, rng.randrange(65793))) for _ in range(layer["pixels"])])
+    server = cocotb.start_soon(serve(dut, p, factors.tolist()))
     for number in range(p.tiles // p.fan_in):
         cocotb.start_soon(lane(dut, p, layer, number, vectors, monitor,
                                stalls(rng, rng.choice((stall, 0.75))) if stall else NEVER))
     await put(dut, "i", [vector_word(p, v) for v, _ in vectors], stalls(rng, stall) if stall else NEVER)
-    wanted = [*post(layer, vectors, biases=biases, seconds=seconds, memory=memory, rows=p.rows)]
+    wanted = [*post(layer, vectors, biases=biases, seconds=seconds, memory=memory, rows=p.rows, factors=factors)]
+    server.cancel()
     assert [done for done, _, _ in monitor.done] == wanted, layer
     assert [seen for _, _, seen in monitor.done] == [
         (v.key, [*range(v.step, v.step + len(d.spikes))]) if d.spikes else None
@@ -193,7 +199,8 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], m
         for done, (_, at, _) in zip(wanted, monitor.done, strict=True):
             kind = ("readout" if done.readout else "neurons" if done.spikes else "scale" if done.writes else "nothing")
             turns = layer["steps"] if layer["once"] and kind in ("readout", "neurons") else 1
-            assert at - last == turns * layer["channels"] + len(done.writes) + BESIDE[kind], (kind, layer)
+            assert at - last == turns * layer["channels"] + len(done.writes) + BESIDE[kind] + (
+                FACTOR if p.tokens and kind == "scale" else 0), (kind, layer)
             last = at
     monitor.done.clear()
 
@@ -204,7 +211,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
     """Words, spikes and read-outs of corner and random layers equal golden; without stalls in the documented cycles."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     streams = ["i", *(f"sums__{number}" for number in range(p.tiles // p.fan_in))]
-    await start(dut, ["layer", "parameters", "readout__ready", "ended", *(f"{name}__valid" for name in streams)])
+    await start(dut, ["layer", "parameters", "factor", "readout__ready", "ended", *(f"{name}__valid" for name in streams)])
     dut.rst.value = 0
     for name in (*streams, "readout"):
         cocotb.start_soon(watch(dut, name))
@@ -216,6 +223,15 @@ async def matches_golden(dut: Any, stall: float) -> None:
         await run(dut, p, rng, layer | {"fresh": 1}, monitor, memory, stall)
         if not layer["fresh"]:
             await run(dut, p, rng, layer, monitor, memory, stall)
+
+
+async def serve(dut: Any, p: ImcArch, factors: list[int]) -> None:
+    """Give the factor of the token of the vector that is offered, in the cycle after."""
+    while True:
+        await FallingEdge(dut.clk)
+        window = int(vector_layout(p).from_bits(int(dut.i__payload.value)).window) if dut.i__valid.value else 0
+        await RisingEdge(dut.clk)
+        dut.factor.value = factors[window]
 
 
 async def toggle(signal: Any, clock: Any, pauses: Iterable[bool]) -> None:

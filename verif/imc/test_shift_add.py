@@ -51,7 +51,8 @@ async def matches_golden(dut: Any, stall: float) -> None:
         cocotb.start_soon(watch(dut, name))
     most = (1 << p.code_bits - 1) - 1
     for scheme in SCHEMES:
-        dut.settings.value = word(ShiftAdd.settings_layout(p), tile_settings(p, scheme, adc_bits=1)["slices"])
+        settings, layout = tile_settings(p, scheme, adc_bits=1), ShiftAdd.settings_layout(p)
+        dut.settings.value = word(layout, {name: settings[name] for name in layout.members})
         width = len(p.places(scheme))
         phases = [[rng.choice((0, most, -most, rng.randint(-most, most))) for _ in range(p.cols)] for _ in range(5)]
         words: list[dict[str, Any]] = []

@@ -53,8 +53,9 @@ async def matches_golden(dut: Any, stall: float) -> None:
     for scheme in (*SCHEMES, *SCHEMES):
         bits, signed = rng.randint(1, p.input_bits), rng.random() < 0.5
         outputs, total = rng.randint(1, p.outputs(scheme)), p.cols // len(p.places(scheme))
-        dut.settings.value = word(SignedCombine.settings_layout(p), tile_settings(
-            p, scheme, adc_bits=1, bits=bits, signed=signed, outputs=outputs)["sums"])
+        settings = tile_settings(p, scheme, adc_bits=1, bits=bits, signed=signed, outputs=outputs)
+        layout = SignedCombine.settings_layout(p)
+        dut.settings.value = word(layout, {name: settings[name] for name in layout.members})
         rows = max(1, p.mux // len(p.places(scheme)))
         words, wanted, starts = [], [], []
         for _ in range(5):

@@ -106,8 +106,8 @@ async def correct(dut: Any, p: ImcArch, program: Program) -> None:
 async def begin(dut: Any, p: ImcArch) -> None:
     """Reset."""
     await start(dut, ["i__valid", "o__ready", "settings", "cmp", "cmp_rdy", "calibrate", "write",
-                      *(["therm"] if p.flash_bits else [])])
-    dut.rst.value = 0
+                      "grant", *(["therm"] if p.flash_bits else [])])
+    dut.rst.value, dut.grant.value = 0, 1
     for name in ("i", "o"):
         cocotb.start_soon(watch(dut, name))
 
@@ -198,7 +198,7 @@ async def calibrates(dut: Any, mode: str) -> None:
     log2, limit, pedestal = rng.randint(0, 3), rng.randint(0, 2), 0 if mode == "zero" else rng.randint(2, 6)
     found = (trims if mode == "trim" else offsets)(macro, pedestal=pedestal, log2=log2, limit=limit)
     settings = tile_settings(p, scheme, adc_bits=adc.bits) | {
-        "calibrator": {"trims": mode == "trim", "log2": log2, "pedestal": pedestal, "limit": limit}}
+        "trims": mode == "trim", "log2": log2, "pedestal": pedestal, "limit": limit}
     dut.settings.value = word(Tile.settings_layout(p), settings)
     player = PlayedMacro(p, {0: macro})
     cocotb.start_soon(player.serve(dut))

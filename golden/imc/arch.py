@@ -60,17 +60,18 @@ class TokenOp(IntEnum):
 
 
 class Error(IntEnum):
-    """Why a core of tiles stopped; 0: it did not."""
+    """Why a core of tiles, or a tile of its own, stopped; 0: it did not."""
 
     NONE = 0
-    SETTINGS = 1        # a field of the layer is beyond what was built
+    SETTINGS = 1        # a setting is beyond what was built
     CALIBRATION = 2     # an ADC is beyond the limit
     DROOP = 3           # columns were held for too long
     SUMS = 4            # outputs of tiles do not fit together
     STALLED = 5         # nothing happened for as long as the host's patience
     REUSE = 6           # the reuse buffer holds the attention of another layer
     CELLS = 7           # a cell is not at the level that was written
-    PACKET = 8          # a packet of the host was malformed
+    PACKET = 8          # a packet of another length, or for a crossbar that does not exist
+    SILENT = 9          # a comparison of cells was not answered
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
+from hdl.imc.token_unit import TokenUnit
 
 
 class Target(IntEnum):
@@ -19,6 +20,7 @@ class Target(IntEnum):
     MAP_1 = 1
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
+    NUMBERS = 5     # a word per number of `hdl.imc.token_unit`: index is the first one, what << 24
     TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
     READ_0 = 8      # one more word: how many words of an activation memory are sent back, as one packet
     READ_1 = 9
@@ -38,7 +40,7 @@ class HostPort(Block):
     malformed : Out(1), what came cannot be done; it is left out
     i, o : In(stream), Out(stream), {word, last}
     bank, address, write, data, read : Out, to the activation memories; word : In, in the cycle after
-    parameters, number, tile : Out, to `hdl.imc.post.Post` and to a tile
+    parameters, number, tile, tokens : Out, to `hdl.imc.post.Post`, to a tile, and to `hdl.imc.token_unit.TokenUnit`
     readout : In(stream), `Lane.o_layout`
 
     Source: imc 10, B0.
@@ -55,6 +57,7 @@ class HostPort(Block):
             "i": In(stream.Signature(self.word_layout())), "o": Out(stream.Signature(self.word_layout())),
             "bank": Out(1), "address": Out(range(p.map_words)), "write": Out(1), "data": Out(p.rows), "read": Out(1),
             "word": In(p.rows), "number": Out(Tile.write_layout(p)), "tile": Out(6),
+            "tokens": Out(TokenUnit.numbers_layout(p)),
             "parameters": Out(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
             "readout": In(stream.Signature(Lane.o_layout(p))),
         })
@@ -77,7 +80,8 @@ class HostPort(Block):
             self.bank.eq(target[0]), self.address.eq(index), self.data.eq(full), self.tile.eq(index[:6]),
             number.what.eq(index[6:8]), number.adc.eq(index[8:16]), number.column.eq(left), number.number.eq(i.p.word),
             self.parameters.second.eq(target == Target.SECOND), self.parameters.channel.eq(index),
-            self.parameters.number.eq(i.p.word),
+            self.parameters.number.eq(i.p.word), self.tokens.what.eq(index[24:]), self.tokens.index.eq(index),
+            self.tokens.number.eq(i.p.word),
         ]
         with m.Switch(target):
             with m.Case(Target.MAP_0, Target.MAP_1):
@@ -87,6 +91,8 @@ class HostPort(Block):
             with m.Case(Target.TILE):
                 m.d.comb += exists.eq((index[:6] < p.tiles) & (index[6:8] != 3) & (index[8:] < p.adcs)
                                       & (left < Mux(index[7], p.mux, 1)))
+            with m.Case(Target.NUMBERS):
+                m.d.comb += exists.eq((index[:24] < Mux(index[25], 256, p.features)) & (index[26:] == 0) & (p.tokens > 0))
         with m.FSM() as states:
             m.d.comb += self.idle.eq(states.ongoing("HEAD") & ~self.readout.valid)
             with m.State("HEAD"):
@@ -94,7 +100,7 @@ class HostPort(Block):
                 m.d.sync += [target.eq(i.p.word[:4]), index.eq(i.p.word[4:]), part.eq(0), left.eq(0), held.eq(self.readout.p)]
                 with m.If(take):
                     with m.Switch(i.p.word[:4]):
-                        with m.Case(Target.MAP_0, Target.MAP_1, Target.BIAS, Target.SECOND, Target.TILE):
+                        with m.Case(Target.MAP_0, Target.MAP_1, Target.BIAS, Target.SECOND, Target.TILE, Target.NUMBERS):
                             m.next = "WRITE"
                         with m.Case(Target.READ_0, Target.READ_1):
                             m.d.comb += self.malformed.eq(i.p.last)
@@ -113,6 +119,7 @@ class HostPort(Block):
                     m.d.sync += [line.eq(full), part.eq(Mux(part == parts - 1, 0, part + 1)), left.eq(left + 1)]
                     m.d.comb += [
                         self.write.eq(exists & maps & (part == parts - 1)), number.valid.eq(exists & (target == Target.TILE)),
+                        self.tokens.valid.eq(exists & (target == Target.NUMBERS)),
                         self.parameters.valid.eq(exists & ((target == Target.BIAS) | (target == Target.SECOND))),
                         self.malformed.eq(~exists | (maps & i.p.last & (part != parts - 1)))]
                     with m.If((target != Target.TILE) & (~maps | (part == parts - 1))):

@@ -4,23 +4,27 @@
 """
 
 import sys
+from collections.abc import Iterable, Mapping
 
 from golden.imc.arch import Error, ImcArch
 from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterMap, markdown
 from hdl.imc.event_counters import EVENTS
-from hdl.imc.layer import FIELDS, MACHINE
+from hdl.imc.layer import FIELDS, MACHINE, LayerField
 from hdl.imc.shift_add import PLACES
+from hdl.imc.transformer_fields import LOAD, WORK
+from hdl.imc.write_registers import write_registers
 
 MAGIC = 0x4D494C53
-COUNTERS, LAYER, MACHINES, PLACE = 0x040, 0x100, 0x200, 0x300
+COUNTERS, LAYER, MACHINES, PLACE, WORKS, LOADS = 0x040, 0x100, 0x200, 0x300, 0x800, 0x900
 ERRORS = {
-    Error.NONE: "none", Error.SETTINGS: "a field of the layer is beyond what was built",
+    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
     Error.PACKET: "a packet since the start before was malformed, and nothing was run",
+    Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (
     Register("MAGIC", 0x000, "ro", "0x4D494C53, the letters SLIM", (
@@ -33,7 +37,9 @@ HEAD = (
     Register("CONTROL", 0x010, "rw", "start and interrupt", (
         RegisterField("start", 0, 1, "write 1 to run the layer; reads 0; ignored while busy", "write-only"),
         RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"),
-        RegisterField("calibrate", 2, 1, "write 1 to calibrate all tiles; reads 0; ignored while busy", "write-only"))),
+        RegisterField("calibrate", 2, 1, "write 1 to calibrate all tiles; reads 0; ignored while busy", "write-only"),
+        RegisterField("operate", 3, 1, "write 1 to run WORK on all tokens; reads 0; ignored while busy", "write-only"),
+        RegisterField("store", 4, 1, "write 1 to write LOAD to crossbars; reads 0; ignored while busy", "write-only"))),
     Register("STATUS", 0x014, "w1c", "state of the run", (
         RegisterField("busy", 0, 1, "a layer or a calibration runs (read-only)", "read-only"),
         RegisterField("done", 1, 1, "it ended; cleared by writing 1 and by start"),
@@ -45,16 +51,28 @@ HEAD = (
 
 def registers() -> tuple[Register, ...]:
     """Return all registers: identity and control, counters, fields of the layer and of the machine, places of a weight."""
-    counters = [Register(name.upper(), COUNTERS + 4 * n, "ro", text, (RegisterField("value", 0, 32, text),))
-                for n, (name, text) in enumerate(EVENTS.items())]
-    fields = [Register(f"{prefix}_{field.name.upper()}", base + 4 * n, "rw", f"{field.meaning}; writes are ignored while busy",
-                       (RegisterField("value", 0, field.width, field.meaning),))
-              for prefix, base, table in (("LAYER", LAYER, FIELDS), ("MACHINE", MACHINES, MACHINE))
-              for n, field in enumerate(table)]
-    places = [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
+    return (*HEAD, *counter_registers(EVENTS), *field_registers("LAYER", LAYER, FIELDS),
+            *field_registers("MACHINE", MACHINES, MACHINE), *place_registers(), *write_registers(),
+            *field_registers("WORK", WORKS, WORK), *field_registers("LOAD", LOADS, LOAD))
+
+
+def counter_registers(events: Mapping[str, str]) -> list[Register]:
+    """Return the registers of counters."""
+    return [Register(name.upper(), COUNTERS + 4 * n, "ro", text, (RegisterField("value", 0, 32, text),))
+            for n, (name, text) in enumerate(events.items())]
+
+
+def field_registers(prefix: str, base: int, table: Iterable[LayerField]) -> list[Register]:
+    """Return the registers of fields, one each."""
+    return [Register(f"{prefix}_{field.name.upper()}", base + 4 * n, "rw", f"{field.meaning}; writes are ignored while busy",
+                     (RegisterField("value", 0, field.width, field.meaning),)) for n, field in enumerate(table)]
+
+
+def place_registers() -> list[Register]:
+    """Return the registers of the columns of a weight."""
+    return [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
         RegisterField("shift", 0, 4, "of its code, below the bits of a weight"), RegisterField("negate", 4, 1, "taken away"),
         RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
-    return (*HEAD, *counters, *fields, *places)
 
 
 OFFSETS = {register.name: register.offset for register in registers()}

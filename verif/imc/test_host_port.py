@@ -10,10 +10,11 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import ImcArch
-from golden.imc.host_port import BIAS, MAPS, READS, SECOND, TILE, Effects, host_port, readout
+from golden.imc.host_port import BIAS, MAPS, NUMBERS, READS, SECOND, TILE, Effects, host_port, readout
 from hdl.imc.host_port import HostPort, Target
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
+from hdl.imc.token_unit import TokenUnit
 from verif.imc.layers import CORES, TINY, arch
 from verif.layers import start
 from verif.mutant import mutant
@@ -22,7 +23,7 @@ from verif.stream import NEVER, cycle, get, idle, put, stalls, watch, word
 
 TREES = CORES["two trees of two"]
 ARCHS = {"one tile": TINY, "two words": dataclasses.replace(TREES, rows=64, group_rows=16, map_words=32),
-         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30)}
+         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30, tokens=3, features=20)}
 # Cycles from the count of a read to its first word, and of every memory word beyond its own.
 TO_WORD, BETWEEN = 3, 2
 
@@ -50,7 +51,7 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 def test_golden_by_hand() -> None:
     """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
     p = dataclasses.replace(TREES, rows=40, group_rows=8)
-    assert [*Target] == [*MAPS, BIAS, SECOND, TILE, *READS]
+    assert sorted(Target) == [*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS]
     assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(
         writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)), malformed=True)
     assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
@@ -59,12 +60,16 @@ def test_golden_by_hand() -> None:
     maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
     assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
     assert host_port(p, [9, 0], maps) == host_port(p, [0], maps) == Effects()
-    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [5], [4 | p.tiles << 4, 3]):
+    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [6], [5, 1], [4 | p.tiles << 4, 3]):
         assert host_port(p, packet, maps) == Effects(malformed=True)
     assert host_port(p, [0, 1, 2, 3], maps) == Effects(writes=((0, 0, 1 | 2 << 32),), malformed=True)
     assert host_port(p, [2 | p.channels - 1 << 4, 8, 9], maps) == Effects(
         parameters=((False, p.channels - 1, 8),), malformed=True)
     assert host_port(p, [4 | 1 << 10, 3, 4], maps) == Effects(numbers=((0, 1, 0, 0, 3),), malformed=True)
+    tokens = dataclasses.replace(p, tokens=2, features=20)
+    assert host_port(tokens, [5 | (18 | 1 << 24) << 4, 7, 8, 9], maps) == Effects(
+        tokens=((1, 18, 7), (1, 19, 8)), malformed=True)
+    assert host_port(tokens, [5 | (255 | 3 << 24) << 4, 7], maps) == Effects(tokens=((3, 255, 7),))
     assert readout([(3, -2)]) == [(3, 0xFFFF_FFFE)]
 
 
@@ -77,6 +82,7 @@ class Sink:
         self.writes: list[tuple[int, int, int]] = []
         self.parameters: list[tuple[bool, int, int]] = []
         self.numbers: list[tuple[int, int, int, int, int]] = []
+        self.tokens: list[tuple[int, int, int]] = []
         self.malformed = False
 
     async def watch(self) -> None:
@@ -97,14 +103,17 @@ class Sink:
             if int(number.valid):
                 self.numbers.append((int(dut.tile.value), int(number.what), int(number.adc), int(number.column),
                                      int(number.number)))
+            token = TokenUnit.numbers_layout(self.p).from_bits(int(dut.tokens.value))
+            if int(token.valid):
+                self.tokens.append((int(token.what), int(token.index), int(token.number)))
             await RisingEdge(dut.clk)
             dut.word.value = read
 
     def told(self) -> Effects:
         """Return what has been told since the last call."""
         effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers),
-                          malformed=self.malformed)
-        self.writes, self.parameters, self.numbers, self.malformed = [], [], [], False
+                          tokens=tuple(self.tokens), malformed=self.malformed)
+        self.writes, self.parameters, self.numbers, self.tokens, self.malformed = [], [], [], [], False
         return effects
 
 
@@ -116,7 +125,7 @@ def parameters_layout(p: ImcArch) -> data.StructLayout:
 
 def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
     """Return a packet of any target that stays within what the build has; the first word alone now and then."""
-    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, *READS))
+    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS))
     if target in READS:
         index = rng.choice((0, p.map_words - 1, rng.randrange(p.map_words)))
         words = [rng.choice((0, 1, rng.randint(1, min(5, p.map_words - index))))]
@@ -127,6 +136,9 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
         what = rng.randrange(3)
         index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
         words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what == 2 else 1)]
+    elif target == NUMBERS:
+        index = rng.choice((0, p.features - 2, 250)) | rng.randrange(4) << 24
+        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 8))]
     else:
         index = rng.randrange(p.channels - 5)
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 5))]
@@ -198,7 +210,8 @@ async def sums_leave_between_packets(dut: Any, stall: float) -> None:
     await idle(dut, "o", 3)
     assert sink.told() == Effects(
         writes=tuple(w for e in wanted for w in e.writes), parameters=tuple(w for e in wanted for w in e.parameters),
-        numbers=tuple(w for e in wanted for w in e.numbers), malformed=any(e.malformed for e in wanted))
+        numbers=tuple(w for e in wanted for w in e.numbers), tokens=tuple(w for e in wanted for w in e.tokens),
+        malformed=any(e.malformed for e in wanted))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="us")

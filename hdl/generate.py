@@ -19,8 +19,8 @@ from hdl.folder import check_folder, write_folder
 
 VERSION = ".".join(map(str, RTL_VERSION))
 LICENCE = "Apache-2.0 OR 0BSD"
-TOPS = {"ftp": ("hdl.ftp", "Ftp"), "imc": ("hdl.imc.imc", "Imc")}
-MAPS = {"ftp": "hdl.bus.register_map", "imc": "hdl.imc.register_map"}
+TOPS = {"ftp": ("hdl.ftp", "Ftp"), "imc": ("hdl.imc.imc", "Imc"), "imc-tile": ("hdl.imc.imc_tile", "ImcTile")}
+MAPS = {"ftp": "hdl.bus.register_map", "imc": "hdl.imc.register_map", "imc-tile": "hdl.imc.tile_register_map"}
 
 WAIVERS = {
     "CASEOVERLAP": "nested conditions become one casez whose first match wins",

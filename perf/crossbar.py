@@ -1,8 +1,8 @@
 """What crossbars and the units around them cost: cycles as the hardware documents them, energies and areas with their sources.
 
 Cycles are those of `hdl.imc`: phases and conversions (docs/imc.md), write actions (`hdl.imc.cell_access`), rows of softmax and
-norm (`hdl.imc.softmax`, `hdl.imc.norm`). Energies and areas are other projects' figures for 40 to 65 nm, of which none is a
-measurement of this hardware; leakage is not counted.
+norm (`hdl.imc.softmax`, `hdl.imc.norm`), rows that are loaded (`hdl.imc.cell_loader`). Energies and areas are other projects'
+figures for 40 to 65 nm, of which none is a measurement of this hardware; leakage is not counted.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,20 @@ from typing import Protocol
 
 from golden.imc.arch import ImcArch
 from golden.imc.write_verify import Pulse, Settings, Verify
+from perf import spikesim
+from perf.spikesim import SOURCE as SPIKESIM
 
-SPIKESIM = "SpikeSim (authors' code, imc 2.1)"
 HOROWITZ = "Horowitz, ISSCC 2014, 45 nm"
-CLOCK_HZ = 250e6
+CLOCK_HZ = spikesim.HERTZ
 CLOCK_SOURCE = f"{SPIKESIM}: 250 MHz"
-# Digits of a root and of a quotient, of rows of up to 512 values, and the cycles around them (`hdl.imc.norm`).
-ROOT_BITS, NORM_CYCLES = 33, 12
+# Digits of a root and of its quotient, and the cycles around them (`hdl.imc.norm`); digits of a softmax's quotient.
+ROOT_BITS, NORM_CYCLES, QUOTIENT_BITS = 41, 12, 33
 # Cycles from the last score to the first exponential, and from the last one to the sums (`hdl.imc.softmax`).
 SOFTMAX_CYCLES = 5 + 36
 # Cycles from the start of a tensor that is given again to its first value (`hdl.imc.reuse_buffer`).
 REUSE_CYCLES = 6
+# Cycles of a row of cells that is loaded, beside one for each of its bits (`hdl.imc.cell_loader`).
+LOAD_CYCLES = 3
 # Cycles from the last phase of a vector to its first output (docs/imc.md).
 OUTPUT_CYCLES = 3
 
@@ -61,27 +64,33 @@ class Macros(Protocol):
 
 
 ENERGY = {entry.name: entry for entry in (
-    Constant("crossbar", 8 * 1.76423, "pJ a phase", f"{SPIKESIM}: RRAM 64x64, 1.76423 pJ for each of 8 places of a mux; "
-             "taken for FeFET and SRAM too (its SRAM figure, 671.089, is also its SRAM area)"),
-    Constant("conversion_bit", 2.03084 / 4, "pJ a bit of a conversion", f"{SPIKESIM}: 2.03084 pJ a conversion of 4 bits; a "
+    Constant("crossbar", 8 * spikesim.CROSSBAR, "pJ a phase",
+             f"{SPIKESIM}: RRAM 64x64, {spikesim.CROSSBAR} pJ for each of 8 places of a mux; "
+             f"taken for FeFET and SRAM too (its SRAM figure, {spikesim.SRAM_AREA}, is also its SRAM area)"),
+    Constant("conversion_bit", spikesim.CONVERSION / spikesim.ADC_BITS, "pJ a bit of a conversion",
+             f"{SPIKESIM}: {spikesim.CONVERSION} pJ a conversion of 4 bits; a "
              "successive approximation of b bits counts as b/4 of it"),
-    Constant("mux", 0.094245, "pJ a conversion", SPIKESIM),
-    Constant("tile_buffer", 397.0, "pJ a phase", f"{SPIKESIM}, a PE cycle"),
-    Constant("tree", 19.64 * 8, "pJ a phase", f"{SPIKESIM}: H-tree, a PE cycle"),
+    Constant("mux", spikesim.SWITCH, "pJ a conversion", SPIKESIM),
+    Constant("tile_buffer", spikesim.TILE_BUFFER, "pJ a phase", f"{SPIKESIM}, a PE cycle"),
+    Constant("tree", spikesim.TREE, "pJ a phase", f"{SPIKESIM}: H-tree, a PE cycle"),
     Constant("write", 10 / 64, "pJ a cell pulsed", f"{HOROWITZ}: 10 pJ an access of 64 bits of an 8 KB SRAM"),
-    Constant("verify", 2.03084 / 4, "pJ a column compared", f"{SPIKESIM}: a comparison, as in a conversion"),
+    Constant("verify", spikesim.CONVERSION / spikesim.ADC_BITS, "pJ a column compared",
+             f"{SPIKESIM}: a comparison, as in a conversion"),
     Constant("product", 3.1 + 0.1, "pJ a product and its sum", f"{HOROWITZ}: 32-bit integers"),
     Constant("addition", 0.1, "pJ an addition", f"{HOROWITZ}: 32-bit integers"),
     Constant("byte", 10 / 8, "pJ a byte of a table or buffer", f"{HOROWITZ}: 10 pJ an access of 64 bits of an 8 KB SRAM"),
 )}
 AREA = {entry.name: entry for entry in (
-    Constant("cells_static", 26.2144, "um2 a crossbar of 64x64", f"{SPIKESIM}: RRAM, 4F^2 at 40 nm; taken for FeFET"),
-    Constant("cells_sram", 671.089, "um2 a crossbar of 64x64", f"{SPIKESIM}: SRAM"),
-    Constant("adc", 693.633 + 45.9, "um2 an ADC with its multiplexer", SPIKESIM),
-    Constant("combine", 13411.41, "um2 a periphery", f"{SPIKESIM}: subtractor of DIFF, one for 8 columns of a tile"),
-    Constant("tile_buffer", 0.7391 * 64 * 128 / 8, "um2 a periphery", f"{SPIKESIM}: tile buffer, an eighth"),
-    Constant("tree", 216830 * 2 / 8, "um2 a periphery", f"{SPIKESIM}: H-tree of a tile, an eighth"),
-    Constant("bit", 0.7391, "um2 a bit of a table or buffer", f"{SPIKESIM}: SRAM"),
+    Constant("cells_static", spikesim.CROSSBAR_AREA, "um2 a crossbar of 64x64",
+             f"{SPIKESIM}: RRAM, 4F^2 at 40 nm; taken for FeFET"),
+    Constant("cells_sram", spikesim.SRAM_AREA, "um2 a crossbar of 64x64", f"{SPIKESIM}: SRAM"),
+    Constant("adc", spikesim.ADC_AREA + spikesim.MUX_AREA, "um2 an ADC with its multiplexer", SPIKESIM),
+    Constant("combine", spikesim.SUBTRACTOR_AREA, "um2 a periphery",
+             f"{SPIKESIM}: subtractor of DIFF, one for 8 columns of a tile"),
+    Constant("tile_buffer", spikesim.BIT_AREA * spikesim.TILE_BUFFER_BITS / 8, "um2 a periphery",
+             f"{SPIKESIM}: tile buffer, an eighth"),
+    Constant("tree", spikesim.TREE_AREA / 8, "um2 a periphery", f"{SPIKESIM}: H-tree of a tile, an eighth"),
+    Constant("bit", spikesim.BIT_AREA, "um2 a bit of a table or buffer", f"{SPIKESIM}: SRAM"),
     Constant("multiplier", 3495.0, "um2 a multiplier of 32 bits", HOROWITZ),
     Constant("adder", 137.0, "um2 an adder of 32 bits", HOROWITZ),
 )}

@@ -59,8 +59,8 @@ def provenance(report: Report) -> Table:
         for kind, entries in report["constants"].items() for one in entries])
 
 
-def lines(title: str, across: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Return a chart of lines as SVG text.
+def curves(title: str, across: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Return a chart of lines as SVG text, a file of its own.
 
     across : what the horizontal axis shows; points : (x, y) by the name of their line
     """
@@ -74,12 +74,12 @@ def lines(title: str, across: str, points: Mapping[str, Sequence[tuple[float, fl
             HEIGHT - TOP - BOTTOM))
 
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" '
-           f'role="img" aria-label="{escape(title)}">', f'<text x="{LEFT}" y="16" font-size="14">{escape(title)}</text>']
-    for tick in range(5):
-        y = low + tall * tick / 4
+           f'role="img" aria-label="{escape(title)}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
+           f'<text x="{LEFT}" y="16" font-size="14">{escape(title)}</text>']
+    for y in range(low, high + 1, max(1, tall // 6)):
         place = at(left, y)[1]
         out += [f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}" stroke="#d8dde3"/>',
-                f'<text x="{LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{y:.4g}</text>']
+                f'<text x="{LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{y}</text>']
     for x in sorted({x for x, _ in every}):
         out.append(f'<text x="{at(x, low)[0]:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:.2f}</text>')
     out.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>')

@@ -1,12 +1,13 @@
 """Delay, energy and area of a vision transformer on crossbars, with and without attention reuse, by counting what it does.
 
 Layers run one after the other, tokens too. Two organisations: ``core``, the tiles of a build, each with many crossbars behind
-one periphery, and one tile of SRAM whose crossbars all encoders write in turn; ``spatial``, a periphery for every crossbar, all
-of a layer at work at once, and crossbars of SRAM of its own for each encoder, as simulators of such hardware usually count.
+one periphery, among them those of SRAM, which all encoders write in turn, row after row; ``spatial``, a periphery for every
+crossbar, all of a layer at work at once, and crossbars of SRAM of its own for each encoder, written side by side, as simulators
+of such hardware usually count.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from golden.arch import require
@@ -19,7 +20,9 @@ from perf.crossbar import (
     AREA,
     CLOCK_HZ,
     ENERGY,
+    LOAD_CYCLES,
     OUTPUT_CYCLES,
+    QUOTIENT_BITS,
     REUSE_CYCLES,
     ROOT_BITS,
     Macros,
@@ -149,8 +152,8 @@ class Machine:
 
     @cached_property
     def written(self) -> ImcArch:
-        """The build whose cells are written at run time, one tile of it in a core."""
-        return replace(sram(self.static), tiles=1)
+        """The build of the crossbars that are written at run time; in a core they lie behind the same peripheries."""
+        return sram(self.static)
 
     def arch(self, matrix: Matrix) -> ImcArch:
         """Return the build on which a matrix lies."""
@@ -184,13 +187,13 @@ class Machine:
         return matrix.inputs * self.blocks(matrix)[1] * matrix.copies if matrix.written else 0
 
     def write_cycles(self, matrix: Matrix) -> int:
-        """Return the cycles of writing a matrix: rows one after the other, tiles side by side."""
+        """Return the cycles of writing a matrix; in a core a row is loaded while the one ahead of it is written."""
         settings = DEVICES["sram"].settings(1)
         pulse = Pulse(row=0, mask=1, reset=False, width=1, word=1, bit=1)
         row = ROW_VERIFIES * action_cycles(Verify(0, 1), settings) + ROW_PULSES * action_cycles(pulse, settings)
         if self.organisation == "spatial":
             return min(matrix.inputs, self.written.rows) * row if matrix.written else 0
-        return self.written_rows(matrix) * row // self.written.tiles
+        return self.written_rows(matrix) * max(row, self.written.cols + LOAD_CYCLES)
 
     def cycles(self, work: Work) -> int:
         """Return the cycles of a part; scales, tables and additions pass while columns are converted."""
@@ -267,7 +270,7 @@ def _energy_counts(machine: Machine, works: list[Work]) -> Counter[str]:
         values = work.norm_rows * work.norm_length
         counts.update({
             "product": 3 * values + work.scaled,
-            "addition": work.norm_rows * 2 * ROOT_BITS + work.softmax_rows * ROOT_BITS + work.added,
+            "addition": work.norm_rows * 2 * ROOT_BITS + work.softmax_rows * QUOTIENT_BITS + work.added,
             "byte": work.softmax_rows * work.softmax_length + work.looked_up + work.kept + work.given + 4 * work.added})
     return counts
 
@@ -282,7 +285,7 @@ def _area_counts(machine: Machine, p: Shape, works: list[Work]) -> Counter[str]:
     static = sum(machine.crossbars(one) for work in works for one in work.matrices if not one.written)
     dynamic = [sum(machine.crossbars(one) for one in work.matrices if one.written) for work in works]
     sram_crossbars = max(dynamic) if core else sum(dynamic)
-    peripheries = machine.static.tiles + (machine.written.tiles if sram_crossbars else 0) if core else static + sram_crossbars
+    peripheries = machine.static.tiles if core else static + sram_crossbars
     norms, softmaxes = sum(work.norm_rows > 0 for work in works), sum(work.softmax_rows > 0 for work in works)
     scales = peripheries if core else sum(len(work.matrices) for work in works)
     tables = sum((work.looked_up > 0) + (work.softmax_rows > 0) for work in works)

@@ -17,6 +17,7 @@ from perf.trex_report import NAMES, costs, designs, encoders, provenance
 from spikeloom.cli import run
 from verif.bench_trex import DESIGNS, PAPER, Report, bench_trex, failed
 from verif.trex_networks import Recipe
+from verif.trex_page import TABLES, main
 
 QUICK = Recipe(seed=3, epochs=1, reuse_epochs=1, size=VitSize(patch=4, dim=8, depth=4))
 PAGE = Path(__file__).parents[1] / "docs" / "trex.md"
@@ -105,7 +106,7 @@ def test_command(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     (["--delay", "slow"],
      "--delay: must be a fraction of the delay without reuse, not slow; legal: above 0, at most 1; try: --delay 0.6"),
     (["--delay", "0.1"],
-     "--delay: must be a fraction of the delay without reuse that some number of encoders reaches, not 0.1; legal: 0.320..1; "
+     "--delay: must be a fraction of the delay without reuse that some number of encoders reaches, not 0.1; legal: 0.380..1; "
      "try: --delay 0.6"),
     (["--tiles", "moon"], "organisation must be one of core, spatial, not 'moon'"),
     (["--macro", "warp=1"], None),
@@ -116,6 +117,19 @@ def test_bad_input(words: list[str], message: str | None, capsys: pytest.Capture
     assert run(["bench", "trex", *words]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and (message is None or told == f"spikeloom: {message}\n")
+
+
+def test_page(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's tables are written from a report; the rest of the page stays, other files are refused in one line."""
+    told, page = tmp_path / "report.json", tmp_path / "page.md"
+    told.write_text(json.dumps(bench_trex(0.8, recipe=QUICK, images=5, designs=("none",))))
+    page.write_text("above\n" + "".join(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in TABLES) + "below\n")
+    assert main([str(told), "--page", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("above\n") and text.endswith("below\n") and "old" not in text and "| no reuse | - |" in text
+    told.write_text("{}")
+    assert main([str(told), "--page", str(page)]) == 2 and page.read_text() == text
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:

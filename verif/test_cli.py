@@ -110,7 +110,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["generate", "--preset", "tiny", "-o", "/dev/null/x"],
      "/dev/null/x: cannot be written (Not a directory); legal: a writable folder"),
     (["generate", "--preset", "tiny", "-o", "x", "--top", "gpu"],
-     "top: unknown name, not 'gpu'; legal: ftp, imc; try: --top ftp"),
+     "top: unknown name, not 'gpu'; legal: ftp, imc, imc-tile; try: --top ftp"),
+    (["simulate", "digits", "--top", "imc-tile"],
+     "top: unknown name, not 'imc-tile'; legal: ftp, imc; try: --top ftp"),
     (["bench", "sim", "--top", "imc"], "top: unknown name, not 'imc'; legal: ftp; try: --top ftp"),
     *[([*words, "--preset", "tiny", "--top", "imc"],
        f"preset: unknown name 'tiny'; legal: {', '.join(IMC_PRESETS)} or a FILE.toml; try: spikeloom list") for words in (
@@ -139,6 +141,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["verify", "--top", "imc"],
      "verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random N; "
      "try: spikeloom verify --top imc --random 20"),
+    (["verify", "--top", "imc-tile", "--random", "1"],
+     "verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; "
+     "try: spikeloom verify --top imc-tile"),
     (["verify", "--random", "1", "--sizes"],
      "verify: one of --random and --sizes, not both; try: spikeloom verify --help"),
     (["verify", "--random", "1", "--preset", "huge"],

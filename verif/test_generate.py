@@ -274,7 +274,7 @@ def test_bad_names(tmp_path: Path) -> None:
     """An unknown top and a prefix that is no identifier are refused before anything is written."""
     with pytest.raises(ParameterError) as error:
         generate(ARCH, tmp_path / "out", top="gpu")
-    assert str(error.value) == "top: unknown name, not 'gpu'; legal: ftp, imc; try: --top ftp"
+    assert str(error.value) == "top: unknown name, not 'gpu'; legal: ftp, imc, imc-tile; try: --top ftp"
     with pytest.raises(ParameterError) as error:
         generate(ARCH, tmp_path / "out", prefix="9 lives")
     assert str(error.value) == ("prefix: a Verilog identifier, not '9 lives'; legal: letters, digits and _; "

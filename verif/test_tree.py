@@ -38,8 +38,13 @@ TWINS = {
     "core": "run",
     "ftp": "run",
     "imc.core": "imc.run",
+    "imc.core_control": "imc.run",
+    "imc.transformer": "imc.token_unit",
     "imc.imc": "imc.run",
     "imc.registers": "imc.run",
+    "imc.imc_tile": "imc.writable_tile",
+    "imc.tile_control": "imc.writable_tile",
+    "imc.tile_registers": "imc.writable_tile",
     "imc.cell_access": "imc.write_verify",
 }
 BLOCK_LINES = 180

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, table in TABLES.items():
             page = replaced(page, markdown(table(report)), f"<!-- {name} -->", f"<!-- end of {name} -->")
     except (OSError, ValueError, KeyError, ParameterError) as error:
-        sys.stderr.write(f"spikeloom: {given.report}: must be a report of bench trex for {given.page}, not {error!r}\n")
+        sys.stderr.write(f"spikeloom: {given.report}: must be a report of bench trex for {given.page}, not with {error!r}\n")
         return 2
     given.page.write_text(page)
     return 0

@@ -1,6 +1,6 @@
 """Run an integer network on crossbars: the sums of its layers come from macros, all else is as in `golden.run`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from array_api_compat import array_namespace
@@ -15,7 +15,7 @@ from golden.run import LayerTrace, Trace, run_tail, unpack
 from golden.window import extent
 
 # Vectors whose codes are in memory together.
-BATCH = 2048
+BATCH = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class Setting:
     skip : phases that drive no row rest
     once : an operand that all steps share is converted in the first one, where the core keeps what comes of its steps
     corrections : of the codes, by tile of the core
+    trims : codes of its comparators, int64 [adcs], by tile of the core
     """
 
     scheme: str
@@ -35,11 +36,12 @@ class Setting:
     skip: bool = False
     once: bool = True
     corrections: Mapping[int, Correction] = field(default_factory=dict)
+    trims: Mapping[int, Array] = field(default_factory=dict)
 
     def program(self, mapped: Mapped, tile: int) -> Program:
         """Return how a tile runs a layer."""
         return Program(scheme=self.scheme, bits=mapped.operand.bits, signed=mapped.operand.signed, skip=self.skip,
-                       correction=self.corrections.get(tile, Correction()))
+                       correction=self.corrections.get(tile, Correction()), trim=self.trims.get(tile))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def place_layer(layer: Layer, steps: int, arch: ImcArch, setting: Setting, first
     mapped, lanes = map_layer(arch, setting.scheme, layer, steps), arch.tiles // arch.fan_in
     rounds = -(-mapped.column_blocks // lanes)
     macros = tuple(tuple(
-        build(arch, setting.adc, mapped.cells(arch, r, c), setting.effects, tile=number(arch, first, rounds, r, c), write=write)
+        _built(arch, setting, mapped.cells(arch, r, c), number(arch, first, rounds, r, c), write)
         for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
     once = setting.once and not mapped.operand.per_step and steps <= arch.input_bits
     return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else steps)
@@ -112,38 +114,55 @@ def number(arch: ImcArch, first: int, rounds: int, row_block: int, column_block:
     return crossbar * arch.tiles + column_block % lanes * arch.fan_in + row_block % arch.fan_in
 
 
-def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Array], *, image: int = 0,
-        placed: tuple[Placed, ...] | None = None, progress: Callable[[], None] = lambda: None) -> Trace:
-    """Execute every layer on one image, in the kind of ``words``, whichever kind ``network`` holds.
+def _built(arch: ImcArch, setting: Setting, cells: Array, crossbar: int, write: int) -> Macro:
+    """Return a crossbar, which shares the ADCs of its tile with all others there."""
+    return build(arch, setting.adc, cells, setting.effects, tile=crossbar, write=write, bank=crossbar % arch.tiles)
 
-    words : the input tensors of `golden.network.input_words`, int64 [C, H, W] each
-    image : keys the noise
-    placed : what `place` returned, in the kind of ``words``
+
+def run(network: Network, arch: ImcArch, setting: Setting, words: dict[str, Array], *, image: int = 0,
+        placed: tuple[Placed, ...] | None = None) -> Trace:
+    """Execute every layer on one image; see `run_images`."""
+    return run_images(network, arch, setting, [words], first=image, placed=placed)[0]
+
+
+def run_images(network: Network, arch: ImcArch, setting: Setting, images: Sequence[dict[str, Array]], *, first: int = 0,
+               placed: tuple[Placed, ...] | None = None, progress: Callable[[], None] = lambda: None) -> list[Trace]:
+    """Execute every layer on some images, in the kind of their words, whichever kind ``network`` holds.
+
+    images : the input tensors of `golden.network.input_words` of each, int64 [C, H, W]
+    first : number of the first image, which keys its noise; the others follow it
+    placed : what `place` returned, in the kind of ``images``
+    progress : called after each layer
     """
-    network = map_arrays(network, array_namespace(*words.values()).asarray)
+    network = map_arrays(network, array_namespace(*images[0].values()).asarray)
     placed = placed or place(network, arch, setting)
-    tensors, layers = dict(words), {}
+    tensors: list[dict[str, Array]] = [dict(words) for words in images]
+    layers: list[dict[str, LayerTrace]] = [{} for _ in images]
     for entry in placed:
         layer = entry.mapped.layer
-        trace = run_layer(arch, setting, entry, tensors, network.steps, image)
-        layers[layer.name] = trace
-        if trace.output is not None:
-            tensors[layer.name] = trace.output
+        for n, trace in enumerate(run_layer(arch, setting, entry, tensors, network.steps, first)):
+            layers[n][layer.name] = trace
+            if trace.output is not None:
+                tensors[n][layer.name] = trace.output
         progress()
-    return Trace(inputs=words, layers=layers)
+    return [Trace(inputs=words, layers=found) for words, found in zip(images, layers, strict=True)]
 
 
-def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: dict[str, Array], steps: int, image: int) -> LayerTrace:
-    """Execute one layer; a vector is keyed by ``step * pixels + pixel``, also one whose sums serve all steps."""
-    mapped = placed.mapped
-    layer, sums = mapped.layer, []
-    for step, x in enumerate(inputs(placed, tensors, steps)):
-        xp = array_namespace(x)
-        vector = step * x.shape[0] + xp.arange(x.shape[0], dtype=xp.int64)
-        total = products(arch, setting, placed, x, image=xp.zeros_like(vector) + image, vector=vector)
-        sums.append(xp.reshape(total[:, : mapped.weight.shape[1]].T, (-1, *_size(mapped, tensors))))
-    stacked = xp.stack(sums * (steps // placed.converted))
-    return run_tail(layer, steps, stacked, 0, {})
+def run_layer(arch: ImcArch, setting: Setting, placed: Placed, tensors: Sequence[dict[str, Array]], steps: int, first: int
+              ) -> list[LayerTrace]:
+    """Execute one layer on images from ``first`` on.
+
+    A vector is keyed by ``step * pixels + pixel``, also one whose sums serve all steps.
+    """
+    mapped, images = placed.mapped, len(tensors)
+    x = [plane for words in tensors for plane in inputs(placed, words, steps)]
+    xp, count = array_namespace(x[0]), placed.converted * x[0].shape[0]
+    vector = xp.tile(xp.arange(count, dtype=xp.int64), (images,))
+    image = first + xp.repeat(xp.arange(images, dtype=xp.int64), count)
+    total = products(arch, setting, placed, xp.concat(x), image=image, vector=vector)
+    sums = xp.reshape(total[:, : mapped.weight.shape[1]], (images, placed.converted, *_size(mapped, tensors[0]), -1))
+    sums = xp.tile(xp.permute_dims(sums, (0, 1, 4, 2, 3)), (1, steps // placed.converted, 1, 1, 1))
+    return [run_tail(mapped.layer, steps, sums[n, ...], 0, {}) for n in range(images)]
 
 
 def products(arch: ImcArch, setting: Setting, placed: Placed, x: Array, *, image: Array, vector: Array) -> Array:

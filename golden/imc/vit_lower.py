@@ -1,8 +1,8 @@
 """Float vision transformer to integers: the only lossy step of `golden.imc.vit`.
 
 A value of 8 bits has the unit ``peak / 127`` of the largest magnitude that was seen, a weight that of its output's largest one.
-The residual stream has one unit, of which the largest magnitude is `STREAM`: so that the deviation of a row, about an eighth of
-it, leaves the reciprocals of `golden.imc.norm` ten bits. Nothing else is chosen; biases have the unit of their sums.
+The residual stream has one unit, of which the largest magnitude is `STREAM`: 16 bits hold eight times what was seen. Nothing
+else is chosen; biases have the unit of their sums.
 """
 
 import math

@@ -23,7 +23,7 @@ ERRORS = {
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
-    Error.PACKET: "a packet of another length, or for a crossbar that does not exist",
+    Error.PACKET: "a packet was malformed, or for what does not exist",
     Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (
@@ -71,7 +71,7 @@ def field_registers(prefix: str, base: int, table: Iterable[LayerField]) -> list
 def place_registers() -> list[Register]:
     """Return the registers of the columns of a weight."""
     return [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
-        RegisterField("shift", 0, 4, "of its code"), RegisterField("negate", 4, 1, "taken away"),
+        RegisterField("shift", 0, 4, "of its code, below the bits of a weight"), RegisterField("negate", 4, 1, "taken away"),
         RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
 
 

@@ -27,6 +27,7 @@ class Registers(Block):
     -------
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
     start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, places : Out, constant while busy
+    misplaced : Out(1), the code of a place that is used is shifted further than weights of the build are wide
     operate, store, work, load, writing : Out, `hdl.imc.transformer.host_ports`, like these
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
     """
@@ -36,7 +37,8 @@ class Registers(Block):
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "layer": Out(layer_layout()),
             "machine": Out(machine_layout()), "places": Out(ShiftAdd.settings_layout(p)["places"].shape),
-            "busy": In(1), "done": In(1), "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
+            "misplaced": Out(1), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
+            "counters": In(EventCounters.counters_layout()),
             **{name: Out(shape) for name, shape in host_ports(p).items()},
         })
 
@@ -47,7 +49,7 @@ class Registers(Block):
         m.d.comb += active.eq(Cat(self.busy, *(getattr(self, name) for name in commands)).any())
         values = {
             **held_fields(m, access, active, {"LAYER": self.layer, "MACHINE": self.machine}, OFFSETS),
-            **held_places(m, access, active, self.places, OFFSETS),
+            **held_places(m, access, active, self, self.params.weight_bits, OFFSETS),
             **controls(m, access, active, self, commands), **identity(self.params),
             **{name.upper(): self.counters[name] for name in self.counters.shape().members}}
         axi_lite.reads(m, self, {OFFSETS[name]: value for name, value in values.items()} | self._tokens(m, access, active))
@@ -98,11 +100,19 @@ def held_fields(m: Module, access: axi_lite.Access, active: Value, groups: Mappi
     return held
 
 
-def held_places(m: Module, access: axi_lite.Access, active: Value, places: Any,
+def held_places(m: Module, access: axi_lite.Access, active: Value, block: Any, weight_bits: int,
                 offsets: Mapping[str, int]) -> dict[str, Value]:
-    """Let the host write what the columns of a weight stand for while not ``active``; return what the registers read."""
-    held = {f"PLACE_{number}": places[number] for number in range(len(places))}
-    for name, place in held.items():
+    """Let the host write what the columns of a weight stand for while not ``active``; return what the registers read.
+
+    block : has the ports places, and misplaced: one that is used is shifted by ``weight_bits`` or more
+    """
+    held, misplaced = dict[str, Value](), list[Value]()
+    for number in range(len(block.places)):
+        name, place, shift = f"PLACE_{number}", block.places[number], Signal(4, name=f"shift_{number}")
         with m.If(access.writes(offsets[name]) & ~active):
-            m.d.sync += [place.shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
-    return {name: place.shift | place.negate << 4 | place.used << 5 for name, place in held.items()}
+            m.d.sync += [shift.eq(access.word[:4]), place.negate.eq(access.word[4]), place.used.eq(access.word[5])]
+        m.d.comb += place.shift.eq(shift)
+        misplaced.append(place.used & (shift >= weight_bits))
+        held[name] = shift | place.negate << 4 | place.used << 5
+    m.d.comb += block.misplaced.eq(Cat(misplaced).any())
+    return held

@@ -8,6 +8,8 @@ import click
 from golden.arch import ParameterError, load_preset
 
 TOPS = ("ftp", "imc")
+# Tops of commands that make hardware; a tile of its own runs no networks.
+HARDWARE = (*TOPS, "imc-tile")
 
 
 def _top_option(*tops: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -22,13 +24,14 @@ def _top_option(*tops: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 
 top_option = _top_option(*TOPS)
+hardware_option = _top_option(*HARDWARE)
 # Of commands that run one kind of machine alone.
 ftp_option = _top_option("ftp")
 
 
 def preset_of_top(top: str, text: str) -> Any:
     """Return the build called ``text`` of a top: an `Arch` or an `ImcArch`."""
-    if top == "imc":
+    if top != "ftp":
         from golden.imc.arch import load_preset as load_imc_preset
 
         return load_imc_preset(text)

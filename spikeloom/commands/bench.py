@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from spikeloom.commands import ftp_option
+from spikeloom.commands.bench_imc import imc
 from spikeloom.commands.bench_trex import trex
 from spikeloom.output import Output, check_file, common, replace_file
 from spikeloom.tools import need
@@ -15,6 +16,7 @@ def command() -> None:
     """Measure."""
 
 
+command.add_command(imc)
 command.add_command(trex)
 
 

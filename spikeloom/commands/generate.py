@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from spikeloom.commands import preset_of_top, top_option
+from spikeloom.commands import hardware_option, preset_of_top
 from spikeloom.output import Output, common
 
 
 @click.command("generate", epilog="Example: spikeloom generate --preset loas -o build/loas")
 @click.option("--preset", required=True, metavar="NAME|FILE.toml", help="Hardware to generate.")
-@top_option
+@hardware_option
 @click.option("--out", "-o", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--prefix", default="spikeloom", show_default=True, help="First part of every module name.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")

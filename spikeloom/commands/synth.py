@@ -3,13 +3,13 @@
 import click
 
 from golden.arch import ParameterError
-from spikeloom.commands import preset_of_top, top_option
+from spikeloom.commands import hardware_option, preset_of_top
 from spikeloom.output import Output, common
 
 
 @click.command("synth", epilog="Example: spikeloom synth --preset tiny --target ecp5")
 @click.option("--preset", required=True, metavar="NAME|FILE.toml", help="Hardware to synthesise.")
-@top_option
+@hardware_option
 @click.option("--target", default="generic", metavar="generic|ice40|ecp5|xilinx", show_default=True,
               help="Technology.")
 @click.option("--flat", is_flag=True, help="Also the whole design as one netlist, against an ECP5-25F (ecp5, small builds).")

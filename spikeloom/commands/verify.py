@@ -5,11 +5,11 @@ import secrets
 import click
 
 from golden.arch import ParameterError
-from spikeloom.commands import preset_of_top, top_option
+from spikeloom.commands import hardware_option, preset_of_top
 from spikeloom.output import Output, common
 from spikeloom.tools import need
 
-USUAL = {"ftp": "tiny", "imc": "tiny-ci"}
+USUAL = {"ftp": "tiny", "imc": "tiny-ci", "imc-tile": "tiny-ci"}
 
 
 @click.command("verify", epilog="Example: spikeloom verify --random 20 --seed 1")
@@ -18,17 +18,20 @@ USUAL = {"ftp": "tiny", "imc": "tiny-ci"}
 @click.option("--sizes", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[N]",
               help="A random network on a small build of every pair of legal sizes, or only on the N-th build.")
 @click.option("--preset", metavar="NAME|FILE.toml", show_default="tiny, or tiny-ci of imc", help="Hardware of --random.")
-@top_option
+@hardware_option
 @click.option("--seed", type=click.IntRange(min=0), help="Seed; a fresh one is drawn and printed without it.")
 @common
 def command(output: Output, networks: int | None, sizes: int | None, preset: str | None, top: str,
             seed: int | None) -> int:
-    """Run the bench of every block, or random networks, or every legal size."""
+    """Run the bench of every block (of --top imc-tile: its own), or random networks, or every legal size."""
     if networks is not None and sizes is not None:
         raise ParameterError("verify: one of --random and --sizes, not both; try: spikeloom verify --help")
     if top == "imc" and networks is None:
         raise ParameterError("verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random "
                              "N; try: spikeloom verify --top imc --random 20")
+    if top == "imc-tile" and (networks, sizes) != (None, None):
+        raise ParameterError("verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; try: "
+                             "spikeloom verify --top imc-tile")
     preset = preset or USUAL[top]
     preset_of_top(top, preset)
     from verif.imc.verify import random_layers
@@ -45,7 +48,7 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
             report = (random_layers if top == "imc" else random_networks)(networks, seed, advance, preset=preset)
         else:
             need("make", "perl")
-            report = blocks(seed, advance)
+            report = blocks(seed, advance, only="imc.imc_tile" if top == "imc-tile" else None)
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
     for failure in report.get("failures", ()):

@@ -16,7 +16,7 @@ from golden.imc.writable_tile import row_jobs, written
 from golden.imc.write_verify import Job, Pulse, Settings, Verify
 from hdl.imc.writable_tile import WritableTile
 from hdl.imc.write_job import outcome_layout, settings_layout
-from verif.imc.macro_shell import MacroShell, MacroShellError, actions, told
+from verif.imc.macro_shell import MacroShell, MacroShellError, actions, macro_tables, told
 from verif.imc.test_macro_shell import ARCHS, TINY, Case, ShellAlone, TileOnShell, arch, begin, player, run
 from verif.stream import get, put, stalls, word
 
@@ -91,6 +91,8 @@ async def tells(dut: Any) -> None:
     play = await player(dut, p)
     with tempfile.TemporaryDirectory() as name:
         path = actions(Path(name) / "actions", [(0, JOB)], p.cols)
+        macro = Case.drawn(random.Random(1), p, "diff", "ideal", False).macros[0]
+        there.macros(macro_tables(Path(name) / "macros", {0: macro}))
         for rule, cycles in RULES.items():
             await play([{"pre": 1}, {"wl_go": 1, "sample": 1}, {}, {}])
             there.clear()

@@ -6,7 +6,7 @@ from golden.arch import ParameterError
 
 
 def simulate_on(top: str, workload: str, preset: str | None, memory: str | None, macro: str | None,
-                options: dict[str, Any]) -> dict[str, Any]:
+                exit_margin: int | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return the report of one top; raise `ParameterError` for an option of the other one.
 
     options : of `verif.simulate.simulate` and `verif.imc.simulate.simulate`
@@ -16,9 +16,10 @@ def simulate_on(top: str, workload: str, preset: str | None, memory: str | None,
             raise ParameterError("memory: an option of --top ftp, not of tiles; legal: --top ftp; try: no --memory")
         from verif.imc.simulate import simulate as simulate_imc
 
-        return simulate_imc(workload, preset or "spikesim", macro=macro, **options)
-    if macro is not None:
-        raise ParameterError("macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
+        return simulate_imc(workload, preset or "spikesim", macro=macro, exit_margin=exit_margin, **options)
+    for name, value in (("macro", macro), ("exit-margin", exit_margin)):
+        if value is not None:
+            raise ParameterError(f"{name}: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
     from spikeloom.catalogue import preset_of
     from verif.simulate import simulate
 

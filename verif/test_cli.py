@@ -120,6 +120,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["synth"])],
     (["simulate", "digits", "--macro", "offset=1"],
      "macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
+    (["simulate", "digits", "--exit-margin", "3"],
+     "exit-margin: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
     (["compile", "digits", "-o", "x", "--macro", "offset=1"],
      "macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
     (["simulate", "digits", "--top", "imc", "--memory", "ideal"],

@@ -66,6 +66,7 @@ FIELDS = (
     LayerField("out_plane", 20, "words from a plane of the output to the next"),
     LayerField("out_groups", 9, "words of a pixel of the output"),
     LayerField("once", 1, "sums of the first step serve all steps, at most as many as an input has bits; not with per_step"),
+    LayerField("membrane", 20, "where its membranes begin, so that those of other layers stay for their next steps"),
 )
 
 

@@ -1,7 +1,7 @@
 """What the host writes to run a network on a core of tiles: registers and packets of every layer. NumPy only."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from golden.arch import ParameterError
@@ -43,16 +43,26 @@ class LayerProgram:
                 **{f"MACHINE_{name.upper()}": value for name, value in self.machine.items()},
                 **{f"PLACE_{number}": place for number, place in enumerate(self.places)}}
 
+    def only(self, step: int) -> "LayerProgram | None":
+        """Return one step of a layer of a network whose layers lie ``apart``, or None where its first one ran all of them."""
+        if self.fields["once"]:
+            return None if step else self
+        fields = self.fields | {"steps": 1, "first_step": step, "fresh": int(step == 0)}
+        return replace(self, fields=fields, planes=self.planes if self.fields["scale"] else min(1, self.planes))
+
 
 def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, adc_bits: int, average_log2: int = 0,
-             skip: bool = False, gain: bool = False, time_inner: bool = True, times: Times = USUAL,
-             patience: int = 100_000) -> Iterator[LayerProgram]:
+             skip: bool = False, gain: bool = False, time_inner: bool = True, apart: bool = False,
+             times: Times = USUAL, patience: int = 100_000) -> Iterator[LayerProgram]:
     """Yield the layers of a network that `golden.imc.run.place` put on crossbars.
 
-    The input lies in memory 0; every layer reads the one that the layer before it wrote.
+    The input lies in memory 0; every layer reads the one that the layer before it wrote. With ``apart`` what layers write and
+    their membranes overlap nowhere, so that all layers may take a step before the next one (`LayerProgram.only`), with
+    ``time_inner`` False.
     Raises ParameterError for a layer that the core does not hold.
     """
     bank, planes, shape = 0, 0, (network.input.channels, network.input.height, network.input.width)
+    base, free, membrane = 0, [0, 0], 0
     for entry in placed:
         mapped = entry.mapped
         operand, layer = mapped.operand, mapped.layer
@@ -68,8 +78,11 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         fields |= {"out_height": out[0], "out_width": out[1], "pool_kernel": kernel, "pool_stride": stride, **_tail(layer)}
         shape, planes = (mapped.weight.shape[1], *out), _planes(layer, network.steps)
         groups = -(-shape[0] // p.rows)
-        fields |= {"out_base": 0, "out_plane": out[0] * out[1] * groups, "out_groups": groups}
-        _check(p, mapped, fields, planes, network.steps, kernel)
+        if apart and not free[bank]:
+            free[bank] = _operand_words(fields, mapped)
+        fields |= {"in_base": base, "out_base": free[1 - bank], "out_plane": out[0] * out[1] * groups, "out_groups": groups,
+                   "membrane": membrane}
+        _check(p, mapped, fields, planes, network.steps)
         check_widths(p, mapped, network.steps, kernel, gain)
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
@@ -78,7 +91,10 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
                            places=place_registers(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
-        bank = 1 - bank
+        base, bank = free[1 - bank], 1 - bank
+        if apart:
+            free[bank] += planes * fields["out_plane"]
+            membrane += 0 if once else _membranes(mapped, fields)
 
 
 def _source(p: ImcArch, mapped: Any, shape: tuple[int, int, int], planes: int) -> dict[str, int]:
@@ -142,17 +158,30 @@ def _seconds(layer: Any, channels: int) -> tuple[int, ...]:
     return (0,) * channels
 
 
-def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: int, kernel: int) -> None:
+def _operand_words(fields: dict[str, int], mapped: Any) -> int:
+    """Return the words of the operand of the first layer."""
+    steps = fields["steps"] if mapped.operand.per_step else 1
+    return int(mapped.operand.bits) * steps * fields["in_plane"]
+
+
+def _membranes(mapped: Any, fields: dict[str, int]) -> int:
+    """Return the membranes that a layer has at the same time."""
+    if not mapped.layer.neuron:
+        return 0
+    members = fields["pool_kernel"] ** 2 if fields["pool_mode"] == PoolMode.NONE else 1
+    return int(fields["channels"] * members * (1 if fields["time_inner"] else fields["out_height"] * fields["out_width"]))
+
+
+def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: int) -> None:
     """Raise ParameterError for what the memories behind the tiles do not hold."""
     name, channels = mapped.layer.name, fields["channels"]
     windows = fields["out_height"] * fields["out_width"]
-    members = kernel * kernel if fields["pool_mode"] == PoolMode.NONE else 1
-    membranes = channels * members * (1 if fields["time_inner"] else windows) if mapped.layer.neuron else 0
     lanes = p.tiles // p.fan_in
     lane = fields["rounds_out"] * fields["outputs"]
+    output, membranes = planes * windows * fields["out_groups"], _membranes(mapped, fields)
     for what, value, most in (("outputs", channels, p.channels), ("outputs of a lane", lane, max(2, p.channels // lanes)),
-                              ("words of the output", planes * windows * fields["out_groups"], p.map_words),
-                              ("membranes", membranes, p.membranes), ("timesteps", steps, p.t_max),
+                              ("words of the output", fields["out_base"] + output, p.map_words),
+                              ("membranes", fields["membrane"] + membranes, p.membranes), ("timesteps", steps, p.t_max),
                               ("bits of a scaled number", fields["word_bits"], p.word_bits)):
         if value > most:
             raise ParameterError(f"layer {name}: {what}, not {value}; legal: 1..{most} on {p.name}; try: a larger build")

@@ -53,7 +53,7 @@ class VectorWalk(Block):
             m.d.comb += self.busy.eq(~states.ongoing("IDLE"))
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [value.eq(0) for _, value, _ in ends]
-                m.d.sync += [membrane.eq(0), window.eq(0)]
+                m.d.sync += [membrane.eq(layer.membrane), window.eq(0)]
                 m.next = "PLACE"
             with m.State("PLACE"):
                 m.d.sync += [
@@ -77,7 +77,8 @@ class VectorWalk(Block):
                     with m.If(last["x"]):
                         m.d.sync += member_y.eq(Mux(last["y"], 0, member_y + 1))
                     with m.If(steps_of):
-                        m.d.sync += [step.eq(Mux(last["step"], 0, step + 1)), membrane.eq(0)]
+                        m.d.sync += [step.eq(Mux(last["step"], 0, step + 1)),
+                                     membrane.eq(layer.membrane)]
                     with m.If(windows_of):
                         m.d.sync += [window.eq(window + 1), window_x.eq(window_x + 1)]
                         with m.If(last["window_x"]):

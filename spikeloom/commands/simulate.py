@@ -23,13 +23,16 @@ from spikeloom.tools import need
               "cycle.  [default: a beat of the port every cycle, 100 cycles]")
 @click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc: scheme, skip, how they are converted and what "
               "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3.  [default: ideal, lossless]")
+@click.option("--exit-margin", type=click.IntRange(min=0), metavar="N", help="With --top imc: stop at the first step t at "
+              "which the sums of the two best classes are t * N apart.  [default: run all steps]")
 @click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
 @click.option("--trace", type=click.Path(path_type=Path), help="Waveform file to write.")
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @common
 def command(output: Output, workload: str, preset: str | None, top: str, images: int | None, steps: int | None,
-            data: Path | None, memory: str | None, macro: str | None, inject: str | None, trace: Path | None, leak: str) -> int:
+            data: Path | None, memory: str | None, macro: str | None, exit_margin: int | None, inject: str | None,
+            trace: Path | None, leak: str) -> int:
     """Run a network on the generated Verilog and compare every spike with PyTorch."""
     if trace is not None:
         check_file("--trace", trace)
@@ -37,7 +40,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
     options = {"images": images, "steps": steps, "data": data, "inject": inject, "trace": trace,
                "leak_nearest": leak == "nearest"}
     with output.progress(f"simulate {workload}") as advance:
-        report = simulate_on(top, workload, preset, memory, macro, options | {"progress": advance})
+        report = simulate_on(top, workload, preset, memory, macro, exit_margin, options | {"progress": advance})
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
     output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
@@ -49,6 +52,8 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
+    if exit_margin is not None:
+        output.say(f"steps per image {report['steps_per_image']:.2f}")
     if report["decision_ticks"] is not None:
         output.say(f"ticks to the first output spike {report['decision_ticks']:.2f}")
     if all(layer["spikes_changed"] is None for layer in report["layers"]):

@@ -122,18 +122,24 @@ def _places(rng: random.Random, p: ImcArch, layer: Fields) -> dict[str, int]:
     in_planes = layer["bits"] * (times if layer["per_step"] else 1)
     out_planes = layer["word_bits"] * (times if layer["per_step"] else 1) if layer["scale"] else times
     spare = [p.map_words - in_planes * layer["in_height"] * row, p.map_words - out_planes * windows * groups,
-             p.crossbars - layer["rounds_in"] * layer["rounds_out"]]
+             p.crossbars - layer["rounds_in"] * layer["rounds_out"], p.membranes - membranes(layer)]
     if min(spare) < 0:
         return {}
-    in_base, out_base, crossbar = (rng.choice((0, most, rng.randint(0, most))) for most in spare)
+    in_base, out_base, crossbar, membrane = (rng.choice((0, most, rng.randint(0, most))) for most in spare)
     return {"in_base": in_base, "in_row": row, "in_plane": layer["in_height"] * row, "out_base": out_base,
-            "out_plane": windows * groups, "out_groups": groups, "crossbar": crossbar}
+            "out_plane": windows * groups, "out_groups": groups, "crossbar": crossbar,
+            "membrane": membrane}
+
+
+def membranes(layer: Fields) -> int:
+    """Return how many membranes a layer has."""
+    windows, members = layer["out_height"] * layer["out_width"], layer["pool_kernel"] ** 2
+    return layer["channels"] * (1 if layer["pool_mode"] else members) * (1 if layer["time_inner"] else windows)
 
 
 def _fits(p: ImcArch, layer: Fields) -> bool:
     """Return whether what lies behind the tiles holds the layer, and its order of time is one that it has."""
     windows, members = layer["out_height"] * layer["out_width"], layer["pool_kernel"] ** 2
-    membranes = layer["channels"] * (1 if layer["pool_mode"] else members) * (1 if layer["time_inner"] else windows)
     lane = layer["rounds_out"] * layer["outputs"] * p.tiles // p.fan_in
     reads_out = not layer["readout"] or (members == 1 and (layer["time_inner"] or windows == 1))
-    return "in_base" in layer and membranes <= p.membranes and lane <= p.channels and bool(reads_out)
+    return "in_base" in layer and lane <= p.channels and bool(reads_out)

@@ -4,6 +4,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,20 @@ from numpy.typing import NDArray
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
 from golden.imc.arch import ImcArch, load_preset
+from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects, build
 from golden.imc.run import Placed, Setting, inputs, place, run
-from golden.network import Layer, Network, map_arrays
-from golden.run import Trace, predict, unpack
+from golden.network import Network, map_arrays
+from golden.run import Trace
 from hdl.imc.activation import pack, split
-from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.host_port import Target
 from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
+from verif.imc.compare import Compared, Run, compare
 from verif.imc.macro_shell import layer_phases, macro_tables, values
-from verif.imc.system import DONE, ImcSystem, Result, Script
+from verif.imc.system import ImcSystem, Result, Script
 from verif.simulate import non_silent, repeat, spikes_changed
-from verif.system import SystemFailure
 from verif.workload import Workload, load_workload
 
 Tensors = dict[str, NDArray[np.int64]]
@@ -55,28 +56,14 @@ class Machine:
     setting : scheme, converters, effects, skipping
     time_inner : all steps of a window, then the next window; else all windows of a step
     times : of the macro
+    exit_margin : all layers take a step before the next one, and an image ends as `golden.imc.early_exit` says of what is read
+        out; None: all steps
     """
 
     setting: Setting
     time_inner: bool = True
     times: Times = dataclasses.field(default_factory=Times)
-
-
-@dataclass
-class Compared:
-    """What the comparison of one layer of one image found.
-
-    neuron_steps : neurons times T, or scaled words, that were compared
-    mismatches : steps whose spikes differ, plus stored planes and read-outs that differ
-    first : the first difference, or None
-    counters : events of the layer, and its cycles
-    """
-
-    name: str
-    neuron_steps: int = 0
-    mismatches: int = 0
-    first: dict[str, Any] | None = None
-    counters: dict[str, int] = dataclasses.field(default_factory=dict)
+    exit_margin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +74,13 @@ class Simulated:
     compared: list[list[Compared]]
     readouts: list[NDArray[np.int64]]
     result: Result
+    steps: list[int]
 
     @property
     def golden(self) -> list[int]:
-        """Classes that golden predicts."""
-        return [predict(trace) for trace in self.traces]
+        """Classes that golden predicts, from the steps that were run."""
+        return [int(np.asarray(sums_by_step(trace)[steps - 1]).argmax())
+                for trace, steps in zip(self.traces, self.steps, strict=True)]
 
     @property
     def rtl(self) -> list[int]:
@@ -112,14 +101,17 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
     words : operand words of each image by tensor name
     inject : ``"weight-bit"`` writes the largest weight of the first layer as 0, in the macros and not in golden
     """
-    setting, images = machine.setting, len(words)
+    setting, images, margin = machine.setting, len(words), machine.exit_margin
+    if margin is not None and not network.layers[-1].readout:
+        raise ParameterError(f"exit-margin: layer {network.layers[-1].name}, not a read-out; legal: a network that ends with "
+                             "one; try: no --exit-margin")
     plain = place(network, p, setting)
     layers = list(programs(p, network, plain, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
-                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner, times=machine.times))
+                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner and margin is None,
+                           apart=margin is not None, times=machine.times))
     placed = place(map_arrays(network, torch.asarray), p, setting)
     script = Script()
-    traces: list[Trace] = []
-    shapes: list[list[dict[str, int]]] = []
+    traces, runs, steps = list[Trace](), list[list[Run]](), list[int]()
     with tempfile.TemporaryDirectory(prefix="spikeloom-imc-") as folder:
         macros = {macro.tile: macro for entry in plain for row in entry.macros for macro in row}
         script.macros(macro_tables(Path(folder) / "macros", macros))
@@ -130,37 +122,43 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
             tensors = {name: np.asarray(word) for name, word in found.inputs.items()} | {
                 name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
             cells = broken(plain, p, setting) if inject else plain
-            path = values(Path(folder) / f"values_{index}", _phases(p, cells, tensors, network.steps, setting.skip))
+            steps.append(network.steps if margin is None else int(early_exit(sums_by_step(found), margin).steps))
+            path = values(Path(folder) / f"values_{index}", _phases(p, cells, tensors, network.steps, steps[-1], setting.skip))
             script.values(path)
             script.image(index)
-            shapes.append(_play(script, p, network, plain, layers, tensors))
+            runs.append(_play(script, p, plain, layers, tensors, None if margin is None else steps[-1]))
             script.progress(str(index + 1))
             progress(index + 1, 2 * images)
         result = ImcSystem(p, optimise=optimise, monitor=True).run(
             script, trace=trace, progress=lambda text: progress(images + int(text), 2 * images))
     if result.failure or result.violations:
         result.check(complete=False)
-    compared, readouts = _compare(p, network, layers, traces, result, shapes)
+    compared, readouts = compare(p, network, traces, result, runs)
     if not any(layer.mismatches for image in compared for layer in image):
         result.check(complete=False)
-    return Simulated(traces, compared, readouts, result)
+    return Simulated(traces, compared, readouts, result, steps)
 
 
-def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, skip: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield what `verif.imc.macro_shell.values` takes, for all layers of an image."""
+def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, ran: int,
+            skip: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield what `verif.imc.macro_shell.values` takes, for all layers of an image in the first ``ran`` steps."""
     for entry in placed:
-        for step, x in enumerate(inputs(entry, tensors, steps)):
+        for step, x in enumerate(islice(inputs(entry, tensors, steps), ran)):
             yield from layer_phases(p, entry, x, step, skip)
 
 
-def _play(script: Script, p: ImcArch, network: Network, placed: tuple[Placed, ...], layers: list[LayerProgram],
-          tensors: Tensors) -> list[dict[str, int]]:
-    """Write the commands of an image; return, per layer, where its answers are."""
+def _play(script: Script, p: ImcArch, placed: tuple[Placed, ...], layers: list[LayerProgram], tensors: Tensors,
+          steps: int | None) -> list[Run]:
+    """Write the commands of an image, layer after layer, or so many steps one after the other, each of all layers."""
     first = placed[0].mapped
     planes = np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.layer.passes])
     script.send(Target.MAP_0, 0, pack(planes, p.rows).ravel())
-    answers = []
-    for entry, program in zip(placed, layers, strict=True):
+    numbered = [*enumerate(layers)]
+    parts = numbered if steps is None else [(n, part) for step in range(steps) for n, layer in numbered
+                                            if (part := layer.only(step)) is not None]
+    runs = []
+    for number, program in parts:
+        entry = placed[number]
         script.context(entry.mapped.operand.bits, p.rows // p.group_rows)
         script.load(program)
         status, error, waited = script.start()
@@ -169,107 +167,11 @@ def _play(script: Script, p: ImcArch, network: Network, placed: tuple[Placed, ..
         if entry.mapped.layer.readout:
             script.receive(packets)
         else:
-            count = program.planes * program.shape[1] * program.shape[2] * -(-program.shape[0] // p.rows)
-            script.fetch(1 - program.fields["source"], 0, count)
-        answers.append({"status": status, "error": error, "waited": waited, "packets": packets, **counters})
-    return answers
-
-
-def _compare(p: ImcArch, network: Network, layers: list[LayerProgram], traces: list[Trace], result: Result,
-             answers: list[list[dict[str, int]]]) -> tuple[list[list[Compared]], list[NDArray[np.int64]]]:
-    """Compare every neuron step, stored plane and read-out; return (per image and layer, read-outs of each image)."""
-    packets, records = iter(result.packets), result.neurons
-    compared: list[list[Compared]] = []
-    readouts: list[NDArray[np.int64]] = []
-    started = 0
-    for trace, image in zip(traces, answers, strict=True):
-        compared.append([])
-        for layer, program, places in zip(network.layers, layers, image, strict=True):
-            started += 1
-            if result.reads[places["status"]] != DONE:
-                raise SystemFailure(f"layer {layer.name}: the core stopped with error {result.reads[places['error']]}")
-            found, golden = Compared(layer.name), trace.layers[layer.name]
-            found.counters = {name: result.reads[places[name]] for name in EVENTS}
-            if layer.neuron is not None:
-                _neurons(found, layer, program, np.asarray(golden.words), records[records["run"] == started])
-            got = [next(packets) for _ in range(places["packets"])]
-            if layer.readout:
-                readouts.append(_readout(found, np.asarray(golden.readout), got))
-            else:
-                _stored(found, layer, program, network.steps, np.asarray(golden.output), got[0], p.rows)
-            compared[-1].append(found)
-    return compared, readouts
-
-
-def _neurons(found: Compared, layer: Layer, program: LayerProgram, words: NDArray[np.int64], records: NDArray[Any]) -> None:
-    """Compare every recorded neuron step, and see that every neuron that a pool reads has stepped.
-
-    A record bears step and pixel of the sums: behind a pool of sums that of the last member of the window.
-    """
-    _, height, width = words.shape
-    golden, fields = np.asarray(unpack(words, program.fields["steps"])), program.fields
-    key, step, channel = (records[name].astype(np.int64) for name in ("key", "step", "channel"))
-    converted, pixel = np.divmod(key, fields["pixels"])
-    assert (converted == (0 if fields["once"] else step)).all(), f"layer {layer.name}: sums of another step"
-    last, stride = (fields["pool_kernel"] - 1, fields["pool_stride"]) if fields["pool_mode"] else (0, 1)
-    y, x = ((n - last) // stride for n in (pixel // fields["conv_width"], pixel % fields["conv_width"]))
-    at = (step, channel, y, x)
-    seen = np.zeros(golden.shape, np.int64)
-    np.add.at(seen, at, 1)
-    wanted = np.broadcast_to(covered(layer, height, width), golden.shape)
-    assert (seen[wanted] > 0).all(), f"layer {layer.name}: neuron steps are missing in the record"
-    wrong = golden[at] != records["spike"]
-    found.neuron_steps = int(wanted.sum())
-    found.mismatches += len({*zip(*(part[wrong].tolist() for part in at), strict=True)})
-    if wrong.any():
-        first = int(np.flatnonzero(wrong)[0])
-        t, c, row, column = (int(part[first]) for part in at)
-        spike = int(records["spike"][first])
-        found.first = {"layer": layer.name, "what": "spike", "channel": c, "y": row, "x": column, "t": t,
-                       "golden": int(golden[t, c, row, column]), "rtl": spike, "cycle": int(records["cycle"][first])}
-
-
-def covered(layer: Layer, height: int, width: int) -> NDArray[np.bool_]:
-    """Return which pixels [H, W] some pool window reads; all without a pool."""
-    pool = layer.or_pool
-    mask = np.ones((height, width), bool)
-    if pool is None:
-        return mask
-    for axis, size in enumerate((height, width)):
-        reach = np.zeros(size, bool)
-        for window in range((size - pool.kernel) // pool.stride + 1):
-            reach[window * pool.stride : window * pool.stride + pool.kernel] = True
-        mask &= reach[:, None] if axis == 0 else reach[None, :]
-    return mask
-
-
-def _stored(found: Compared, layer: Layer, program: LayerProgram, steps: int, output: NDArray[np.int64], words: Any,
-            rows: int) -> None:
-    """Compare the planes that a layer wrote."""
-    planes = np.asarray(unpack(output, steps)) if layer.neuron else split(output, program.planes)
-    got = unpack_map(np.asarray(words, np.uint32).reshape(-1, -(-rows // 32)), program.planes, *program.shape, rows)
-    wrong = got != planes
-    if not layer.neuron:
-        found.neuron_steps = output.size
-        wrong = wrong.any(axis=0)
-    found.mismatches += int(wrong.sum())
-    if wrong.any() and found.first is None:
-        place = tuple(int(i) for i in np.argwhere(wrong)[0])
-        found.first = {"layer": layer.name, "what": "stored plane", "channel": place[-3], "y": place[-2], "x": place[-1],
-                       "t": place[0] if layer.neuron else None, "golden": None, "rtl": None, "cycle": None}
-
-
-def _readout(found: Compared, golden: NDArray[np.int64], packets: list[Any]) -> NDArray[np.int64]:
-    """Compare sums over the steps, whose packets are (channel, sum); return those of the RTL."""
-    pairs = np.asarray(packets, np.int64).reshape(-1, 2)
-    order = np.argsort(pairs[:, 0], kind="stable")
-    got: NDArray[np.int64] = pairs[order, 1].astype(np.uint32).view(np.int32).astype(np.int64)
-    wrong = np.flatnonzero(got != golden.ravel())
-    found.mismatches += len(wrong)
-    if len(wrong):
-        found.first = {"layer": found.name, "what": "read-out", "channel": int(wrong[0]), "y": 0, "x": 0, "t": None,
-                       "golden": int(golden.ravel()[wrong[0]]), "rtl": int(got[wrong[0]]), "cycle": None}
-    return got
+            plane, fields = program.fields["out_plane"], program.fields
+            at = fields["out_base"] + (fields["first_step"] * plane if entry.mapped.layer.neuron else 0)
+            script.fetch(1 - fields["source"], at, program.planes * plane)
+        runs.append(Run(number, program, {"status": status, "error": error, "waited": waited, "packets": packets, **counters}))
+    return runs
 
 
 def setting_of(p: ImcArch, text: str | None) -> Setting:
@@ -302,15 +204,16 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
 
 
 def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
-             macro: str | None = None, trace: Path | None = None, leak_nearest: bool = False, inject: str | None = None,
-             progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
+             macro: str | None = None, exit_margin: int | None = None, trace: Path | None = None, leak_nearest: bool = False,
+             inject: str | None = None, progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate --top imc``; its keys are a contract of the command line.
 
     macro : see `setting_of`
+    exit_margin : see `Machine`
     Raises ParameterError for bad input, `SystemFailure` when the run cannot be compared.
     """
     p = load_preset(preset)
-    machine = Machine(setting=setting_of(p, macro))
+    machine = Machine(setting=setting_of(p, macro), exit_margin=exit_margin)
     workload = load_workload(source, lowering_arch(p), steps=steps, data=data, leak_nearest=leak_nearest)
     images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
@@ -332,10 +235,12 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
         "mismatches": sum(c.mismatches for image in done.compared for c in image),
         "first_mismatch": {"image": firsts[0][0], **firsts[0][1], "command": repeat(
             source, preset, firsts[0][0] + 1, steps=steps, data=data, inject=inject, leak_nearest=leak_nearest,
-            more=["--top", "imc", *(["--macro", macro] if macro else [])])} if firsts else None,
+            more=["--top", "imc", *(["--macro", macro] if macro else []),
+                  *([] if exit_margin is None else ["--exit-margin", str(exit_margin)])])} if firsts else None,
         "accuracy_rtl": _accuracy(done.rtl, labels), "accuracy_golden": _accuracy(done.golden, labels),
         "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), labels) if reference else None,
         "weight_sparsity": network.weight_sparsity, "decision_ticks": None, "cycles_per_image": counters["cycles"] / images,
+        "steps_per_image": sum(done.steps) / images,
         "simulated_cycles_per_second": done.result.cycles / done.result.seconds, "counters": counters,
     }
 

@@ -11,21 +11,23 @@ import torch
 
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS
+from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects
 from golden.imc.run import Setting, place
-from golden.network import Input, Layer, Network, Pass, spike_planes
+from golden.network import Input, Layer, Network, Neuron, Pass, spike_planes
 from golden.run import run as plain_run
 from hdl.imc import program as hdl_program
 from hdl.imc.settings import Times
 from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
-from verif.imc.simulate import Machine, lowering_arch, run_images, setting_of, simulate
+from verif.imc.macro_shell import MacroShellError
+from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, setting_of, simulate
 from verif.imc.verify import random_layers
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
 KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch", "accuracy_rtl",
-        "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image",
+        "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image", "steps_per_image",
         "simulated_cycles_per_second", "counters"}
 
 
@@ -84,6 +86,64 @@ def test_program_that_is_broken(digits: Workload, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "programs", other)
     done = run_images(digits, TINY, Machine(setting=setting_of(TINY, None)), 1)
     assert done.compared[0][0].mismatches > 0 and done.compared[0][0].first is not None
+
+
+def steps_of_three_layers(rng: np.random.Generator) -> tuple[Network, list[dict[str, Any]]]:
+    """Return a network of two layers with neurons and a read-out of four classes at 4 steps, and the spikes of 3 images.
+
+    The second layer has two words a pixel, the operand one.
+    """
+    layers, channels, source = list[Layer](), 5, "input.0"
+    for name, outputs, kernel in (("one", 6, 1), ("two", 18, 1), ("out", 4, 3)):
+        weight = rng.integers(-7, 8, (1, outputs, channels, kernel, kernel))[0]
+        layers.append(Layer(
+            name=name, bias=rng.integers(-2, 3, outputs), readout=name == "out",
+            neuron=None if name == "out" else Neuron(threshold=rng.integers(4, 30, outputs), leak_shift=1, reset="soft"),
+            passes=(Pass(source=source, weight=weight, stride=1, padding=0, planes=spike_planes(4)),)))
+        channels, source = outputs, name
+    network = Network(name="three", steps=4, layers=tuple(layers), input=Input(
+        kind="steps", channels=5, height=3, width=3, bits=1, scale=1.0, plane_bits=1))
+    return network, [{"input.0": rng.integers(0, 16, (5, 3, 3))} for _ in range(3)]
+
+
+def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """All layers take a step before the next one, up to the one at which golden stops, and every spike of it equals golden.
+
+    Where layers share membranes or memory, their next steps are wrong.
+    """
+    network, words = steps_of_three_layers(np.random.default_rng(seed))
+    setting = setting_of(TINY, "comparator_noise=0.3,seed=2")
+    whole = run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
+    assert whole.steps == [4] * 3 and not any(layer.mismatches for image in whole.compared for layer in image)
+    margin = max(int(early_exit(sums_by_step(trace), 0).margins[0]) for trace in whole.traces)
+    done = run_words(network, words, TINY, Machine(setting=setting, exit_margin=margin))
+    assert done.steps == [int(early_exit(sums_by_step(trace), margin).steps) for trace in whole.traces]
+    assert min(done.steps) == 1
+    for image, trace, steps, compared in zip(range(3), done.traces, done.steps, done.compared, strict=True):
+        assert [layer.mismatches for layer in compared] == [0, 0, 0]
+        assert [layer.neuron_steps for layer in compared] == [54 * steps, 162 * steps, 0]
+        assert done.rtl[image] == done.golden[image] == int(early_exit(sums_by_step(trace), margin).label)
+        assert compared[1].counters["steps"] == 162 * steps
+    together = {"membrane": 0}
+    monkeypatch.setattr(module, "programs", lambda *words, **options: (
+        dataclasses.replace(layer, fields=layer.fields | together) for layer in hdl_program.programs(*words, **options)))
+    found = run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
+    assert any(layer.mismatches for image in found.compared for layer in image)
+    together = {"in_base": 0, "out_base": 0}
+    with pytest.raises(MacroShellError, match="wrong word lines"):
+        run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
+
+
+def test_early_exit_refusals(digits: Workload) -> None:
+    """Without a read-out there is no margin, and membranes of all layers must fit together."""
+    machine, network = Machine(setting=setting_of(TINY, None), exit_margin=1), digits.network
+    short = dataclasses.replace(network, layers=network.layers[:2])
+    for given, message in ((short, "exit-margin: layer lif2, not a read-out; legal: a network that ends with one; "
+                                   "try: no --exit-margin"),
+                           (network, "layer lif2: membranes, not 2048; legal: 1..256 on tiny-ci; try: a larger build")):
+        with pytest.raises(ParameterError) as error:
+            run_words(given, [digits.words(0)], TINY, machine)
+        assert str(error.value) == message
 
 
 def test_random_layers() -> None:

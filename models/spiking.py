@@ -22,15 +22,16 @@ class _Spike(torch.autograd.Function):
 
 
 class LIFNode(nn.Module):
-    """Steps of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to ``v_reset``.
+    """Steps of ``h = v + (x - v) / tau``, fire ``h >= v_threshold``, hard reset to 0, or soft reset where ``v_reset`` is None.
 
     Same attributes and step as SpikingJelly's ``LIFNode(decay_input=True)``: with ``step_mode`` ``"s"`` a call is one step,
     with ``"m"`` it takes all of [T, ...].
     """
 
-    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, step_mode: str = "s") -> None:
+    def __init__(self, tau: float = 2.0, v_threshold: float = 1.0, step_mode: str = "s", *, soft: bool = False) -> None:
         super().__init__()
-        self.tau, self.decay_input, self.v_threshold, self.v_reset, self.step_mode = tau, True, v_threshold, 0.0, step_mode
+        self.tau, self.decay_input, self.v_threshold, self.step_mode = tau, True, v_threshold, step_mode
+        self.v_reset = None if soft else 0.0
         self.v: Tensor | float = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ class LIFNode(nn.Module):
     def _step(self, x: Tensor) -> Tensor:
         h = self.v + (x - self.v) / self.tau
         spike: Tensor = _Spike.apply(h - self.v_threshold)
-        self.v = h * (1 - spike)
+        self.v = h - spike * self.v_threshold if self.v_reset is None else h * (1 - spike)
         return spike
 
     def reset(self) -> None:

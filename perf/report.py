@@ -43,10 +43,10 @@ def page(reports: Sequence[Report], facts: Mapping[str, str]) -> str:
     body = ["<h1>spikeloom bench loas</h1>",
             "<p>Layers that LoAS (MICRO 2024) publishes, each a program of its own on the RTL, every output word compared "
             "with the golden model. Baselines count matches only, as their authors do.</p>",
-            _html([], [[name, text] for name, text in facts.items()], "plain")]
+            html_table([], [[name, text] for name, text in facts.items()], "plain")]
     for report in reports:
         body += _network(report)
-    body += ["<h2>Energy per event</h2>", _html(["event", "pJ", "counted per", "source"], [
+    body += ["<h2>Energy per event</h2>", html_table(["event", "pJ", "counted per", "source"], [
         [cost.name, f"{cost.picojoules:.4g}", cost.unit, cost.source] for cost in COSTS.values()], "plain")]
     return "\n".join(['<!DOCTYPE html>', '<html lang="en"><head><meta charset="utf-8"><title>spikeloom bench loas</title>',
                       f"<style>{STYLE}</style></head><body>", *body, "</body></html>", ""])
@@ -63,7 +63,8 @@ def _network(report: Report) -> list[str]:
              if name != DESIGNS["loas_lockstep"]}
     stalls = {name: [layer["stalls"][name] for layer in layers] for name in totals["stalls"]}
     return [
-        f"<h2>{escape(report['network'])}</h2><p>{escape(CAPTION.format(**report))}</p>", _html(*table(report)), _whole(report),
+        f"<h2>{escape(report['network'])}</h2><p>{escape(CAPTION.format(**report))}</p>", html_table(*table(report)),
+        _whole(report),
         bars("Cycles per layer, logarithmic", names, cycles, log=True),
         bars("Speed of the RTL over what each design counts", names, speed),
         bars("Lane utilisation and share of silent words", names, {
@@ -72,7 +73,7 @@ def _network(report: Report) -> list[str]:
         bars("Cycles in which something waits, by cause; causes may coincide, and with other work", names, stalls),
         "<h3>Baselines with uneven columns</h3>", _skewed(report),
         "<h3>Traffic in KB of 1,024 bytes, beside the authors' logs</h3>", _traffic(report),
-        "<h3>Energy in nJ</h3>", _html(["", *totals["energy"], "total"], [
+        "<h3>Energy in nJ</h3>", html_table(["", *totals["energy"], "total"], [
             [layer["name"], *(f"{value / 1000:,.1f}" for value in (*layer["energy"].values(), layer["energy_pj"]))]
             for layer in (*layers, totals)]),
     ]
@@ -90,7 +91,7 @@ def _whole(report: Report) -> str:
 def _skewed(report: Report) -> str:
     """Return how far the baselines move towards the authors' logs when the columns hold uneven numbers of weights."""
     even, uneven = report["totals"]["baselines"], report["skewed"]["baselines"]
-    return _html(["", "even columns", f"log-normal columns, sigma {report['skewed']['sigma']:g}", "authors' logs"], [
+    return html_table(["", "even columns", f"log-normal columns, sigma {report['skewed']['sigma']:g}", "authors' logs"], [
         [title, even[key], uneven[key], int(report["totals"]["published"][LOGGED[key]]) if key in LOGGED else "-"]
         for key, title in DESIGNS.items()], "plain")
 
@@ -101,11 +102,11 @@ def _traffic(report: Report) -> str:
         own = [f"{layer[name] / 1024:,.1f}" for name in ("bytes_offchip", "bytes_onchip")]
         rows.append([layer["name"], *own, *(f"{layer['published'][f'{kind}KB_{key}']:,.1f}"
                                             for kind in ("dram", "sram") for key in TRAFFIC)])
-    return _html(["layer", "off chip", "on chip", *(f"{kind}, {title}" for kind in ("DRAM", "SRAM")
+    return html_table(["layer", "off chip", "on chip", *(f"{kind}, {title}" for kind in ("DRAM", "SRAM")
                                                     for title in TRAFFIC.values())], rows)
 
 
-def _html(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
+def html_table(head: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> str:
     """Return a table; integers get separators."""
     def cell(value: Any) -> str:
         text = f"{value:,}" if isinstance(value, int) else escape(str(value))

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"": "hdl", "bus.": "hdl/bus", "imc.": "hdl/imc"}
 # Blocks that only run as the whole accelerator: on workloads, and on programs and buses that are broken.
-BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors", "imc.imc": "core",
+BENCHES = {"core": "simulate", "ftp": "simulate", "sequencer": "errors", "imc.imc": "core", "imc.core_control": "core",
            "imc.tile_control": "imc_tile"}
 
 

@@ -38,6 +38,8 @@ TWINS = {
     "core": "run",
     "ftp": "run",
     "imc.core": "imc.run",
+    "imc.core_control": "imc.run",
+    "imc.transformer": "imc.token_unit",
     "imc.imc": "imc.run",
     "imc.registers": "imc.run",
     "imc.imc_tile": "imc.writable_tile",

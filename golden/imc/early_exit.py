@@ -6,6 +6,7 @@ from array_api_compat import array_namespace
 
 from golden.arch import require
 from golden.network import Array
+from golden.run import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +45,10 @@ def early_exit(sums: Array, threshold: int) -> Exit:
     best = xp.min(xp.where(sums == order[..., -1:], xp.arange(classes, dtype=xp.int64), classes), axis=-1)
     label = xp.sum(xp.where(count == end[..., None], best, 0), axis=-1)
     return Exit(steps=end, label=label, margins=margins)
+
+
+def sums_by_step(trace: Trace) -> Array:
+    """Return int64 [T, classes], the read-out of the last layer over steps 1 to t; what later steps do does not change it."""
+    currents = list(trace.layers.values())[-1].currents
+    xp = array_namespace(currents)
+    return xp.cumulative_sum(xp.reshape(currents, (currents.shape[0], -1)), axis=0)

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from golden.imc.arch import ImcArch
 
-MAPS, BIAS, SECOND, TILE, READS = (0, 1), 2, 3, 4, (8, 9)
+MAPS, BIAS, SECOND, TILE, NUMBERS, READS = (0, 1), 2, 3, 4, 5, (8, 9)
+GAIN = 2
+# Kinds of numbers of a token unit: gain and bias of a channel, then entries of two tables of a byte.
+KINDS, TABLES, ENTRIES = 4, 2, 256
 WORD_BITS = 32
 SIGN = 1 << WORD_BITS - 1
 
@@ -17,13 +20,17 @@ class Effects:
     writes : (memory, address, word)
     parameters : (second, channel, number), number as a word of 32 bits
     numbers : (tile, what, adc, column, number), what 0 an offset, 1 a trim code, 2 gains of columns; signed
+    tokens : (what, index, number) for the token unit, number as a word of 32 bits
     answer : words of the packet that is sent back
+    malformed : some of it could not be done
     """
 
     writes: tuple[tuple[int, int, int], ...] = ()
     parameters: tuple[tuple[bool, int, int], ...] = ()
     numbers: tuple[tuple[int, int, int, int, int], ...] = ()
+    tokens: tuple[tuple[int, int, int], ...] = ()
     answer: tuple[int, ...] = ()
+    malformed: bool = False
 
 
 def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]]) -> Effects:
@@ -31,29 +38,42 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
 
     packet : words of 32 bits, the first with the target in bits 3:0 and an index above them: `MAPS`, words of an activation
         memory from address ``index`` on; `BIAS` and `SECOND`, a word per channel from ``index`` on; `TILE`, numbers of tile
-        ``index[5:0]``, kind ``index[7:6]``, ADC ``index[15:8]``, from column 0 on; `READS`, one more word, how many words of a
+        ``index[5:0]``, kind ``index[7:6]``, ADC ``index[27:8]``, from column 0 on; `NUMBERS`, numbers of kind ``index[27:24]``
+        from ``index[23:0]`` on (`hdl.imc.token_unit.TokenUnit.numbers_layout`); `READS`, one more word, how many words of a
         memory are sent back from ``index`` on. A first word alone does nothing
     maps : the two memories as they are
 
-    A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first; one that lacks some is not
-    written.
+    A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first. Malformed is a packet of
+    another target, a read of other than one word or beyond its memory, a word of a memory that lacks some, and a word for what
+    the build does not have. That is left out, the rest of the packet is done.
 
     Source: imc 10, B0.
     """
     (head, *words), parts = packet, -(-arch.rows // WORD_BITS)
     target, index = head & 15, head >> 4
     if target in MAPS:
-        lines = [words[at : at + parts] for at in range(0, len(words) - parts + 1, parts)]
-        return Effects(writes=tuple((target, index + n, _joined(line) & (1 << arch.rows) - 1) for n, line in enumerate(lines)))
+        lines = [_joined(words[at : at + parts]) & (1 << arch.rows) - 1 for at in range(0, len(words) - parts + 1, parts)]
+        most = max(0, arch.map_words - index)
+        return Effects(writes=tuple((target, index + n, line) for n, line in enumerate(lines[:most])),
+                       malformed=len(words) % parts > 0 or len(lines) > most)
     if target in (BIAS, SECOND):
-        return Effects(parameters=tuple((target == SECOND, index + n, word) for n, word in enumerate(words)))
+        most = max(0, arch.channels - index)
+        return Effects(parameters=tuple((target == SECOND, index + n, word) for n, word in enumerate(words[:most])),
+                       malformed=len(words) > most)
     if target == TILE:
-        where = index & 63, index >> 6 & 3, index >> 8 & 255
-        return Effects(numbers=tuple((*where, column, (word ^ SIGN) - SIGN) for column, word in enumerate(words)))
-    if target in READS and words:
-        memory = maps[READS.index(target)][index : index + words[0]]
-        return Effects(answer=tuple(word >> WORD_BITS * part & 0xFFFF_FFFF for word in memory for part in range(parts)))
-    return Effects()
+        tile, what, adc = index & 63, index >> 6 & 3, index >> 8
+        most = (arch.mux if what == GAIN else 1) if tile < arch.tiles and what <= GAIN and adc < arch.adcs else 0
+        return Effects(numbers=tuple((tile, what, adc, n, (word ^ SIGN) - SIGN) for n, word in enumerate(words[:most])),
+                       malformed=len(words) > most)
+    if target == NUMBERS:
+        kind, first = index >> 24, index & 0xFF_FFFF
+        most = max(0, (ENTRIES if kind >= TABLES else arch.features) - first) if arch.tokens and kind < KINDS else 0
+        return Effects(tokens=tuple((kind, first + n, word) for n, word in enumerate(words[:most])),
+                       malformed=len(words) > most)
+    if target not in READS or len(words) != 1 or index + words[0] > arch.map_words:
+        return Effects(malformed=True)
+    memory = maps[READS.index(target)][index : index + words[0]]
+    return Effects(answer=tuple(word >> WORD_BITS * part & 0xFFFF_FFFF for word in memory for part in range(parts)))
 
 
 def readout(sums: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

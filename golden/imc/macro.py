@@ -1,7 +1,8 @@
 """Behavioural crossbar macro: what its comparators answer, in integers, for every setting of what is not ideal.
 
 Fixed point, with a *level* the difference between neighbouring states of a cell: conductances, column values and thresholds
-have `FRACTION` bits below one level. Floats exist only where settings become integers (`_fixed`).
+have `FRACTION` bits below one level. Floats exist where settings become integers (`_fixed`), and in sums that float64 holds
+exactly (`_dot`).
 
 Nothing exceeds int64, for the largest legal tile and the largest legal settings:
 
@@ -16,7 +17,7 @@ Nothing exceeds int64, for the largest legal tile and the largest legal settings
 
 import math
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -140,13 +141,15 @@ class Macro:
     drop : int64 [rows, cols], what a driven cell adds to the divisor of its column, `ONE_DROP` fraction bits; None: no IR drop
     thresholds : int64 [adcs, 2^bits]; the column value from which on a comparison with a trial code is true
     step : distance of ideal thresholds
-    tile : coordinate of all draws
+    tile : coordinate of all draws but those of the ADCs
+    bank : coordinate of the draws of offsets and capacitors: crossbars that share their ADCs have one
     """
 
     arch: ImcArch
     effects: Effects
     adc: Adc
     tile: int
+    bank: int
     conductance: Array
     drop: Array | None
     thresholds: Array
@@ -162,6 +165,17 @@ class Macro:
         """Spread of the noise of a comparison."""
         return self._steps(self.effects.comparator_noise)
 
+    @cached_property
+    def rungs(self) -> Array | None:
+        """Thresholds int64 [adcs, 2^bits - 1] from low to high, where a code is the number of them that a value reaches.
+
+        None where it is not: comparisons have noise, or successive approximation meets thresholds that fall.
+        """
+        xp, rungs = array_namespace(self.thresholds), self.thresholds[:, 1:]
+        if not self.compare_scale and not xp.any(rungs[:, 1:] < rungs[:, :-1]):
+            return rungs
+        return xp.sort(rungs, axis=-1) if self.adc.flash and not self.compare_scale else None
+
     @property
     def trim_scale(self) -> int:
         """What a step of a trim code adds to thresholds."""
@@ -174,8 +188,8 @@ class Macro:
         conductances times resistances: the current of a column meets the resistance that its cells see on average. It is
         exact for a single cell, and to first order A less A times B of imc 6.
         """
-        value = lines @ self.conductance
-        return value if self.drop is None else (value << ONE_DROP) // ((1 << ONE_DROP) + lines @ self.drop)
+        value = _dot(lines, self.conductance)
+        return value if self.drop is None else (value << ONE_DROP) // ((1 << ONE_DROP) + _dot(lines, self.drop))
 
     def sample(self, value: Array, column: Array, *, image: Array | int = 0, phase: Array | int = 0) -> Array:
         """Return column values with the noise of their phase, which all comparisons of that phase share.
@@ -199,12 +213,16 @@ class Macro:
         place = (column // self.arch.mux << self.adc.bits) + code
         threshold = xp.reshape(xp.take(xp.reshape(self.thresholds, (-1,)), xp.reshape(place, (-1,))), place.shape)
         if trim is not None:
-            moved = (trim - (1 << self.arch.trim_bits - 1)) * self.trim_scale
+            moved = self.moved(trim)
             threshold = threshold + xp.reshape(xp.take(moved, xp.reshape(column // self.arch.mux, (-1,))), column.shape)
         if self.compare_scale:
             value = value + gaussian(self.effects.seed, Kind.COMPARE, self.tile, image, phase, column, conversion, code,
                                      scale=self.compare_scale)
         return value >= threshold
+
+    def moved(self, trim: Array) -> Array:
+        """Return int64 [adcs], what trim codes add to all thresholds of their ADCs."""
+        return (trim - (1 << self.arch.trim_bits - 1)) * self.trim_scale
 
     def thermometer(self, value: Array, column: Array, *, image: Array | int = 0, phase: Array | int = 0,
                     conversion: int = 0, trim: Array | None = None) -> Array:
@@ -244,10 +262,12 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
 
     Successive approximation keeps a bit when the value is at least the threshold of the trial code; flash counts ones, so
     bubbles count too. The mean of several conversions is rounded half up. Where thresholds rise and comparisons have no
-    noise, both are the number of thresholds that the value reaches.
+    noise, both are the number of thresholds that the value reaches (`Macro.rungs`), and so is their mean.
 
     Source: imc 10, B2.
     """
+    if macro.rungs is not None:
+        return _reached(macro, macro.rungs, value, column, trim)
     xp, adc = array_namespace(value, column), macro.adc
     zero = xp.zeros_like(value + column)
     total = zero
@@ -258,23 +278,52 @@ def convert(macro: Macro, value: Array, column: Array, *, image: Array | int = 0
     return mean(total, adc.average_log2)
 
 
-def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0) -> Macro:
+def _reached(macro: Macro, rungs: Array, value: Array, column: Array, trim: Array | None) -> Array:
+    """Return int64, how many of the rising thresholds of its ADC each value reaches.
+
+    The thresholds of ADC g are moved up by g times what they span, so that those of all ADCs are one rising list.
+    """
+    xp = array_namespace(value, column)
+    if trim is not None:
+        rungs = rungs + macro.moved(trim)[:, None]
+    low, high = int(xp.min(rungs)) - 1, int(xp.max(rungs))
+    span, adc = high - low + 1, column // macro.arch.mux
+    ladder = xp.reshape(rungs + (xp.arange(macro.arch.adcs, dtype=xp.int64) * span)[:, None], (-1,))
+    place = xp.clip(value, low, high) + adc * span
+    reached = xp.searchsorted(ladder, xp.reshape(place, (-1,)), side="right")
+    return xp.reshape(reached, place.shape) - adc * rungs.shape[1]
+
+
+def _dot(lines: Array, numbers: Array) -> Array:
+    """Return int64 ``lines @ numbers``, word lines times what their cells add.
+
+    Computed in float64, in which every sum is exact: at most 256 rows of at most 2^42 each, 2^50 of 2^53.
+    """
+    xp = array_namespace(lines)
+    return xp.astype(xp.astype(lines, xp.float64) @ xp.astype(numbers, xp.float64), xp.int64)
+
+
+def build(arch: ImcArch, adc: Adc, levels: Array, effects: Effects | None = None, *, tile: int = 0, write: int = 0,
+          bank: int | None = None) -> Macro:
     """Return the macro of cells with levels int64 [rows, cols], in the kind of ``levels``.
 
+    bank : of the ADCs, when they are another crossbar's too; None: ``tile``
     write : how often the cells were written before; each time their variation is drawn anew
     """
     adc.check(arch)
     effects = effects or Effects()
     conductance = _conductance(arch, effects, levels, tile, write)
-    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, conductance=conductance, drop=_drop(effects, conductance),
-                 step=adc.step(arch), thresholds=_thresholds(arch, effects, adc, tile, levels))
+    bank = tile if bank is None else bank
+    return Macro(arch=arch, effects=effects, adc=adc, tile=tile, bank=bank, conductance=conductance,
+                 drop=_drop(effects, conductance), step=adc.step(arch),
+                 thresholds=_thresholds(arch, effects, adc, bank, levels))
 
 
 def rewired(macro: Macro, adc: Adc) -> Macro:
     """Return the same crossbar, converted in another way."""
     adc.check(macro.arch)
     return replace(macro, adc=adc, step=adc.step(macro.arch),
-                   thresholds=_thresholds(macro.arch, macro.effects, adc, macro.tile, macro.conductance))
+                   thresholds=_thresholds(macro.arch, macro.effects, adc, macro.bank, macro.conductance))
 
 
 def rewritten(macro: Macro, conductance: Array) -> Macro:
@@ -326,7 +375,7 @@ def _conductance(arch: ImcArch, p: Effects, levels: Array, tile: int, write: int
     return (g + (1 << FINE - FRACTION - 1)) >> FINE - FRACTION
 
 
-def _thresholds(arch: ImcArch, p: Effects, adc: Adc, tile: int, like: Array) -> Array:
+def _thresholds(arch: ImcArch, p: Effects, adc: Adc, bank: int, like: Array) -> Array:
     """Return int64 [adcs, 2^bits]: ``(code - 1/2) * step`` where capacitors match, less the offset of the ADC.
 
     Capacitor n is ``2^n`` units with the spread of ``2^(n/2)`` of them; their sum, which the largest code switches, is scaled
@@ -338,9 +387,9 @@ def _thresholds(arch: ImcArch, p: Effects, adc: Adc, tile: int, like: Array) -> 
     adcs, bits = xp.arange(arch.adcs, dtype=xp.int64)[:, None], xp.arange(adc.bits, dtype=xp.int64)
     units = xp.asarray([1 << SPREAD + n for n in range(adc.bits)])
     spread = xp.asarray([_fixed(p.mismatch * 2 ** (n / 2), SPREAD) for n in range(adc.bits)])
-    z = gaussian(p.seed, Kind.CAPACITOR, tile, adcs, bits, scale=1 << FRACTION)
+    z = gaussian(p.seed, Kind.CAPACITOR, bank, adcs, bits, scale=1 << FRACTION)
     capacitors = units + (z * spread + (1 << FRACTION - 1) >> FRACTION)
     switched = xp.arange(1 << adc.bits, dtype=xp.int64)[:, None] >> bits & 1
     ladder = capacitors @ switched.T * (((1 << adc.bits) - 1) * step) // xp.sum(capacitors, axis=-1)[:, None]
-    moved = gaussian(p.seed, Kind.OFFSET, tile, adcs, scale=_fixed(p.offset * step, 0))
+    moved = gaussian(p.seed, Kind.OFFSET, bank, adcs, scale=_fixed(p.offset * step, 0))
     return ladder - (step >> 1) - moved

@@ -41,8 +41,8 @@ class Kind(IntEnum):
     INDEPENDENT = 1     # tile, write, row, column
     STUCK = 2           # tile, row, column
     DRIFT = 3           # tile, write, row, column
-    OFFSET = 4          # tile, adc
-    CAPACITOR = 5       # tile, adc, bit
+    OFFSET = 4          # bank, adc
+    CAPACITOR = 5       # bank, adc, bit
     READ = 6            # tile, image, phase, column
     COMPARE = 7         # tile, image, phase, column, conversion, trial code
     VERIFY = 8          # tile, row, column, occasion

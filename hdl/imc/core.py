@@ -1,23 +1,25 @@
 """Core of several tiles that runs a layer: activation memories, gather, tiles, sums and what follows them."""
 
-from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect
 
-from golden.imc.arch import Error, ImcArch
+from golden.imc.arch import ImcArch
 from hdl.block import Block
-from hdl.bus.ram import Ram
+from hdl.bus.fifo import Fifo
+from hdl.bus.map_pair import MapPair
+from hdl.imc.core_control import CoreControl
 from hdl.imc.dispatch import Dispatch
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import layer_layout, machine_layout, runs
+from hdl.imc.layer import layer_layout, machine_layout, runs, vector_layout
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
+from hdl.imc.transformer import Transformer, host_ports
 from hdl.imc.vector_walk import VectorWalk
 from hdl.imc.writable_tile import WritableTile
 
@@ -26,15 +28,18 @@ class Core(Block):
     """Run a layer from one activation memory to the other, or calibrate all tiles.
 
     Twin of `golden.imc.run.run_layer`. One vector is gathered while tiles work on the one before it and its sums become spikes.
-    An error stops the core, resets all its blocks (what calibration found is lost), and stands until the next start.
+    A start waits for the end of a packet that is under way, and fails when one since the start before was malformed. An error
+    stops the core, resets all its blocks but the port of the host (what calibration found is lost), and stands until the next
+    start.
 
     Members
     -------
-    machine, layer, places : In, settings, stand while ``busy``
+    machine, layer, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
         `golden.imc.errors.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
     counters : Out, see `EventCounters`, of the last run
+    operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
 
     Source: imc 10, B0; decision 0015.
     """
@@ -43,34 +48,34 @@ class Core(Block):
         self.params = p
         super().__init__({
             "machine": In(machine_layout()), "layer": In(layer_layout()),
-            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "start": In(1), "calibrate": In(1), "busy": Out(1),
-            "done": Out(1), "error": Out(1), "code": Out(8), "host": In(stream.Signature(HostPort.word_layout())),
-            "answer": Out(stream.Signature(HostPort.word_layout())),
-            "counters": Out(EventCounters.counters_layout()),
+            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": In(1), "start": In(1), "calibrate": In(1),
+            "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "counters": Out(EventCounters.counters_layout()),
+            "host": In(stream.Signature(HostPort.word_layout())), "answer": Out(stream.Signature(HostPort.word_layout())),
+            **{name: In(shape) for name, shape in host_ports(p).items()},
         })
 
     def build(self) -> Module:
         m, p = Module(), self.params
-        self.stop = Signal(name="stop")
+        self.stop, self.control = Signal(name="stop"), CoreControl(p.tiles)
         self.tiles = [WritableTile(p) for _ in range(p.tiles)]
         self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
-        self.port, self.events = HostPort(p), EventCounters(p)
-        self.maps = [Ram(p.rows, p.map_words) for _ in range(2)]
-        for name in ("walk", "gather", "dispatch", "post", "port"):
+        self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
+        self.maps = MapPair(p.rows, p.map_words, 3 if p.tokens else 2)
+        self.transformer = Transformer(p) if p.tokens else None
+        for name in ("walk", "gather", "queue", "dispatch", "post", "maps", *(["transformer"] if p.tokens else [])):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        m.submodules.events = self.events
-        for kind, blocks in (("tile", self.tiles), ("lane", self.lanes), ("map", self.maps)):
-            for number, block in enumerate(blocks):
-                if isinstance(block, Block):
-                    block.also_reset = self.stop
-                m.submodules[f"{kind}_{number}"] = block
+        m.submodules.events, m.submodules.port, m.submodules.control = self.events, self.port, self.control
+        for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
+            for number, part in enumerate(blocks):
+                part.also_reset = self.stop
+                m.submodules[f"{kind}_{number}"] = part
         self._settings(m)
         self._vectors(m)
         self._memories(m)
-        self._control(m)
+        self._control(m, self._transformer(m))
         for number, tile in enumerate(self.tiles):
             m.submodules[f"macro_{number}"] = instance(p, tile, number)
         return m
@@ -79,36 +84,25 @@ class Core(Block):
         """Give every block the layer, and the tiles the settings of the machine."""
         machine, layer = self.machine, self.layer
         m.d.comb += [block.layer.eq(layer) for block in (self.walk, self.gather, self.dispatch, self.post, *self.lanes)]
-        given = {name: machine[name] for name in machine.shape().members} | {
+        given = {name: machine[name] for name in machine.shape().members if name != "patience"} | {
             "bits": layer.bits, "outputs": layer.outputs, "places": self.places}
         for tile in self.tiles:
-            m.d.comb += [tile.calibrate.eq(self.calibrate & ~self.busy), *(
-                tile.settings[name].eq(value) for name, value in given.items() if name != "patience")]
+            m.d.comb += [tile.calibrate.eq(self.control.begins[1]), *(
+                tile.settings[name].eq(value) for name, value in given.items())]
 
     def _vectors(self, m: Module) -> None:
         """Send every vector to the gatherer and, two at most ahead, to what follows the sums."""
-        walk, gather, dispatch, post = self.walk.o, self.gather, self.dispatch, self.post
-        queue = [Signal.like(walk.payload, name=f"queued_{n}") for n in range(2)]
-        queued, push = Signal(2), Signal()
+        walk, gather, dispatch, post, queue = self.walk.o, self.gather, self.dispatch, self.post, self.queue
         m.d.comb += [
-            gather.i.valid.eq(walk.valid & (queued != 2)), gather.i.payload.eq(walk.payload),
-            walk.ready.eq(gather.i.ready & (queued != 2)), push.eq(walk.valid & walk.ready), dispatch.key.eq(walk.p.key),
+            gather.i.valid.eq(walk.valid & queue.i.ready), gather.i.payload.eq(walk.payload),
+            queue.i.valid.eq(walk.valid & gather.i.ready), queue.i.payload.eq(walk.payload.as_value()),
+            walk.ready.eq(gather.i.ready & queue.i.ready), dispatch.key.eq(walk.p.key),
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
-            post.i.valid.eq(queued != 0), post.i.payload.eq(queue[0]),
+            post.i.valid.eq(queue.o.valid), queue.o.ready.eq(post.i.ready), post.i.payload.as_value().eq(queue.o.payload),
             post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
         ]
-        m.d.sync += queued.eq(queued + push - post.i.ready)
-        with m.If(post.i.ready):
-            m.d.sync += queue[0].eq(queue[1])
-        with m.If(push):
-            with m.If((queued == 0) | ((queued == 1) & post.i.ready)):
-                m.d.sync += queue[0].eq(walk.payload)
-            with m.Else():
-                m.d.sync += queue[1].eq(walk.payload)
-        with m.If(self.stop):
-            m.d.sync += queued.eq(0)
         for number, lane in enumerate(self.lanes):
-            m.d.comb += [lane.released.eq(post.released | self.start), post.sums[number].valid.eq(lane.o.valid),
+            m.d.comb += [lane.released.eq(post.released | self.walk.start), post.sums[number].valid.eq(lane.o.valid),
                          lane.o.ready.eq(post.sums[number].ready), post.sums[number].p.eq(lane.o.p)]
             for f in range(self.params.fan_in):
                 tile, way = self.tiles[number * self.params.fan_in + f], dispatch.o[number * self.params.fan_in + f]
@@ -119,20 +113,17 @@ class Core(Block):
 
     def _memories(self, m: Module) -> None:
         """Share the activation memories between the layer and the host."""
-        port, gather, post, layer = self.port, self.gather, self.post, self.layer
-        for number, ram in enumerate(self.maps):
-            source = layer.source == number
-            m.d.comb += [
-                ram.r_en.eq(Mux(self.busy, gather.read & source, port.read)),
-                ram.r_addr.eq(Mux(self.busy, gather.address, port.address)),
-                ram.w_en.eq(Mux(self.busy, post.write & ~source, port.write & (port.bank == number))),
-                ram.w_addr.eq(Mux(self.busy, post.address, port.address)), ram.w_data.eq(Mux(self.busy, post.word, port.data)),
-            ]
+        port, gather, post, layer, asks = self.port, self.gather, self.post, self.layer, self.maps.asks
         m.d.comb += [
-            gather.word.eq(Mux(layer.source, self.maps[1].r_data, self.maps[0].r_data)),
-            port.word.eq(Mux(port.bank, self.maps[1].r_data, self.maps[0].r_data)),
-            port.hold.eq(self.busy), port.i.valid.eq(self.host.valid), self.host.ready.eq(port.i.ready),
-            port.i.p.eq(self.host.p),
+            self.maps.user.eq(self.control.runs), gather.word.eq(self.maps.word), port.word.eq(self.maps.word),
+            *(asks[0][name].eq(port.bank) for name in ("read_bank", "write_bank")),
+            *(asks[0][name].eq(port.address) for name in ("read_address", "write_address")),
+            asks[0].read.eq(port.read), asks[0].write.eq(port.write), asks[0].data.eq(port.data),
+            asks[1].read.eq(gather.read), asks[1].read_bank.eq(layer.source), asks[1].read_address.eq(gather.address),
+            asks[1].write.eq(post.write), asks[1].write_bank.eq(~layer.source), asks[1].write_address.eq(post.address),
+            asks[1].data.eq(post.word),
+            port.hold.eq(self.busy | self.control.asked.any()), port.i.valid.eq(self.host.valid),
+            self.host.ready.eq(port.i.ready), port.i.p.eq(self.host.p),
             self.answer.valid.eq(port.o.valid), port.o.ready.eq(self.answer.ready), self.answer.p.eq(port.o.p),
             port.readout.valid.eq(post.readout.valid), post.readout.ready.eq(port.readout.ready),
             port.readout.p.eq(post.readout.p), post.parameters.eq(port.parameters),
@@ -140,57 +131,39 @@ class Core(Block):
         for number, tile in enumerate(self.tiles):
             m.d.comb += [tile.write.eq(port.number), tile.write.valid.eq(port.number.valid & (port.tile == number))]
 
-    def _control(self, m: Module) -> None:
-        """Start, end, and stop on errors."""
-        p, layer, events, post = self.params, self.layer, self.events, self.post
-        waited, calibrated, failed, calibrating = Signal(24), Signal(p.tiles), Signal(), Signal()
-        legal, happens, over = Signal(), Signal(), Signal()
+    def _transformer(self, m: Module) -> Value:
+        """Connect what works on tokens; return whether something happens there."""
+        unit, control = self.transformer, self.control
+        if unit is None:
+            return Const(0)
         m.d.comb += [
-            legal.eq(runs(p, layer)), failed.eq(Cat(tile.failed for tile in self.tiles).any()),
-            happens.eq(Cat(tile.events.conversions | tile.events.phase for tile in self.tiles).any() | post.released
-                       | self.answer.valid),
-            over.eq(post.i.ready & post.i.p.end), self.walk.start.eq(self.start & ~self.busy & legal),
-            events.clear.eq((self.start | self.calibrate) & ~self.busy), events.busy.eq(self.busy),
-            events.steps.eq(post.steps), events.spikes.eq(post.spikes), events.words.eq(post.write),
-            self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(self.tiles)),
+            unit.work.eq(self.work), unit.load.eq(self.load), unit.numbers.eq(self.port.tokens), unit.word.eq(self.maps.word),
+            unit.token.eq(self.post.i.p.window), self.post.factor.eq(unit.factor), self.maps.asks[2].eq(unit.ask),
+            Cat(unit.start, unit.write).eq(control.begins[2:]), control.asked[2:].eq(Cat(self.operate, self.store)),
+            control.unit_done.eq(unit.done), control.unit_error.eq(unit.error), control.unit_code.eq(unit.code)]
+        with m.If(unit.busy):
+            m.d.comb += self.maps.user.eq(2)
+        for number, tile in enumerate(self.tiles):
+            connect(m, unit.jobs[number], tile.i_job)
+            m.d.comb += [tile.writing.eq(self.writing), unit.ended[number].eq(tile.o_job.valid), tile.o_job.ready.eq(1),
+                         unit.failed[number].eq(tile.o_job.p.error != 0), tile.o_fail.ready.eq(1)]
+        return unit.ask.read | unit.ask.write | unit.ended.any()
+
+    def _control(self, m: Module, works: Value) -> None:
+        """Start, end, and stop on errors; works : something happens on tokens."""
+        control, events, post, tiles = self.control, self.events, self.post, self.tiles
+        m.d.comb += [
+            control.asked[:2].eq(Cat(self.start, self.calibrate)), control.idle.eq(self.port.idle),
+            control.malformed.eq(self.port.malformed), control.legal.eq(runs(self.params, self.layer) & ~self.misplaced),
+            control.over.eq(post.i.ready & post.i.p.end), control.calibrated.eq(Cat(tile.calibrated for tile in tiles)),
+            control.failed.eq(Cat(tile.failed for tile in tiles).any()), self.walk.start.eq(control.begins[0]),
+            control.sums.eq(Cat(lane.error for lane in self.lanes).any()), control.patience.eq(self.machine.patience),
+            control.droop.eq(Cat(tile.droop for tile in tiles).any()), control.happens.eq(
+                Cat(tile.events.conversions | tile.events.phase for tile in tiles).any() | post.released | self.answer.valid
+                | (self.host.valid & self.host.ready) | works),
+            *(getattr(self, name).eq(getattr(control, name)) for name in ("busy", "done", "error", "code")),
+            self.stop.eq(control.stop), events.clear.eq(control.asked.any() & ~self.busy), events.busy.eq(self.busy),
+            events.steps.eq(post.steps), events.spikes.eq(post.spikes),
+            events.words.eq(self.maps.asks[self.maps.user].write & (self.maps.user != 0)),
+            self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(tiles)),
         ]
-        m.d.sync += [waited.eq(Mux(happens | ~self.busy, 0, waited + 1)),
-                     calibrated.eq(Mux(calibrating, calibrated | Cat(tile.calibrated for tile in self.tiles), 0))]
-
-        def fail(code: Error) -> None:
-            m.d.sync += self.code.eq(code)
-            m.next = "STOP"
-
-        with m.FSM() as states:
-            m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE"))]
-            with m.State("IDLE"):
-                with m.If(self.start | self.calibrate):
-                    m.d.sync += self.code.eq(0)
-                    m.next = "CALIBRATE"
-                with m.If(self.start):
-                    m.next = "RUN"
-                    with m.If(~legal):
-                        fail(Error.SETTINGS)
-            with m.State("RUN"):
-                with m.If(over):
-                    m.d.comb += self.done.eq(1)
-                    m.next = "IDLE"
-                self._errors(m, fail, waited)
-            with m.State("CALIBRATE"):
-                with m.If(calibrated.all()):
-                    m.d.comb += [self.done.eq(~failed), self.error.eq(failed)]
-                    m.d.sync += self.code.eq(Mux(failed, Error.CALIBRATION, 0))
-                    m.next = "IDLE"
-                self._errors(m, fail, waited)
-            with m.State("STOP"):
-                m.d.comb += [self.stop.eq(1), self.error.eq(1)]
-                m.next = "IDLE"
-
-    def _errors(self, m: Module, fail: Any, waited: Signal) -> None:
-        """Stop when a block has an error, or nothing has happened for too long."""
-        with m.If(Cat(lane.error for lane in self.lanes).any()):
-            fail(Error.SUMS)
-        with m.Elif(Cat(tile.droop for tile in self.tiles).any()):
-            fail(Error.DROOP)
-        with m.Elif((self.machine.patience != 0) & (waited == self.machine.patience)):
-            fail(Error.STALLED)

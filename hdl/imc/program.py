@@ -58,7 +58,7 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         operand, layer = mapped.operand, mapped.layer
         planes = operand.bits * (network.steps if operand.per_step else 1)
         fields = {"source": bank, "in_shift": 0, "in_span": 0, "factor": 0, **_source(p, mapped, shape, planes),
-                  **_crossbars(p, entry)}
+                  **crossbar_fields(p, entry)}
         size, once = _sums(mapped, shape), entry.converted < network.steps
         fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
                    "time_inner": time_inner or once, "per_step": operand.per_step, "once": once, "bits": operand.bits}
@@ -70,13 +70,13 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         groups = -(-shape[0] // p.rows)
         fields |= {"out_base": 0, "out_plane": out[0] * out[1] * groups, "out_groups": groups}
         _check(p, mapped, fields, planes, network.steps, kernel)
-        _widths(p, mapped, network.steps, kernel, gain)
+        check_widths(p, mapped, network.steps, kernel, gain)
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
-        machine = _machine(settings, patience)
+        machine = machine_fields(settings, patience)
         _fits(layer.name, fields, machine)
         yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
-                           places=_places(settings), planes=planes, shape=shape,
+                           places=place_registers(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
         bank = 1 - bank
 
@@ -96,7 +96,7 @@ def _source(p: ImcArch, mapped: Any, shape: tuple[int, int, int], planes: int) -
         "padding": first.padding}
 
 
-def _crossbars(p: ImcArch, entry: Any) -> dict[str, int]:
+def crossbar_fields(p: ImcArch, entry: Any) -> dict[str, int]:
     """Return where the weights are."""
     mapped = entry.mapped
     rounds_in, rounds_out = -(-mapped.row_blocks // p.fan_in), -(-mapped.column_blocks * p.fan_in // p.tiles)
@@ -163,7 +163,7 @@ def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: 
         raise ParameterError(f"layer {name}: timesteps of scaled numbers, not {steps}; legal: 1; try: --T 1")
 
 
-def _widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -> None:
+def check_widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -> None:
     """Raise ParameterError unless sums and membranes fit whatever the macros answer.
 
     A code less an offset is below ``2^(adc_bits + 1)``, twice that with a gain; it counts ``2^shift`` times for each place, in
@@ -194,13 +194,13 @@ def _fits(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
                                      f"({field.meaning}); try: {change}")
 
 
-def _machine(settings: dict[str, Any], patience: int) -> dict[str, int]:
+def machine_fields(settings: dict[str, Any], patience: int) -> dict[str, int]:
     """Return the settings of the machine from those of a tile."""
     given = settings | {"patience": patience}
     return {field.name: int(given[field.name]) for field in MACHINE if field.name in given}
 
 
-def _places(settings: dict[str, Any]) -> tuple[int, ...]:
+def place_registers(settings: dict[str, Any]) -> tuple[int, ...]:
     """Return the registers of the places of a weight."""
     places = settings["places"]
     return tuple(places[k]["shift"] | places[k]["negate"] << 4 | 1 << 5 if k in places else 0

@@ -11,9 +11,11 @@ from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterM
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.layer import FIELDS, MACHINE, LayerField
 from hdl.imc.shift_add import PLACES
+from hdl.imc.transformer_fields import LOAD, WORK
+from hdl.imc.write_registers import write_registers
 
 MAGIC = 0x4D494C53
-COUNTERS, LAYER, MACHINES, PLACE = 0x040, 0x100, 0x200, 0x300
+COUNTERS, LAYER, MACHINES, PLACE, WORKS, LOADS = 0x040, 0x100, 0x200, 0x300, 0x800, 0x900
 ERRORS = {
     Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
@@ -21,7 +23,7 @@ ERRORS = {
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
-    Error.PACKET: "a packet of another length, or for a crossbar that does not exist",
+    Error.PACKET: "a packet was malformed, and what it was for was not run",
     Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (
@@ -35,7 +37,9 @@ HEAD = (
     Register("CONTROL", 0x010, "rw", "start and interrupt", (
         RegisterField("start", 0, 1, "write 1 to run the layer; reads 0; ignored while busy", "write-only"),
         RegisterField("irq_enable", 1, 1, "raise irq while done or error is set"),
-        RegisterField("calibrate", 2, 1, "write 1 to calibrate all tiles; reads 0; ignored while busy", "write-only"))),
+        RegisterField("calibrate", 2, 1, "write 1 to calibrate all tiles; reads 0; ignored while busy", "write-only"),
+        RegisterField("operate", 3, 1, "write 1 to run WORK on all tokens; reads 0; ignored while busy", "write-only"),
+        RegisterField("store", 4, 1, "write 1 to write LOAD to crossbars; reads 0; ignored while busy", "write-only"))),
     Register("STATUS", 0x014, "w1c", "state of the run", (
         RegisterField("busy", 0, 1, "a layer or a calibration runs (read-only)", "read-only"),
         RegisterField("done", 1, 1, "it ended; cleared by writing 1 and by start"),
@@ -48,7 +52,8 @@ HEAD = (
 def registers() -> tuple[Register, ...]:
     """Return all registers: identity and control, counters, fields of the layer and of the machine, places of a weight."""
     return (*HEAD, *counter_registers(EVENTS), *field_registers("LAYER", LAYER, FIELDS),
-            *field_registers("MACHINE", MACHINES, MACHINE), *place_registers())
+            *field_registers("MACHINE", MACHINES, MACHINE), *place_registers(), *write_registers(),
+            *field_registers("WORK", WORKS, WORK), *field_registers("LOAD", LOADS, LOAD))
 
 
 def counter_registers(events: Mapping[str, str]) -> list[Register]:
@@ -66,7 +71,7 @@ def field_registers(prefix: str, base: int, table: Iterable[LayerField]) -> list
 def place_registers() -> list[Register]:
     """Return the registers of the columns of a weight."""
     return [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
-        RegisterField("shift", 0, 4, "of its code"), RegisterField("negate", 4, 1, "taken away"),
+        RegisterField("shift", 0, 4, "of its code, below the bits of a weight"), RegisterField("negate", 4, 1, "taken away"),
         RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
 
 

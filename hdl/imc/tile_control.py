@@ -26,7 +26,7 @@ class TileControl(Block):
 
     Members
     -------
-    machine, vector : In, settings, stand while ``busy``
+    machine, vector, misplaced : In, settings, and that places are beyond the build; stand while ``busy``
     start, stop, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, an `Error`
     open : Out(1), packets may begin; halt : Out(1); calibrates : Out(1), high for a cycle
     packet, droop : In(1), what stops the tile; job : In, {valid, error} of a job that ends
@@ -39,14 +39,15 @@ class TileControl(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "machine": In(machine_layout()), "vector": In(vector_layout()), "start": In(1), "stop": In(1), "calibrate": In(1),
+            "machine": In(machine_layout()), "vector": In(vector_layout()), "misplaced": In(1),
+            "start": In(1), "stop": In(1), "calibrate": In(1),
             "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "open": Out(1), "halt": Out(1),
             "calibrates": Out(1), "packet": In(1), "droop": In(1), "job": In(data.StructLayout({"valid": 1, "error": 2})),
             "calibrated": In(1), "failed": In(1), "waits": In(1), "happens": In(1), "idle": In(1)})
 
     def build(self) -> Module:
         m, legal, converts, waited = Module(), Signal(), Signal(), Signal(24)
-        m.d.comb += [converts.eq(self._converts()), legal.eq(converts & self._computes())]
+        m.d.comb += [converts.eq(self._converts()), legal.eq(converts & self._computes() & ~self.misplaced)]
         m.d.sync += waited.eq(Mux(self.waits & ~self.happens, waited + 1, 0))
 
         def fail(code: Error) -> None:

@@ -26,6 +26,7 @@ class TileRegisters(Block):
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
     start, calibrate : Out(1), high for a cycle, never while busy; stop : Out(1), high for a cycle
     vector, machine, places, writing : Out, constant while busy; write : Out, to the tile
+    misplaced : Out(1), a place that is used is shifted by ``weight_bits`` or more
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
     """
 
@@ -34,7 +35,8 @@ class TileRegisters(Block):
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "stop": Out(1),
             "vector": Out(vector_layout()), "machine": Out(machine_layout()),
-            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "writing": Out(settings_layout(p)),
+            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": Out(1),
+            "writing": Out(settings_layout(p)),
             "write": Out(Tile.write_layout(p)), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
             "counters": In(EventCounters.counters_layout()),
         })
@@ -45,7 +47,7 @@ class TileRegisters(Block):
         m.d.comb += active.eq(self.busy | self.start | self.calibrate)
         values = {
             **held_fields(m, access, active, {"VECTOR": self.vector, "MACHINE": self.machine}, OFFSETS),
-            **held_places(m, access, active, self.places, OFFSETS),
+            **held_places(m, access, active, self, p.weight_bits, OFFSETS),
             **controls(m, access, active, self, {"start": 0, "calibrate": 2}), **identity(p),
             **{name.upper(): self.counters[name] for name in COUNTED}}
         m.d.sync += [self.stop.eq(access.writes(OFFSETS["CONTROL"]) & access.strobe[0] & access.word[3]),

@@ -1,14 +1,29 @@
 """What a core does for transformers between layers: operations on tokens, and tensors that become weights."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from golden.imc.arch import Error, ImcArch
+from golden.imc.arch import Error, ImcArch, Op
 from hdl.block import Block
+from hdl.bus.map_pair import MapPair
 from hdl.imc.cell_loader import CellLoader
 from hdl.imc.row_factor import FACTOR_BITS
 from hdl.imc.token_unit import TokenUnit
+from hdl.imc.writable_tile import WritableTile
+from hdl.imc.write_job import settings_layout
+
+
+def host_ports(p: ImcArch) -> dict[str, ShapeLike]:
+    """Return what the host drives in a build with tokens, without them nothing.
+
+    operate, store : begin an operation on tokens, write a tensor to crossbars, high for a cycle while nothing runs
+    work, load : of both; writing : how cells are written
+    """
+    if not p.tokens:
+        return {}
+    return {"operate": 1, "store": 1, "work": TokenUnit.work_layout(p), "load": CellLoader.load_layout(),
+            "writing": settings_layout(p)}
 
 
 class Transformer(Block):
@@ -23,43 +38,45 @@ class Transformer(Block):
     start : In(1), an operation; write : In(1), a tensor; not while ``busy``; busy : Out(1)
     done, error : Out(1), high for a cycle, the last one in which ``busy`` is; code : Out, why, a `golden.imc.arch.Error`
     numbers, token, factor : of `TokenUnit`
-    read, read_bank, read_address, word; write_en, write_bank, write_address, written : to the activation memories; ``word`` in
-        the cycle after ``read``
-    o : Out(stream), `CellLoader.row_layout`, rows that a tile writes
-    ended, failed : In(1), a row is over, and not all of its cells are at their levels; one at a time
+    ask : Out, `hdl.bus.map_pair.MapPair.client_layout`, to the activation memories; word : In, in the cycle after
+    jobs : Out(stream), [tiles] of `hdl.imc.writable_tile.WritableTile.order_layout`
+    ended, failed : In, [tiles], a job is over, and not all of its cells are at their levels; one at a time
 
     Source: imc 4 and 10, B9 and B10; workloads 5.2.
     """
 
-    o: stream.Interface
+    jobs: list[stream.Interface]
 
     def __init__(self, p: ImcArch) -> None:
         self.params = p
-        memory = {"bank": Out(1), "address": Out(range(p.map_words))}
         super().__init__({
             "work": In(TokenUnit.work_layout(p)), "load": In(CellLoader.load_layout()), "start": In(1), "write": In(1),
             "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "numbers": In(TokenUnit.numbers_layout(p)),
-            "token": In(range(max(2, p.tokens))), "factor": Out(FACTOR_BITS), "read": Out(1), "word": In(p.rows),
-            "write_en": Out(1), "written": Out(p.rows), **{f"read_{name}": port for name, port in memory.items()},
-            **{f"write_{name}": port for name, port in memory.items()}, "o": Out(stream.Signature(CellLoader.row_layout(p))),
-            "ended": In(1), "failed": In(1),
+            "token": In(range(max(2, p.tokens))), "factor": Out(FACTOR_BITS), "word": In(p.rows),
+            "ask": Out(MapPair.client_layout(p.rows, p.map_words)), "ended": In(p.tiles), "failed": In(p.tiles),
+            "jobs": Out(stream.Signature(WritableTile.order_layout(p))).array(p.tiles),
         })
 
     def build(self) -> Module:
         m, p = Module(), self.params
         m.submodules.unit = unit = TokenUnit(p)
         m.submodules.loader = loader = CellLoader(p)
-        loads, open_rows, sent = Signal(), Signal(range(p.tiles * 2 + 1)), Signal()
+        loads, open_rows, sent, ended = Signal(), Signal(range(p.tiles * 2 + 1)), Signal(), Signal()
+        row, ask = loader.o, self.ask
         m.d.comb += [
             unit.work.eq(self.work), loader.load.eq(self.load), unit.numbers.eq(self.numbers), unit.token.eq(self.token),
-            self.factor.eq(unit.factor), self.read.eq(Mux(loads, loader.read, unit.read)),
-            self.read_bank.eq(Mux(loads, loader.bank, unit.read_bank)),
-            self.read_address.eq(Mux(loads, loader.address, unit.read_address)), unit.word.eq(self.word),
-            loader.word.eq(self.word), self.write_en.eq(unit.write), self.write_bank.eq(unit.write_bank),
-            self.write_address.eq(unit.write_address), self.written.eq(unit.written), self.o.p.eq(loader.o.p),
-            self.o.valid.eq(loader.o.valid), loader.o.ready.eq(self.o.ready), sent.eq(self.o.valid & self.o.ready),
+            self.factor.eq(unit.factor), ask.read.eq(Mux(loads, loader.read, unit.read)),
+            ask.read_bank.eq(Mux(loads, loader.bank, unit.read_bank)),
+            ask.read_address.eq(Mux(loads, loader.address, unit.read_address)), unit.word.eq(self.word),
+            loader.word.eq(self.word), ask.write.eq(unit.write), ask.write_bank.eq(unit.write_bank),
+            ask.write_address.eq(unit.write_address), ask.data.eq(unit.written), ended.eq(self.ended.any()),
+            row.ready.eq(Cat(way.valid & way.ready for way in self.jobs).any()), sent.eq(row.valid & row.ready),
         ]
-        m.d.sync += open_rows.eq(open_rows + sent - self.ended)
+        for number, way in enumerate(self.jobs):
+            m.d.comb += [
+                way.valid.eq(row.valid & (row.p.tile == number)), way.p.crossbar.eq(row.p.crossbar), way.p.job.op.eq(Op.PROG),
+                *(way.p.job[name].eq(row.p[name]) for name in ("row", "levels", "mask"))]
+        m.d.sync += open_rows.eq(open_rows + sent - ended)
         with m.FSM() as states:
             m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), loads.eq(states.ongoing("LOAD"))]
             with m.State("IDLE"):
@@ -75,7 +92,7 @@ class Transformer(Block):
                 with m.If(unit.done | unit.error):
                     m.next = "IDLE"
             with m.State("LOAD"):
-                m.d.comb += [self.error.eq(self.ended & self.failed), self.code.eq(Error.CELLS),
+                m.d.comb += [self.error.eq((self.ended & self.failed).any()), self.code.eq(Error.CELLS),
                              self.done.eq(~self.error & ~loader.busy & (open_rows == 0))]
                 with m.If(self.done | self.error):
                     m.next = "IDLE"

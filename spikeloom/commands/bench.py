@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from spikeloom.commands import ftp_option
+from spikeloom.commands.bench_imc import imc
+from spikeloom.commands.bench_trex import trex
 from spikeloom.output import Output, check_file, common, replace_file
 from spikeloom.tools import need
 
@@ -12,6 +14,10 @@ from spikeloom.tools import need
 @click.group("bench", epilog="Example: spikeloom bench sim --preset loas")
 def command() -> None:
     """Measure."""
+
+
+command.add_command(imc)
+command.add_command(trex)
 
 
 @command.command("sim", epilog="Example: spikeloom bench sim --preset loas")

@@ -107,6 +107,8 @@ class Bench {
             load(imc_macros(rest(line).c_str()));
         } else if (name == "values") {
             load(imc_values(rest(line).c_str()));
+        } else if (name == "actions") {
+            load(imc_actions(rest(line).c_str()));
         } else if (name == "log") {
             load(imc_log(rest(line).c_str()));
         } else if (name == "progress") {

@@ -73,13 +73,17 @@ class Host:
 
     async def send(self, target: int, index: int, words: Iterable[int]) -> None:
         """Send a packet."""
-        dut, packet = self.dut, [target | index << 4, *(int(word) & 0xFFFF_FFFF for word in words)]
+        await self.push([target | index << 4, *words])
+
+    async def push(self, words: Iterable[int], *, last: bool = True) -> None:
+        """Send words; ``last``: their packet ends."""
+        dut, packet = self.dut, [int(word) & 0xFFFF_FFFF for word in words]
         for number, word in enumerate(packet):
             while next(self.pauses):
                 dut.s_axis_tvalid.value = 0
                 await RisingEdge(dut.aclk)
             dut.s_axis_tvalid.value, dut.s_axis_tdata.value = 1, word
-            dut.s_axis_tlast.value = number == len(packet) - 1
+            dut.s_axis_tlast.value = last and number == len(packet) - 1
             await FallingEdge(dut.aclk)
             while not dut.s_axis_tready.value:
                 await FallingEdge(dut.aclk)

@@ -355,5 +355,6 @@ def broken(placed: tuple[Placed, ...], p: ImcArch, setting: Setting) -> tuple[Pl
     mapped = dataclasses.replace(first.mapped, weight=weight)
     r, c = int(place_[0]), int(place_[1]) // p.outputs(setting.scheme)
     rows = [list(row) for row in first.macros]
-    rows[r][c] = build(p, setting.adc, mapped.cells(p, r, c), setting.effects, tile=rows[r][c].tile)
+    rows[r][c] = build(p, setting.adc, mapped.cells(p, r, c), setting.effects, tile=rows[r][c].tile,
+                       bank=rows[r][c].bank)
     return (dataclasses.replace(first, macros=tuple(map(tuple, rows))), *placed[1:])

@@ -3,6 +3,7 @@
 The core is driven by ``driver.cpp``, its macros are ``macro_shell.cpp``: no Python runs while it simulates.
 """
 
+import dataclasses
 import json
 import subprocess
 import tempfile
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
+from golden.imc.write_verify import Settings
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
 from hdl.imc.program import LayerProgram
 from hdl.imc.register_map import OFFSETS
+from hdl.imc.write_registers import write_words
 from verif import sim
 from verif.imc.macro_shell import SOURCES, Report, verilog
 from verif.system import SystemFailure
@@ -27,7 +30,7 @@ DRIVER = Path(__file__).parent / "driver.cpp"
 HARNESS = Path(__file__).parent / "harness.sv"
 # A record of the neuron monitor: starts of the core so far, clock cycle, key of the vector, step.
 NEURON = np.dtype([(name, "<u4") for name in ("run", "cycle", "key", "step", "channel", "spike")])
-START, IRQ_ENABLE, CALIBRATE = 1, 2, 4
+START, IRQ_ENABLE, CALIBRATE, OPERATE, STORE = 1, 2, 4, 8, 16
 DONE, ERROR = 2, 4
 PATIENCE = 10_000_000
 
@@ -67,6 +70,22 @@ class Script:
     def send(self, target: Target, index: int, words: Sequence[int] | NDArray[np.uint32]) -> None:
         """Queue a packet of `hdl.imc.host_port`: negative words as 32 bits."""
         self.push([target | index << 4, *(int(word) & 0xFFFF_FFFF for word in words)])
+
+    def map(self, bank: int, first: int, words: NDArray[np.uint32]) -> None:
+        """Queue words of an activation memory, their 32-bit parts one after the other."""
+        self.send(Target(Target.MAP_0 + bank), first, words)
+
+    def numbers(self, what: int, numbers: Sequence[int]) -> None:
+        """Queue numbers of one kind of `hdl.imc.token_unit.TokenUnit.numbers_layout`, from the first one on."""
+        self.send(Target.NUMBERS, what << 24, numbers)
+
+    def writing(self, settings: Settings, cell_bits: int) -> None:
+        """Write how cells are written, for a build whose cells have ``cell_bits``, as many as the settings or more."""
+        given = dataclasses.asdict(settings)
+        *levels, form, erase = given["entries"]
+        given["entries"] = [*levels, *[levels[-1]] * ((1 << cell_bits) - len(levels)), form, erase]
+        for name, value in write_words(given, cell_bits).items():
+            self.write(name, value)
 
     def fetch(self, bank: int, first: int, count: int, cycles: int = PATIENCE) -> None:
         """Ask for words of an activation memory, and wait for the packet, the next one of `Result.packets`."""
@@ -130,6 +149,10 @@ class Script:
     def values(self, path: Path) -> None:
         """Load phases that `verif.imc.macro_shell.values` wrote, in place of those before."""
         self._add("values", path.resolve())
+
+    def actions(self, path: Path) -> None:
+        """Load jobs that `verif.imc.macro_shell.actions` wrote, behind those that are to come."""
+        self._add("actions", path.resolve())
 
     def log(self, path: Path) -> None:
         """Log samples and draws from now on, see `verif.imc.macro_shell.read_log`."""

@@ -65,8 +65,9 @@ def test_golden_is_the_mapping(transposed: bool, seed: int) -> None:
 def draw_load(rng: random.Random, p: ImcArch, *, transposed: bool) -> Load:
     """Return a tensor of some row and column blocks."""
     columns = rng.choice([n for n in (1, 2, 4, 8) if n <= p.cols])
-    inputs, outputs = rng.choice((1, p.rows, p.rows + 1, rng.randint(1, 3 * p.rows))), rng.randint(1, min(24, 3 * p.cols // columns))
-    tokens, channels, first = *((outputs, inputs) if transposed else (inputs, outputs)), rng.choice((0, rng.randrange(20)))
+    inputs = rng.choice((1, p.rows, p.rows + 1, rng.randint(1, 3 * p.rows)))
+    outputs = rng.randint(1, min(24, 3 * p.cols // columns))
+    first, (tokens, channels) = rng.choice((0, rng.randrange(20))), (outputs, inputs) if transposed else (inputs, outputs)
     channels += first
     source, = draw_maps(rng, p, tokens, channels, 1)
     return Load(source=dataclasses.replace(source, bits=rng.randint(1, columns)), transposed=transposed, inputs=inputs,

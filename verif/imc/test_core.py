@@ -77,8 +77,9 @@ class Bench:
         self.dut, self.p, self.rng, self.folder = dut, p, rng, folder
         self.host, self.shell = Host(dut, p, stalls(rng, 0.2)), MacroShell()
 
-    async def runs(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, time_inner: bool) -> None:
-        """Run a layer and compare it with golden."""
+    async def runs(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, time_inner: bool,
+                   late: bool = False) -> LayerProgram:
+        """Run a layer, compare it with golden, return its program; ``late``: it is started while its operand comes."""
         p, host, shell = self.p, self.host, self.shell
         placed = place(network, p, setting)
         (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, skip=setting.skip,
@@ -93,7 +94,10 @@ class Bench:
         shell.values(values(self.folder / "values", seen))
         shell.clear()
         await host.load(program)
-        await host.send(Target.MAP_0, 0, pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel())
+        packed = pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel()
+        sender = cocotb.start_soon(host.send(Target.MAP_0, 0, packed))
+        if not late:
+            await sender
         assert await host.run() == (DONE, 0), (image, network)
         got = None
         if program.planes:
@@ -106,6 +110,7 @@ class Bench:
         trace = run(network, p, setting, words, image=image, placed=placed).layers["layer"]
         check(network, trace, program, got, host.answers)
         host.answers.clear()
+        return program
 
 
 @cocotb.test(timeout_time=80, timeout_unit="ms")
@@ -116,7 +121,7 @@ async def matches_golden(dut: Any) -> None:
         bench = Bench(dut, p, rng, Path(folder))
         await bench.host.begin()
         for case in range(8):
-            network, words = random_network(rng, p, SCHEMES[case % 4], numbers=case % 4 == 1 or None)
+            network, words = random_network(rng, p, SCHEMES[case % 4], numbers=case == 1 or None)
             effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3) if case % 3 else Effects()
             setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5,
                               once=case < 6)
@@ -149,16 +154,18 @@ async def calibrates(dut: Any) -> None:
         await bench.runs(corrected, network, words, image=3, time_inner=True)
 
 
-@cocotb.test(timeout_time=20, timeout_unit="ms")
+@cocotb.test(timeout_time=5, timeout_unit="ms")
 async def stops_with_an_error(dut: Any) -> None:
-    """Fields beyond the build and a core in which nothing happens end in an error code; the next layer runs."""
+    """Fields beyond the build, packets that are malformed or do not end, and a core in which nothing happens end in an error
+    code; the next layer runs.
+    """
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(dut, p, rng, Path(folder))
         await bench.host.begin()
         network, words = random_network(rng, p, "diff")
         setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits))
-        await bench.runs(setting, network, words, image=0, time_inner=True)
+        program = await bench.runs(setting, network, words, image=0, time_inner=True)
         for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
                       {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
                       {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1}):
@@ -168,9 +175,35 @@ async def stops_with_an_error(dut: Any) -> None:
             assert await bench.host.run() == (ERROR, Error.SETTINGS), wrong
             for name, value in before.items():
                 await bench.host.write(f"LAYER_{name}", value)
+        await bench.host.write("PLACE_0", 32 | p.weight_bits)
+        assert await bench.host.run() == (ERROR, Error.SETTINGS)
+        await bench.host.write("MACHINE_PATIENCE", 40)
+        await bench.host.push([Target.BIAS], last=False)
+        for _ in range(2):
+            assert await bench.host.run() == (ERROR, Error.STALLED)
+        await bench.host.push([1, 2])
+        for packet in ([Target.READ_0, 1, 2], [Target.BIAS | p.channels << 4, 1]):
+            await bench.host.push(packet)
+            assert await bench.host.run(CALIBRATE) == (ERROR, Error.PACKET), packet
+        await bench.host.load(program)
         await bench.host.write("MACHINE_PATIENCE", 2)
         assert await bench.host.run() == (ERROR, Error.STALLED)
         await bench.host.write("MACHINE_HOLD", 1)
         await bench.host.write("MACHINE_PATIENCE", 0)
         assert await bench.host.run() == (ERROR, Error.DROOP)
         await bench.runs(setting, network, words, image=1, time_inner=True)
+
+
+@cocotb.test(timeout_time=5, timeout_unit="ms")
+async def starts_behind_a_packet(dut: Any) -> None:
+    """A start waits for the end of the packet that is under way, and nothing of it is lost."""
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        for image in range(2):
+            network, words = random_network(rng, p, "diff", numbers=False)
+            while network.steps * words["input.0"][0].size < 40:
+                network, words = random_network(rng, p, "diff", numbers=False)
+            await bench.runs(Setting(scheme="diff", adc=Adc(bits=p.adc_bits)), network, words, image=image, time_inner=True,
+                             late=True)

@@ -1,4 +1,4 @@
-"""Host port against golden: all packets, short ones, read-outs in between, packets that wait, stalls, cycles."""
+"""Host port against golden: all packets, malformed ones, read-outs in between, packets that wait, stalls, cycles."""
 
 import dataclasses
 import random
@@ -10,10 +10,11 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import ImcArch
-from golden.imc.host_port import BIAS, MAPS, READS, SECOND, TILE, Effects, host_port, readout
+from golden.imc.host_port import BIAS, MAPS, NUMBERS, READS, SECOND, TILE, Effects, host_port, readout
 from hdl.imc.host_port import HostPort, Target
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
+from hdl.imc.token_unit import TokenUnit
 from verif.imc.layers import CORES, TINY, arch
 from verif.layers import start
 from verif.mutant import mutant
@@ -22,7 +23,7 @@ from verif.stream import NEVER, cycle, get, idle, put, stalls, watch, word
 
 TREES = CORES["two trees of two"]
 ARCHS = {"one tile": TINY, "two words": dataclasses.replace(TREES, rows=64, group_rows=16, map_words=32),
-         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30)}
+         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30, tokens=3, features=20)}
 # Cycles from the count of a read to its first word, and of every memory word beyond its own.
 TO_WORD, BETWEEN = 3, 2
 
@@ -34,12 +35,15 @@ def test_host_port(name: str) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), [
-    pytest.param("part.eq(0), left.eq(0)]", "left.eq(0)]", id="words of the packet before"),
+    pytest.param("part.eq(0), left.eq(0),", "left.eq(0),", id="words of the packet before"),
     pytest.param("(left == 0) & (part == parts - 1)", "left == 0", id="ends early"),
     pytest.param("i.ready.eq(~self.hold)", "i.ready.eq(1)", id="does not wait"),
+    pytest.param("m.d.comb += i.ready.eq(1)\n                with m.If(take & i.p.last)", "with m.If(1)", id="does not drain"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
-    """Words of another packet, a packet that ends early, and one that does not wait are caught."""
+    """Words of another packet, a packet that ends early, one that does not wait, and a rest that is taken for a packet, are
+    caught.
+    """
     p = ARCHS["two words"]
     simulate(mutant(HostPort, old, new)(p), __name__, parameters=dataclasses.asdict(p), expect_failure=True)
 
@@ -47,14 +51,25 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 def test_golden_by_hand() -> None:
     """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
     p = dataclasses.replace(TREES, rows=40, group_rows=8)
-    assert [*Target] == [*MAPS, BIAS, SECOND, TILE, *READS]
-    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)))
+    assert sorted(Target) == [*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS]
+    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(
+        writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)), malformed=True)
     assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
     assert host_port(p, [4 | (3 | 2 << 6 | 1 << 8) << 4, 8, 0xFFFF_FFFF], ()) == Effects(
         numbers=((3, 2, 1, 0, 8), (3, 2, 1, 1, -1)))
     maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
     assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
-    assert host_port(p, [9], maps) == host_port(p, [0], maps) == Effects()
+    assert host_port(p, [9, 0], maps) == host_port(p, [0], maps) == Effects()
+    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [6], [5, 1], [4 | p.tiles << 4, 3]):
+        assert host_port(p, packet, maps) == Effects(malformed=True)
+    assert host_port(p, [0, 1, 2, 3], maps) == Effects(writes=((0, 0, 1 | 2 << 32),), malformed=True)
+    assert host_port(p, [2 | p.channels - 1 << 4, 8, 9], maps) == Effects(
+        parameters=((False, p.channels - 1, 8),), malformed=True)
+    assert host_port(p, [4 | 1 << 10, 3, 4], maps) == Effects(numbers=((0, 1, 0, 0, 3),), malformed=True)
+    tokens = dataclasses.replace(p, tokens=2, features=20)
+    assert host_port(tokens, [5 | (18 | 1 << 24) << 4, 7, 8, 9], maps) == Effects(
+        tokens=((1, 18, 7), (1, 19, 8)), malformed=True)
+    assert host_port(tokens, [5 | (255 | 3 << 24) << 4, 7], maps) == Effects(tokens=((3, 255, 7),))
     assert readout([(3, -2)]) == [(3, 0xFFFF_FFFE)]
 
 
@@ -67,6 +82,8 @@ class Sink:
         self.writes: list[tuple[int, int, int]] = []
         self.parameters: list[tuple[bool, int, int]] = []
         self.numbers: list[tuple[int, int, int, int, int]] = []
+        self.tokens: list[tuple[int, int, int]] = []
+        self.malformed = False
 
     async def watch(self) -> None:
         """Serve for ever."""
@@ -78,6 +95,7 @@ class Sink:
             if dut.write.value:
                 self.writes.append((bank, address, int(dut.data.value)))
                 self.maps[bank][address] = int(dut.data.value)
+            self.malformed |= bool(dut.malformed.value)
             told = layout.from_bits(int(dut.parameters.value))
             if int(told.valid):
                 self.parameters.append((bool(int(told.second)), int(told.channel), int(told.number)))
@@ -85,13 +103,17 @@ class Sink:
             if int(number.valid):
                 self.numbers.append((int(dut.tile.value), int(number.what), int(number.adc), int(number.column),
                                      int(number.number)))
+            token = TokenUnit.numbers_layout(self.p).from_bits(int(dut.tokens.value))
+            if int(token.valid):
+                self.tokens.append((int(token.what), int(token.index), int(token.number)))
             await RisingEdge(dut.clk)
             dut.word.value = read
 
     def told(self) -> Effects:
         """Return what has been told since the last call."""
-        effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers))
-        self.writes, self.parameters, self.numbers = [], [], []
+        effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers),
+                          tokens=tuple(self.tokens), malformed=self.malformed)
+        self.writes, self.parameters, self.numbers, self.tokens, self.malformed = [], [], [], [], False
         return effects
 
 
@@ -103,7 +125,7 @@ def parameters_layout(p: ImcArch) -> data.StructLayout:
 
 def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
     """Return a packet of any target that stays within what the build has; the first word alone now and then."""
-    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, *READS))
+    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS))
     if target in READS:
         index = rng.choice((0, p.map_words - 1, rng.randrange(p.map_words)))
         words = [rng.choice((0, 1, rng.randint(1, min(5, p.map_words - index))))]
@@ -114,10 +136,22 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
         what = rng.randrange(3)
         index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
         words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what == 2 else 1)]
+    elif target == NUMBERS:
+        index = rng.choice((0, p.features - 2, 250)) | rng.randrange(4) << 24
+        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 8))]
     else:
         index = rng.randrange(p.channels - 5)
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 5))]
-    return [target | index << 4, *(words if rng.random() < 0.9 else ())]
+    packet = [target | index << 4, *(words if rng.random() < 0.9 else ())]
+    return spoilt(rng, packet) if rng.random() < 0.2 else packet
+
+
+def spoilt(rng: random.Random, packet: list[int]) -> list[int]:
+    """Return a packet that is changed: another target, an index beyond all, more words or fewer."""
+    head, *words = packet
+    return rng.choice((
+        [head & ~15 | rng.choice((5, 7, 10, 15)), *words], [head | rng.choice((1 << 31, 1 << 24, 15 << 10)), *words],
+        [*packet, *(rng.getrandbits(4) for _ in range(rng.randint(1, 4)))], packet[:-1] or packet))
 
 
 def payloads(packet: Any) -> list[int]:
@@ -150,7 +184,7 @@ async def matches_golden(dut: Any, stall: float) -> None:
         got = await get(dut, "o", len(wanted.answer), stalls(rng, stall) if stall else NEVER, at)
         taken = await sender
         await idle(dut, "o", 2)
-        assert got == payloads(wanted.answer), packet
+        assert got == payloads(wanted.answer) and dut.idle.value, packet
         assert sink.told() == dataclasses.replace(wanted, answer=()), packet
         if not stall:
             assert taken == [*range(taken[0], taken[0] + len(packet))]
@@ -176,7 +210,8 @@ async def sums_leave_between_packets(dut: Any, stall: float) -> None:
     await idle(dut, "o", 3)
     assert sink.told() == Effects(
         writes=tuple(w for e in wanted for w in e.writes), parameters=tuple(w for e in wanted for w in e.parameters),
-        numbers=tuple(w for e in wanted for w in e.numbers))
+        numbers=tuple(w for e in wanted for w in e.numbers), tokens=tuple(w for e in wanted for w in e.tokens),
+        malformed=any(e.malformed for e in wanted))
 
 
 @cocotb.test(timeout_time=20, timeout_unit="us")
@@ -191,11 +226,13 @@ async def packets_wait(dut: Any) -> None:
     assert [moment - at[0] for moment in at] == [0, 1, 3, 4, 6, 7]
     await sender
     await idle(dut, "o", 10)
-    assert not host.done() and sink.told() == Effects()
+    assert not host.done() and sink.told() == Effects() and dut.idle.value
     dut.hold.value = 0
     began = cycle()
     await RisingEdge(dut.clk)
     dut.hold.value = 1
+    await FallingEdge(dut.clk)
+    assert not dut.idle.value
     assert await host == [*range(began, began + len(packet))]
     await RisingEdge(dut.clk)
     assert sink.told() == host_port(p, packet, sink.maps)

@@ -163,7 +163,7 @@ async def refuses_settings(dut: Any) -> None:
         bad = {"VECTOR_BITS": (0, p.input_bits + 1), "VECTOR_OUTPUTS": (0, p.outputs("twos") + 1), "MACHINE_GROUPS": (0, 4),
                "MACHINE_GROUP_LOG2": (3, 15), "MACHINE_ADC_BITS": (0, p.adc_bits + 1), "MACHINE_AVERAGE_LOG2": (2, 7),
                "MACHINE_WIDTH_LOG2": (6, 7), "MACHINE_LOG2": (9,), "MACHINE_PEDESTAL": (1 << p.adc_bits,),
-               "MACHINE_LIMIT": (1 << max(p.adc_bits + 1, p.gain_bits),)}
+               "PLACE_0": (p.weight_bits | 1 << 5,), "MACHINE_LIMIT": (1 << max(p.adc_bits + 1, p.gain_bits),)}
         for name, numbers in bad.items():
             before = await host.read(name)
             for number in numbers:

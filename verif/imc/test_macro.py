@@ -109,6 +109,25 @@ def test_sar_is_flash(seed: int) -> None:
                               ((value - moved)[..., None] >= macro.thresholds[column // macro.arch.mux, 1:]).sum(axis=-1))
 
 
+def test_counting_is_asking(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes that are counted are those of comparisons, trimmed, averaged, with thresholds that fall or rise."""
+    rng = random.Random(seed)
+    for case in range(24):
+        settings, falls = ALL | {"comparator_noise": 0, "mismatch": 0.01}, case % 4 < 2
+        macro = next(m for m in (make(rng, flash=case % 2 == 1, **settings) for _ in range(100)) if m.adc.bits > 1)
+        if falls:
+            macro = dataclasses.replace(macro, thresholds=macro.thresholds[:, ::-1].copy())
+        lines, at = phases(rng, macro.arch, 12), {"image": np.arange(12), "phase": np.arange(12) * 3}
+        trim = np.asarray([rng.randrange(1 << macro.arch.trim_bits) for _ in range(macro.arch.adcs)])
+        assert (macro.rungs is None) == (falls and not macro.adc.flash)
+        codes = [macro.convert(lines, trim=t, **at) for t in (None, trim)]
+        with monkeypatch.context() as patched:
+            patched.setattr(Macro, "rungs", None)
+            asked = [dataclasses.replace(macro).convert(lines, trim=t, **at) for t in (None, trim)]
+        assert all(np.array_equal(one, other) for one, other in zip(codes, asked, strict=True))
+    assert make(rng, flash=True, **ALL).rungs is None
+
+
 def answer(macro: Macro, value: Any, column: int, at: dict[str, Any], trial: int) -> bool:
     """Return what one comparator answers once."""
     return bool(macro.compare(value, np.asarray(column), np.asarray(trial), **at))

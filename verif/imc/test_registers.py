@@ -97,22 +97,25 @@ async def reset_values(dut: Any) -> None:
 async def written_values(dut: Any, paused: bool) -> None:
     """Every setting reads back in its width, written whole whatever the strobes, and is seen on its port.
 
-    A shift is as wide as the weights of the build need.
+    A shift that the weights of the build do not need is told, and is seen in as many bits as they need.
     """
     bus, rng = await started(dut, paused=paused)
     model: dict[str, int] = dict.fromkeys(SETTINGS, 0)
     places = ShiftAdd.settings_layout(arch()).members["places"]
     shift = (1 << (arch().weight_bits - 1).bit_length()) - 1
+    assert arch().weight_bits <= 15 and not dut.misplaced.value
     for name in rng.sample([*SETTINGS], len(SETTINGS)):
         value = rng.choice((0xFFFF_FFFF, rng.getrandbits(32)))
         await bus.write(OFFSETS[name] | rng.getrandbits(2), value, rng.choice((15, 15, rng.getrandbits(4))))
-        model[name] = value & (48 | shift if name.startswith("PLACE") else SETTINGS[name])
+        model[name] = value & SETTINGS[name]
         assert await bus.read(OFFSETS[name]) == model[name], name
+        used = [value & 15 for name, value in model.items() if name.startswith("PLACE") and value >> 5]
+        assert dut.misplaced.value == (max(used, default=0) >= arch().weight_bits)
     layer, machine = ({name: model[f"{prefix}_{name.upper()}"] for name in layout.members}
                       for prefix, layout in (("LAYER", layer_layout()), ("MACHINE", machine_layout())))
     assert int(dut.layer.value) == word(layer_layout(), layer) and int(dut.machine.value) == word(machine_layout(), machine)
     assert int(dut.places.value) == word(places, [
-        {"shift": value & 15, "negate": value >> 4 & 1, "used": value >> 5}
+        {"shift": value & shift, "negate": value >> 4 & 1, "used": value >> 5}
         for value in (model[f"PLACE_{n}"] for n in range(PLACES))])
     for name, value in model.items():
         assert await bus.read(OFFSETS[name]) == value, name

@@ -9,22 +9,26 @@ import numpy as np
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from golden.imc.arch import Error, ImcArch, TokenOp
-from golden.imc.cell_loader import cell_loader
+from golden.imc.arch import Error, ImcArch, Op, TokenOp
+from golden.imc.cell_loader import RowWrite, cell_loader
 from golden.imc.reuse_buffer import ReuseLayer, Slot
 from golden.imc.token_unit import Tables, TokenPass, token_unit
+from hdl.bus.map_pair import MapPair
 from hdl.imc.transformer import Transformer
+from hdl.imc.writable_tile import WritableTile
 from verif.imc.layers import CORES, arch
-from verif.imc.test_cell_loader import draw_load, load_word, row_word
+from verif.imc.test_cell_loader import draw_load, load_word
 from verif.imc.test_token_unit import work_word
 from verif.imc.tokens import draw_maps, draw_memories, pulse
 from verif.layers import start
 from verif.mutant import mutant
 from verif.sim import simulate
-from verif.stream import cycle, watch
+from verif.stream import cycle, watch, word
 
 TREES = dataclasses.replace(CORES["two trees of two"], tokens=8, features=40)
 CYCLES = 20000
+# A tile, and the payload of its job.
+Row = tuple[int, int]
 
 
 def test_transformer() -> None:
@@ -34,43 +38,57 @@ def test_transformer() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [
     pytest.param("& (open_rows == 0)", "", id="over ahead of its rows"),
-    pytest.param("self.ended & self.failed", "self.failed & 0", id="cells that failed are passed over"),
+    pytest.param("self.ended & self.failed", "self.ended & 0", id="cells that failed are passed over"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """An end that comes too early and rows that failed are caught."""
     simulate(mutant(Transformer, old, new)(TREES), __name__, parameters=dataclasses.asdict(TREES), expect_failure=True)
 
 
-async def serve(dut: Any, memories: list[list[int]], rng: random.Random, rows: int) -> None:
+async def serve(dut: Any, memories: list[list[int]], rng: random.Random, p: ImcArch) -> None:
     """Answer reads in the cycle after, anything when there was none, and write what is written."""
+    layout = MapPair.client_layout(p.rows, p.map_words)
     while True:
         await FallingEdge(dut.clk)
-        found = rng.getrandbits(rows)
-        if dut.read.value:
-            found = memories[int(dut.read_bank.value)][int(dut.read_address.value)]
-        if dut.write_en.value:
-            memories[int(dut.write_bank.value)][int(dut.write_address.value)] = int(dut.written.value)
+        found = rng.getrandbits(p.rows)
+        ask = layout.from_bits(int(dut.ask.value))
+        if ask.read:
+            found = memories[int(ask.read_bank)][int(ask.read_address)]
+        if ask.write:
+            memories[int(ask.write_bank)][int(ask.write_address)] = int(ask.data)
         await RisingEdge(dut.clk)
         dut.word.value = found
 
 
-async def tiles(dut: Any, rng: random.Random, got: list[int], over: list[int], fails: int | None) -> None:
+async def tiles(dut: Any, rng: random.Random, got: list[Row], over: list[int], fails: int | None) -> None:
     """Take a row at a time, and say some cycles later that it is over, and when; row ``fails`` is not at its levels."""
+    p = arch()
+    ways = [(getattr(dut, f"jobs__{n}__valid"), getattr(dut, f"jobs__{n}__ready"), getattr(dut, f"jobs__{n}__payload"))
+            for n in range(p.tiles)]
     while True:
-        dut.o__ready.value = rng.randrange(2)
+        for _, ready, _ in ways:
+            ready.value = rng.randrange(2)
         await FallingEdge(dut.clk)
-        takes = bool(dut.o__valid.value) and bool(dut.o__ready.value)
-        if takes:
-            got.append(int(dut.o__payload.value))
+        asked = [n for n, (valid, _, _) in enumerate(ways) if valid.value]
+        assert len(asked) <= 1
+        taken = [n for n in asked if ways[n][1].value]
+        got.extend((n, int(ways[n][2].value)) for n in taken)
         await RisingEdge(dut.clk)
-        if takes:
-            dut.o__ready.value = 0
+        if taken:
+            for _, ready, _ in ways:
+                ready.value = 0
             for _ in range(rng.randrange(12)):
                 await RisingEdge(dut.clk)
-            dut.ended.value, dut.failed.value = 1, int(len(got) - 1 == fails)
+            dut.ended.value, dut.failed.value = 1 << taken[0], (len(got) - 1 == fails) << taken[0]
             over.append(cycle())
             await RisingEdge(dut.clk)
             dut.ended.value = 0
+
+
+def job_word(p: ImcArch, row: RowWrite) -> int:
+    """Return the payload of the job that writes a row."""
+    return word(WritableTile.order_layout(p), {"crossbar": row.crossbar, "job": {
+        "op": Op.PROG, "row": row.row, "levels": list(row.levels), "mask": row.mask}})
 
 
 async def ends(dut: Any) -> tuple[bool, int]:
@@ -90,10 +108,12 @@ async def begin(dut: Any) -> tuple[ImcArch, random.Random, list[list[int]]]:
     """Reset, and serve the memories."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     memories = draw_memories(rng, p)
-    await start(dut, ["work", "load", "start", "write", "numbers", "token", "word", "o__ready", "ended", "failed"])
+    await start(dut, ["work", "load", "start", "write", "numbers", "token", "word", "ended", "failed",
+                      *(f"jobs__{n}__ready" for n in range(p.tiles))])
     dut.rst.value = 0
-    cocotb.start_soon(watch(dut, "o"))
-    cocotb.start_soon(serve(dut, memories, rng, p.rows))
+    for number in range(p.tiles):
+        cocotb.start_soon(watch(dut, f"jobs__{number}"))
+    cocotb.start_soon(serve(dut, memories, rng, p))
     return p, rng, memories
 
 
@@ -103,7 +123,7 @@ async def takes_turns(dut: Any) -> None:
     p, rng, memories = await begin(dut)
     none = np.zeros(256, np.int64)
     tables, slot = Tables(gain=none, bias=none, exponentials=none, function=none), Slot()
-    got, over = list[int](), list[int]()
+    got, over = list[Row](), list[int]()
     taker = cocotb.start_soon(tiles(dut, rng, got, over, None))
     for number in range(4):
         load = draw_load(rng, p, transposed=bool(number % 2))
@@ -117,12 +137,12 @@ async def takes_turns(dut: Any) -> None:
         dut.work.value = work_word(p, work)
         await pulse(dut, "start")
         assert await ends(dut) == (False, Error.REUSE)
-        assert all(memories[out.bank][at] == word for at, word in wanted.writes)
+        assert all(memories[out.bank][at] == line for at, line in wanted.writes)
         dut.load.value = load_word(p, load)
         await pulse(dut, "write")
         assert (await ends(dut))[0] is False
         rows = [*cell_loader(p, load, memories)]
-        assert got == [row_word(p, row, end=row is rows[-1]) for row in rows]
+        assert got == [(row.tile, job_word(p, row)) for row in rows]
         assert len(over) == len(rows)
         got.clear()
         over.clear()
@@ -133,7 +153,7 @@ async def takes_turns(dut: Any) -> None:
 async def tells_errors(dut: Any) -> None:
     """A row that failed, and another layer in the reuse buffer, end with their codes."""
     p, rng, _ = await begin(dut)
-    got = list[int]()
+    got = list[Row]()
     taker = cocotb.start_soon(tiles(dut, rng, got, [], 2))
     load = dataclasses.replace(draw_load(rng, p, transposed=True), inputs=5, outputs=2)
     dut.load.value = load_word(p, load)

@@ -1,0 +1,43 @@
+"""Write the tables of docs/trex.md from a report: ``python -m verif.trex_page REPORT.json``, of ``bench trex --json``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from golden.arch import ParameterError
+from perf.trex_report import Table, costs, designs, encoders, provenance
+from verif.page import replaced
+
+PAGE = Path(__file__).parents[1] / "docs" / "trex.md"
+TABLES = {"designs": designs, "costs": costs, "encoders": encoders, "constants": provenance}
+
+
+def markdown(table: Table) -> str:
+    """Return a table in Markdown."""
+    head, rows = table
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(
+        f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replace the tables of the page; a report or a page of another kind is refused."""
+    parser = argparse.ArgumentParser(prog="python -m verif.trex_page", description="Write the tables of docs/trex.md.",
+                                     epilog="Example: python -m verif.trex_page report.json")
+    parser.add_argument("report", type=Path, help="what spikeloom bench trex --json wrote")
+    parser.add_argument("--page", type=Path, default=PAGE, help="another page")
+    given = parser.parse_args(arguments)
+    try:
+        report, page = json.loads(given.report.read_text()), given.page.read_text()
+        for name, table in TABLES.items():
+            page = replaced(page, markdown(table(report)), f"<!-- {name} -->", f"<!-- end of {name} -->")
+    except (OSError, ValueError, KeyError, ParameterError) as error:
+        sys.stderr.write(f"spikeloom: {given.report}: must be a report of bench trex for {given.page}, not with {error!r}\n")
+        return 2
+    given.page.write_text(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,6 +17,8 @@ from models.vit import VitSize
 from perf.trex_report import NAMES, costs, designs, encoders, provenance
 from spikeloom.cli import run
 from verif.bench_trex import DESIGNS, PAPER, Report, bench_trex, failed
+from verif.imc.test_vit_run import SMALL
+from verif.imc.vit_run import run_vit
 from verif.trex_networks import Recipe
 from verif.trex_page import TABLES, main
 
@@ -81,6 +83,8 @@ def test_on_the_rtl(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     """An image runs on the RTL with golden's pulses and none where attention is reused; a result that differs fails."""
     monkeypatch.setattr(verif.trex_networks, "Recipe", lambda seed: replace(QUICK, seed=seed))
     monkeypatch.setattr(verif.bench_trex, "bench_trex", partial(bench_trex, designs=("tb",)))
+    monkeypatch.setattr(verif.bench_trex, "run_vit", partial(run_vit, optimise="-O0"))
+    monkeypatch.setattr(verif.bench_trex, "PRESET", SMALL)
     assert run(["bench", "trex", "--delay", "0.8", "--images", "5", "--rtl", "1", "--json", "-"]) == 0
     report: Report = json.loads(capsys.readouterr().out)
     row = report["designs"][0]

@@ -51,9 +51,8 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         if report[key] is not None:
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
-    output.say(f"cycles per image {report['cycles_per_image']:,.0f}")
-    if exit_margin is not None:
-        output.say(f"steps per image {report['steps_per_image']:.2f}")
+    ran = "" if exit_margin is None else f" for {report['steps_per_image']:.2f} steps"
+    output.say(f"cycles per image {report['cycles_per_image']:,.0f}{ran}")
     if report["decision_ticks"] is not None:
         output.say(f"ticks to the first output spike {report['decision_ticks']:.2f}")
     if all(layer["spikes_changed"] is None for layer in report["layers"]):

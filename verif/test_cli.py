@@ -138,9 +138,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
      "layer lif1: words of the output, not 1024; legal: 1..512 on tiny-ci; try: a larger build"),
     (["synth", "--preset", "tiny-ci", "--top", "imc", "--target", "ecp5", "--flat"],
      "--flat: a build of --top ftp, not of tiles; legal: --top ftp; try: no --flat"),
-    (["verify", "--top", "imc"],
-     "verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random N; "
-     "try: spikeloom verify --top imc --random 20"),
+    (["verify", "--top", "imc", "--sizes"],
+     "verify: --sizes of tiles, not any; legal: --random N, or the benches of their blocks; try: spikeloom verify --top imc"),
     (["verify", "--top", "imc-tile", "--random", "1"],
      "verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; "
      "try: spikeloom verify --top imc-tile"),

@@ -25,6 +25,7 @@ from hdl.tppe import Tppe
 from spikeloom.blocks import ROOT, bench, defines_block
 from spikeloom.blocks import blocks as block_names
 from spikeloom.cli import run as command_line
+from spikeloom.commands.verify import OF
 from verif.chunks import LOOM
 from verif.modules import ModuleMaker
 from verif.mutant import mutant
@@ -192,6 +193,9 @@ def test_blocks_have_benches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all((b["tests"], b["passed"], b["failed"], b["seconds"]) == (4, 4, 0, 0.5) for b in report["blocks"])
     assert sorted(ran) == sorted({str(bench(name)) for name in block_names()})
     assert all(bench(name).exists() for name in block_names())
+    tiles = [block["name"] for block in blocks(3, of=OF["imc"])["blocks"]]
+    assert tiles == [name for name in block_names() if name.startswith("imc.")] and len(tiles) > 40
+    assert [block["name"] for block in blocks(3, of=OF["imc-tile"])["blocks"]] == ["imc.imc_tile"]
 
 
 @pytest.mark.parametrize("crash", [False, True])

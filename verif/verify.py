@@ -69,14 +69,15 @@ VARIANT_STRIDE = 23
 COMPARES, RESETS = (">=", ">"), ("hard", "soft", "soft_delayed")
 
 
-def blocks(seed: int, progress: Progress = lambda done, of: None, *, only: str | None = None) -> dict[str, Any]:
-    """Run the bench of every block, or of ``only`` one, and return its numbers.
+def blocks(seed: int, progress: Progress = lambda done, of: None, *,
+           of: Callable[[str], bool] = lambda name: True) -> dict[str, Any]:
+    """Run the bench of every block whose name is one ``of`` those, and return its numbers.
 
     They are ``{"blocks": [{name, tests, passed, failed, seconds}], seed, failures}``.
     Blocks that share a bench share its numbers. Each bench that fails has an entry in ``failures``: its blocks, the end of
     its output, and the command that repeats it in the checkout.
     """
-    names = block_names() if only is None else [only]
+    names = [name for name in block_names() if of(name)]
     benches = list(dict.fromkeys(bench_of(name) for name in names))
     found: dict[Path, dict[str, Any]] = {}
     failures = []

@@ -1,6 +1,7 @@
 """``spikeloom verify``."""
 
 import secrets
+from collections.abc import Callable
 
 import click
 
@@ -10,6 +11,9 @@ from spikeloom.output import Output, common
 from spikeloom.tools import need
 
 USUAL = {"ftp": "tiny", "imc": "tiny-ci", "imc-tile": "tiny-ci"}
+# Blocks whose benches are run: of both machines, of a core of tiles, of the top of one tile.
+OF: dict[str, Callable[[str], bool]] = {
+    "ftp": lambda name: True, "imc": lambda name: name.startswith("imc."), "imc-tile": lambda name: name == "imc.imc_tile"}
 
 
 @click.command("verify", epilog="Example: spikeloom verify --random 20 --seed 1")
@@ -23,12 +27,12 @@ USUAL = {"ftp": "tiny", "imc": "tiny-ci", "imc-tile": "tiny-ci"}
 @common
 def command(output: Output, networks: int | None, sizes: int | None, preset: str | None, top: str,
             seed: int | None) -> int:
-    """Run the bench of every block (of --top imc-tile: its own), or random networks, or every legal size."""
+    """Run the bench of every block (of --top imc: of tiles; of imc-tile: its own), or random networks, or every legal size."""
     if networks is not None and sizes is not None:
         raise ParameterError("verify: one of --random and --sizes, not both; try: spikeloom verify --help")
-    if top == "imc" and networks is None:
-        raise ParameterError("verify: --random of tiles, whose blocks are verified with all others, not none; legal: --random "
-                             "N; try: spikeloom verify --top imc --random 20")
+    if top == "imc" and sizes is not None:
+        raise ParameterError("verify: --sizes of tiles, not any; legal: --random N, or the benches of their blocks; try: "
+                             "spikeloom verify --top imc")
     if top == "imc-tile" and (networks, sizes) != (None, None):
         raise ParameterError("verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; try: "
                              "spikeloom verify --top imc-tile")
@@ -48,7 +52,7 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
             report = (random_layers if top == "imc" else random_networks)(networks, seed, advance, preset=preset)
         else:
             need("make", "perl")
-            report = blocks(seed, advance, only="imc.imc_tile" if top == "imc-tile" else None)
+            report = blocks(seed, advance, of=OF[top])
     output.table(["block", "tests", "passed", "failed", "seconds"], [
         [b["name"], b["tests"], b["passed"], b["failed"], f"{b['seconds']:.1f}"] for b in report["blocks"]])
     for failure in report.get("failures", ()):

@@ -87,7 +87,7 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
         machine = machine_fields(settings, patience)
-        _fits(layer.name, fields, machine)
+        check_fields(layer.name, fields, machine)
         yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
                            places=place_registers(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
@@ -212,7 +212,7 @@ def check_widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -
                                  "try: fewer inputs or input bits")
 
 
-def _fits(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
+def check_fields(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
     """Raise ParameterError for a value that its register does not hold."""
     for prefix, table, values in (("LAYER", FIELDS, fields), ("MACHINE", MACHINE, machine)):
         for field in (field for field in table if field.name in values):

@@ -10,7 +10,15 @@ from typing import Any
 from golden.arch import ParameterError, require
 from golden.imc.arch import TOKEN_BITS, ImcArch, TokenOp
 from hdl.imc.pool import PoolMode
-from hdl.imc.program import FACTOR_BITS, LayerProgram, check_widths, crossbar_fields, machine_fields, place_registers
+from hdl.imc.program import (
+    FACTOR_BITS,
+    LayerProgram,
+    check_fields,
+    check_widths,
+    crossbar_fields,
+    machine_fields,
+    place_registers,
+)
 from hdl.imc.reuse_buffer import ReuseMode
 from hdl.imc.settings import Times, tile_settings
 
@@ -131,19 +139,19 @@ class _Program:
             "in_groups": x.row if width is None else 1, "in_height": x.tokens, "in_width": 1, "in_shift": shift,
             "in_span": width or 0, "chunk_log2": mapped.chunk.bit_length() - 1, "chunks": self.p.rows // mapped.chunk,
             "kernel_height": 1, "kernel_width": 1, "stride": 1, "padding": 0, "conv_width": 1, "pixels": self.tokens,
-            "out_height": self.tokens, "out_width": 1, "pool_kernel": 1, "pool_stride": 1, "steps": 1,
+            "out_height": self.tokens, "out_width": 1, "pool_kernel": 1, "pool_stride": 1, "steps": 1, "membrane": 0,
             "first_step": self.encoder if build is self.dynamic else 0, "fresh": 1, "time_inner": 1, "per_step": 0, "once": 0,
             "bits": bits, "pool_mode": PoolMode.NONE, "readout": out is None, "scale": out is not None, "factor": factor,
             "word_bits": out.bits if out else 1, "word_signed": 1, "leak_shift": 0, "decay_input": 0, "strict": 0, "reset": 0,
-            "membrane": 0,
             "out_base": out.base if out else 0, "out_plane": out.plane if out else 0, "out_groups": out.row if out else 1,
             **crossbar_fields(build, entry), **geometry}
         settings = tile_settings(build, mapped.scheme, bits=bits, signed=signed, adc_bits=self.adc_bits[build is self.dynamic],
                                  times=self.times)
         words = tuple(mult | shift << FACTOR_BITS for mult, shift in (seconds * channels)[:channels])
+        numbers, machine = {key: int(value) for key, value in fields.items()}, machine_fields(settings, self.patience)
+        check_fields(self.name(name), numbers, machine)
         return Step(name=self.name(name), encoder=self.encoder, out=out, layer=LayerProgram(
-            name=self.name(name), fields={key: int(value) for key, value in fields.items()},
-            machine=machine_fields(settings, self.patience), places=place_registers(settings),
+            name=self.name(name), fields=numbers, machine=machine, places=place_registers(settings),
             biases=tuple(int(b) & 0xFFFF_FFFF for b in (biases * channels)[:channels]), seconds=words,
             planes=out.bits if out else 0, shape=(channels, self.tokens, 1)))
 

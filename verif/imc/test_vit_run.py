@@ -5,16 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Signal
+from amaranth.lib import data
 
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.reuse_buffer import MODES
 from golden.imc.vit import Vit
+from golden.imc.vit_crossbars import VitCrossbars
 from golden.imc.vit_lower import lower
 from hdl.imc import vit_program
+from hdl.imc.layer import FIELDS
+from hdl.imc.token_unit import TokenUnit
+from hdl.imc.transformer_fields import LOAD, WORK, leaves
 from models.vit import VitSize
 from verif.imc.vit_networks import random_vit
-from verif.imc.vit_run import Ran, hybrid, run_vit
+from verif.imc.vit_run import Ran, hybrid, program_of, run_vit
 
 SMALL = dataclasses.replace(IMC_PRESETS["trex-fefet"], name="small", rows=16, cols=16, group_rows=16, mux=4, adc_bits=6,
                             tiles=2, crossbars=256, channels=64, map_words=4096, membranes=64, tokens=16, features=32)
@@ -69,6 +75,20 @@ def test_what_is_wrong_is_seen(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("verif.imc.vit_run.vit_program", broken)
     _, done = ran(SMALL, SIZE, (2, 3), "identity", seed)
     assert next(step.name for step in done.compared[0] if step.mismatches) == "encoders.1.norm2"
+
+
+def test_steps_set_every_field() -> None:
+    """Layers, operations and writes set all their registers, whatever ran before."""
+    net, _ = random_vit(0, (2,), "activation", size=SIZE)
+    network, tiles = lower(net), hybrid(SMALL)
+    program = program_of(SMALL, network, VitCrossbars(network, *tiles), SIZE.side)
+    wanted = {"layer": FIELDS, "work": WORK, "load": LOAD}
+    found = [(kind, set(part.fields if kind == "layer" else part)) for step in program.steps for kind in wanted
+             if (part := getattr(step, kind)) is not None]
+    assert {kind for kind, _ in found} == {*wanted}
+    assert all(names == {field.name for field in wanted[kind]} for kind, names in found)
+    view = data.View(TokenUnit.work_layout(SMALL), Signal(TokenUnit.work_layout(SMALL)))
+    assert [*leaves(view)] == [field.name for field in WORK]
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -73,9 +73,7 @@ def run_vit(p: ImcArch, network: Vit, pixels: Integers, static: Tiles, dynamic: 
     """
     images, side = len(pixels), int(pixels.shape[1])
     crossbars = VitCrossbars(network, static, dynamic)
-    placed = {**crossbars.placed, **_dynamic(network, crossbars)}
-    program = vit_program(p, dynamic.arch, network, placed, side=side, times=times or Times(),
-                          adc_bits=(static.setting.adc.bits, dynamic.setting.adc.bits))
+    program, placed = program_of(p, network, crossbars, side, times), _placed(network, crossbars)
     script, traces, reads = Script(), list[Trace](), list[list[dict[str, int]]]()
     memory: dict[int, Cells] = {}
     with tempfile.TemporaryDirectory(prefix="spikeloom-vit-") as name:
@@ -110,6 +108,18 @@ def hybrid(p: ImcArch) -> tuple[Tiles, Tiles]:
     static, dynamic = (Tiles(arch=arch, setting=Setting(scheme=arch.scheme, adc=Adc(bits=arch.lossless_bits, lossless=True)))
                        for arch in (p, sram(p)))
     return static, dynamic
+
+
+def program_of(p: ImcArch, network: Vit, crossbars: VitCrossbars, side: int, times: Times | None = None) -> VitProgram:
+    """Return what the host writes for images of ``side`` by ``side`` pixels."""
+    bits = (crossbars.static.setting.adc.bits, crossbars.dynamic.setting.adc.bits)
+    return vit_program(p, crossbars.dynamic.arch, network, _placed(network, crossbars), side=side, times=times or Times(),
+                       adc_bits=bits)
+
+
+def _placed(network: Vit, crossbars: VitCrossbars) -> dict[str, Placed]:
+    """Return where all matrices lie."""
+    return {**crossbars.placed, **_dynamic(network, crossbars)}
 
 
 def _dynamic(network: Vit, crossbars: VitCrossbars) -> dict[str, Placed]:

@@ -52,6 +52,15 @@ def encoders(report: Report) -> Table:
          one["words"], one["rows"], one["pulses"], one["cells"]] for number, one in row["kv_writes"].items()])
 
 
+def runs(report: Report) -> Table:
+    """Return what the RTL made of the first images of each design."""
+    return (["design", "images on the RTL", "results compared", "mismatches", "cycles an image", "counted here", "K/V pulses",
+             "where attention is reused"], [
+        [NAMES[row["design"]], run["images"], f"{run['numbers']:,}", run["mismatches"], f"{run['cycles']:,.0f}",
+         f"{row['costs']['core']['cycles']:,.0f}", sum(run["kv_pulses"].values()), run["kv_pulses_on_reused"]]
+        for row in report["designs"] if (run := row.get("rtl"))])
+
+
 def provenance(report: Report) -> Table:
     """Return every constant of energy and area with its source."""
     return (["constant", "value", "unit", "source"], [

@@ -29,6 +29,7 @@ from perf.crossbar import AREA, CLOCK_SOURCE, ENERGY
 from perf.reuse import alignments, choose, reused_encoders
 from perf.vit import DEIT_S, ORGANISATIONS, Cost, Machine, Shape, cost
 from verif.imc.simulate import setting_of
+from verif.imc.vit_run import run_vit
 from verif.trex_networks import Advance, Recipe, Trained, network, pixels
 
 Report = dict[str, Any]
@@ -161,6 +162,20 @@ def measured(design: Design, base: Design) -> Report:
         "kv_pulses_on_reused": sum(one.pulses for number, one in kv.items() if number in design.model.reuse)}
 
 
+def on_rtl(design: Design, images: int, progress: Advance = lambda done, of: None) -> Report:
+    """Return what the RTL makes of the first images: all results compared with golden, events of an image."""
+    done = run_vit(PRESET, design.integers, pixels(design.data.x_test[:images]), *ideal_tiles(), progress=progress)
+    steps = [step for image in done.compared for step in image]
+    pulses = {str(number): sum(step.counters["pulses"] for step in done.compared[0] if step.encoder == number)
+              for number in range(1, design.model.size.depth + 1)}
+    return {
+        "images": images, "numbers": sum(step.numbers for step in steps), "mismatches": done.mismatches,
+        "first_mismatch": next(({"step": step.name, "of": step.first} for step in steps if step.mismatches), None),
+        "right": int((done.logits.argmax(axis=1) == design.data.y_test[:images].numpy()).sum()),
+        "cycles": sum(step.counters["cycles"] for step in steps) / images, "kv_pulses": pulses,
+        "kv_pulses_on_reused": sum(pulses[str(number)] for number in design.model.reuse)}
+
+
 def _cost(found: Cost, base: Cost) -> Report:
     """Return a cost beside that without reuse; gains are above 1 where the other one is worse.
 
@@ -189,12 +204,13 @@ def deit(fraction: float) -> list[Report]:
 
 
 def bench_trex(fraction: float, organisation: str = "core", recipe: Recipe | None = None, images: int | None = None,
-               macro: str | None = None, designs: tuple[str, ...] = tuple(DESIGNS), say: Say = lambda text: None,
+               macro: str | None = None, rtl: int = 0, designs: tuple[str, ...] = tuple(DESIGNS), say: Say = lambda text: None,
                progress: Advance = lambda done, of: None) -> Report:
     """Return the report of the command; its keys are a contract of the command line.
 
     fraction : of the delay without reuse; ``organisation``, of `ORGANISATIONS`, decides how many encoders that takes
     images : of the test part; None: all
+    rtl : so many first images also run on the RTL, each result compared
     macro : accuracy is also measured on macros that are not ideal, as `setting_of` takes it
 
     Raises ParameterError for a delay that cannot be reached.
@@ -216,11 +232,14 @@ def bench_trex(fraction: float, organisation: str = "core", recipe: Recipe | Non
         row = measured(design, base)
         if tiles is not None:
             row["accuracy_macro"] = design.accuracy_integers(*tiles, progress=progress)
+        if rtl:
+            say(f"{name}: {rtl} of the images on the RTL")
+            row["rtl"] = on_rtl(design, rtl, progress)
         rows.append(row)
     drop = {row["design"]: 100 * (rows[0]["accuracy_int8"] - row["accuracy_int8"]) for row in rows}
     return {
         "delay_asked": fraction, "organisation": organisation, "preset": PRESET.name, "configuration": PRESET.hash,
-        "seed": recipe.seed, "images": len(data.x_test), "macro": macro, "designs": rows, "points_lost_int8": drop,
+        "seed": recipe.seed, "images": len(data.x_test), "macro": macro, "rtl": rtl, "designs": rows, "points_lost_int8": drop,
         "alignment": table.tolist(), "deit_s": deit(fraction), "paper": PAPER,
         "constants": {kind: [asdict(entry) for entry in prices.values()]
                       for kind, prices in (("energy", ENERGY), ("area", AREA))},
@@ -247,8 +266,9 @@ def curve(organisation: str, recipe: Recipe, images: int | None = None, say: Say
 
 
 def failed(report: Report) -> bool:
-    """Return whether a macro gave another sum, or K or V was written where attention is reused."""
-    return any(row["mismatches"] or row["kv_pulses_on_reused"] for row in report["designs"])
+    """Return whether a macro or the RTL gave another result, or K or V was written where attention is reused."""
+    runs = [run for row in report["designs"] for run in (row, row.get("rtl")) if run]
+    return any(run["mismatches"] or run["kv_pulses_on_reused"] for run in runs)
 
 
 def check_delay(text: str) -> float:

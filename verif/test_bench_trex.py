@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_writes_of_an_encoder_that_reuses_fail(cache: Path, monkeypatch: pytest.
     monkeypatch.setattr(verif.bench_trex, "lower", wrong)
     report = bench_trex(0.8, recipe=QUICK, images=5, designs=("none", "tb"))
     assert failed(report) and report["designs"][1]["kv_pulses_on_reused"] > 0
+
+
+def test_on_the_rtl(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image runs on the RTL with golden's pulses and none where attention is reused; a result that differs fails."""
+    monkeypatch.setattr(verif.trex_networks, "Recipe", lambda seed: replace(QUICK, seed=seed))
+    monkeypatch.setattr(verif.bench_trex, "bench_trex", partial(bench_trex, designs=("tb",)))
+    assert run(["bench", "trex", "--delay", "0.8", "--images", "5", "--rtl", "1", "--json", "-"]) == 0
+    report: Report = json.loads(capsys.readouterr().out)
+    row = report["designs"][0]
+    assert row["rtl"]["mismatches"] == 0 and row["rtl"]["numbers"] > 1000 and row["reuse"]
+    assert row["rtl"]["kv_pulses"] == {number: one["pulses"] for number, one in row["kv_writes"].items()}
+    assert sum(row["rtl"]["kv_pulses"].values()) > 0 and row["rtl"]["kv_pulses_on_reused"] == 0
+    assert 0.8 < row["rtl"]["cycles"] / row["costs"]["core"]["cycles"] < 1.25
+    assert not failed(report) and failed({"designs": [{**row, "rtl": {**row["rtl"], "mismatches": 1}}]})
 
 
 def test_sums_that_differ_fail(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

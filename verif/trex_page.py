@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.arch import ParameterError
-from perf.trex_report import Table, costs, designs, encoders, provenance
+from perf.trex_report import Table, costs, designs, encoders, provenance, runs
 from verif.page import replaced
 
 PAGE = Path(__file__).parents[1] / "docs" / "trex.md"
-TABLES = {"designs": designs, "costs": costs, "encoders": encoders, "constants": provenance}
+TABLES = {"designs": designs, "costs": costs, "encoders": encoders, "rtl": runs, "constants": provenance}
 
 
 def markdown(table: Table) -> str:

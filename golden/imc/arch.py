@@ -241,7 +241,7 @@ IMC_PRESETS: dict[str, ImcArch] = {
     "neurosim": ImcArch(name="neurosim", rows=128, cols=128, group_rows=128, flash_bits=5, weight_bits=8, scheme="dummy",
                         tiles=4, crossbars=64, map_words=16384, membranes=16384),
     "trex-fefet": ImcArch(name="trex-fefet", cell_bits=2, weight_bits=8, scheme="diff", tiles=4, crossbars=64, map_words=16384,
-                          membranes=16384),
+                          membranes=16384, tokens=64, features=128),
     "tiny-ci": ImcArch(name="tiny-ci", rows=16, cols=8, mux=2, group_rows=8, adc_bits=5, flash_bits=5, cell_bits=2,
                        scheme="diff", crossbars=512, channels=64, membranes=256, map_words=512),
 }

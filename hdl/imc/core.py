@@ -63,11 +63,12 @@ class Core(Block):
         self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
         self.maps = MapPair(p.rows, p.map_words, 3 if p.tokens else 2)
         self.transformer = Transformer(p) if p.tokens else None
-        for name in ("walk", "gather", "queue", "dispatch", "post", "maps", *(["transformer"] if p.tokens else [])):
+        for name in ("walk", "gather", "queue", "dispatch", "post", *(["transformer"] if p.tokens else [])):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        m.submodules.events, m.submodules.port, m.submodules.control = self.events, self.port, self.control
+        for name in ("events", "port", "control", "maps"):
+            m.submodules[name] = getattr(self, name)
         for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
             for number, part in enumerate(blocks):
                 part.also_reset = self.stop

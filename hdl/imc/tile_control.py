@@ -41,8 +41,9 @@ class TileControl(Block):
         super().__init__({
             "machine": In(machine_layout()), "vector": In(vector_layout()), "misplaced": In(1), "start": In(1),
             "stop": In(1), "calibrate": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
-            "open": Out(1), "halt": Out(1), "calibrates": Out(1), "packet": In(1), "droop": In(1), "job": In(data.StructLayout({"valid": 1, "error": 2})),
-            "calibrated": In(1), "failed": In(1), "waits": In(1), "happens": In(1), "idle": In(1)})
+            "open": Out(1), "halt": Out(1), "calibrates": Out(1), "packet": In(1), "droop": In(1),
+            "job": In(data.StructLayout({"valid": 1, "error": 2})), "calibrated": In(1), "failed": In(1), "waits": In(1),
+            "happens": In(1), "idle": In(1)})
 
     def build(self) -> Module:
         m, legal, converts, waited = Module(), Signal(), Signal(), Signal(24)

@@ -26,7 +26,7 @@ class TileRegisters(Block):
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
     start, calibrate : Out(1), high for a cycle, never while busy; stop : Out(1), high for a cycle
     vector, machine, places, writing : Out, constant while busy; write : Out, to the tile
-    misplaced : Out(1), the code of a place that is used is shifted further than weights of the build are wide
+    misplaced : Out(1), a place that is used is shifted by ``weight_bits`` or more
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
     """
 
@@ -35,9 +35,10 @@ class TileRegisters(Block):
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "stop": Out(1),
             "vector": Out(vector_layout()), "machine": Out(machine_layout()),
-            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "writing": Out(settings_layout(p)),
-            "write": Out(Tile.write_layout(p)), "misplaced": Out(1), "busy": In(1), "done": In(1),
-            "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
+            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": Out(1),
+            "writing": Out(settings_layout(p)),
+            "write": Out(Tile.write_layout(p)), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
+            "counters": In(EventCounters.counters_layout()),
         })
 
     def build(self) -> Module:

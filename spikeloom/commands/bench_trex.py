@@ -14,25 +14,27 @@ from spikeloom.output import Output, check_file, common, replace_file
               help="Whose delay counts: tiles that many crossbars share, or one for each crossbar.")
 @click.option("--images", type=click.IntRange(1, 360), help="First images of the test split; usually all.")
 @click.option("--macro", metavar="NAME=VALUE,...", help="Measure accuracy on such macros too, as in simulate.")
+@click.option("--rtl", type=click.IntRange(0, 360), default=0, show_default=True,
+              help="Run so many first images on the RTL too, half a minute or more each, and compare every result.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the training.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg",
               help="Train a network for every number of reusing encoders; draw accuracy and gains against the delay.")
 @common
-def trex(output: Output, delay: str, organisation: str, images: int | None, macro: str | None, seed: int, plot: Path | None
-         ) -> int:
+def trex(output: Output, delay: str, organisation: str, images: int | None, macro: str | None, rtl: int, seed: int,
+         plot: Path | None) -> int:
     """Run a vision transformer that reuses attention (TReX), beside no reuse, skipped attention and identity reuse."""
     if plot is not None:
         check_file("--plot", plot)
-    from perf.trex_report import costs, curves, designs, encoders, provenance
+    from perf.trex_report import costs, curves, designs, encoders, provenance, runs
     from verif.bench_trex import PAPER, bench_trex, check_delay, curve, failed
     from verif.trex_networks import Recipe
 
     fraction, recipe = check_delay(delay), Recipe(seed=seed)
     with output.progress("bench trex") as advance:
-        report = bench_trex(fraction, organisation, recipe, images, macro, say=output.say, progress=advance)
+        report = bench_trex(fraction, organisation, recipe, images, macro, rtl, say=output.say, progress=advance)
         if plot is not None:
             report["curve"] = curve(organisation, recipe, images, say=output.say, progress=advance)
-    for table in (designs, costs, encoders, provenance):
+    for table in (designs, costs, encoders, provenance, *([runs] if rtl else [])):
         output.say("")
         output.table(*table(report))
     output.say(f"\ndelay of {organisation} tiles of {report['preset']}; clock: {report['clock']}; gains are against no reuse, "

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
 from golden.imc.calibrator import offsets, trims
 from golden.imc.correction import Correction
-from golden.imc.early_exit import early_exit
+from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import build
 from golden.imc.run import Setting, place, run_images
 from golden.network import Network, map_arrays
@@ -186,8 +185,7 @@ def exits(runs: Runs, traces: Sequence[Trace]) -> list[dict[str, Any]]:
     Source: imc 10, B12; golden alone.
     """
     steps = runs.at_steps(None).network.steps
-    currents = np.stack([np.asarray(list(trace.layers.values())[-1].currents).reshape(steps, -1) for trace in traces])
-    sums: NDArray[np.int64] = np.cumsum(currents, axis=1)
+    sums = np.stack([np.asarray(sums_by_step(trace)) for trace in traces])
     margins = early_exit(sums, 0).margins[:, 0]
     found = []
     for quantile in QUANTILES:

@@ -30,9 +30,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "imc-tile-registers.md"
 START, IRQ_ENABLE, CALIBRATE, STOP = 1, 2, 4, 8
 BUSY, DONE, FAILED = 1, 2, 4
 OTHERS = ("MAGIC", "RTL_VERSION", "CONFIG_HASH", "CONTROL", "STATUS", "ERROR", "NUMBER")
-# What a register of a setting holds; shifts of places are as wide as the weights of the build need.
-SETTINGS = {r.name: sum((1 << f.width) - 1 << f.lsb for f in r.fields) for r in registers()
-            if r.name not in OTHERS and r.name.lower() not in COUNTED}
+# What a register of a setting holds.
+SETTINGS = {r.name: sum((1 << f.width) - 1 << f.lsb for f in r.fields)
+            for r in registers() if r.name not in OTHERS and r.name.lower() not in COUNTED}
 BUILT = [name for name in SETTINGS if not (name.startswith("LEVEL_") and int(name.split("_")[1]) >> TINY.cell_bits)]
 
 

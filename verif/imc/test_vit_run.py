@@ -45,9 +45,9 @@ def checked(network: Vit, done: Ran, reuse: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("variant", MODES)
 def test_every_reuse(variant: str, seed: int) -> None:
-    """All variants of reuse, for two images one after the other, on two tiles."""
-    network, done = ran(SMALL, SIZE, (2, 3), variant, seed, images=2)
-    checked(network, done, (2, 3))
+    """All variants of reuse, for two images one after the other, on two tiles; two encoders write the same crossbars."""
+    network, done = ran(SMALL, SIZE, (2,), variant, seed, images=2)
+    checked(network, done, (2,))
 
 
 def test_trees(seed: int) -> None:

@@ -92,7 +92,7 @@ class TileHost:
     async def status(self, until: int = 0) -> tuple[int, int]:
         """Wait for one of some bits of the status; return (status, error code)."""
         while until and not (await self.read("STATUS")) & until:
-            await FallingEdge(self.dut.aclk)
+            await RisingEdge(self.dut.aclk)
         return await self.read("STATUS"), await self.read("ERROR")
 
     async def send(self, name: str, packet: Sequence[int], *, ends: bool = True) -> None:
@@ -131,7 +131,7 @@ class TileHost:
         for _ in range(cycles):
             if self.packets[name]:
                 return self.packets[name].pop(0)
-            await FallingEdge(self.dut.aclk)
+            await RisingEdge(self.dut.aclk)
         raise AssertionError(f"{name}: no packet in {cycles} cycles")
 
     async def outputs(self, bits: int) -> list[int]:

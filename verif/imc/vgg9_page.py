@@ -1,6 +1,6 @@
 """Write the tables and figures of docs/vgg9.md from docs/vgg9.json: ``python -m verif.imc.vgg9_page``.
 
-The JSON is what ``spikeloom bench imc vgg9-digits --json docs/vgg9.json`` wrote, with date, machine and versions by `facts`.
+The JSON is what ``spikeloom bench imc vgg9-digits --json docs/vgg9.json`` wrote, with the options that the page names.
 """
 
 import argparse

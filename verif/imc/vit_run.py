@@ -89,9 +89,10 @@ def run_vit(p: ImcArch, network: Vit, pixels: Integers, static: Tiles, dynamic: 
             crossbars.first_image = image
             traces.append(run(network, pixels[image : image + 1], crossbars))
             script.values(values(folder / f"values_{image}", _phases(p, crossbars, traces[-1], image)))
-            script.actions(actions(folder / f"actions_{image}", _writes(crossbars, traces[-1], memory), p.cols))
+            jobs = {op.name: actions(folder / f"{op.name}_{image}", _writes(crossbars, op, memory), p.cols)
+                    for op in traces[-1].of("write")}
             script.image(image)
-            reads.append(_play(script, p, program, pixels[image]))
+            reads.append(_play(script, p, program, pixels[image], jobs))
             script.progress(str(image + 1))
             progress(image + 1, 2 * images)
         result = ImcSystem(p, optimise=optimise).run(
@@ -152,17 +153,16 @@ def _entry(crossbars: VitCrossbars, op: Operation, image: int) -> Placed:
     return crossbars.written(layer, op.name, image * len(crossbars.network.encoders) + op.encoder - 1)
 
 
-def _writes(crossbars: VitCrossbars, trace: Trace, memory: dict[int, Cells]) -> Iterator[tuple[int, Any]]:
-    """Yield what `verif.imc.macro_shell.actions` takes, of all writes of an image; cells keep what they have in ``memory``."""
+def _writes(crossbars: VitCrossbars, op: Operation, memory: dict[int, Cells]) -> Iterator[tuple[int, Any]]:
+    """Yield what `verif.imc.macro_shell.actions` takes, of a write; cells keep what they have in ``memory``."""
     settings = DEVICE.settings(crossbars.dynamic.arch.cell_bits)
-    for op in trace.of("write"):
-        kind, head = op.name.split(".")[-2:]
-        weight = np.asarray(op.operands["weight"][0])
-        name = f"{'scores' if kind == 'k' else 'mixed'}.{head}"
-        entry = crossbars.written(layer_of(name, weight, x_bits=8, x_signed=True), name)
-        for r, row in enumerate(entry.macros):
-            for c, macro in enumerate(row):
-                yield from _rows(crossbars.dynamic.arch, entry.mapped, (r, c), weight.shape, macro, memory, settings)
+    kind, head = op.name.split(".")[-2:]
+    weight = np.asarray(op.operands["weight"][0])
+    name = f"{'scores' if kind == 'k' else 'mixed'}.{head}"
+    entry = crossbars.written(layer_of(name, weight, x_bits=8, x_signed=True), name)
+    for r, row in enumerate(entry.macros):
+        for c, macro in enumerate(row):
+            yield from _rows(crossbars.dynamic.arch, entry.mapped, (r, c), weight.shape, macro, memory, settings)
 
 
 def _rows(p: ImcArch, mapped: Mapped, block: tuple[int, int], shape: tuple[int, ...], macro: Macro, memory: dict[int, Cells],
@@ -180,8 +180,11 @@ def _rows(p: ImcArch, mapped: Mapped, block: tuple[int, int], shape: tuple[int, 
         yield macro.tile, trace
 
 
-def _play(script: Script, p: ImcArch, program: VitProgram, pixels: Integers) -> list[dict[str, int]]:
-    """Write the commands of an image; return, for each step, where its answers are."""
+def _play(script: Script, p: ImcArch, program: VitProgram, pixels: Integers, jobs: Mapping[str, Path]) -> list[dict[str, int]]:
+    """Write the commands of an image; return, for each step, where its answers are.
+
+    jobs : what the writes do, by their name
+    """
     _send(script, program.pixels, pixels.reshape(-1, 1), p.rows)
     answers = []
     for step in program.steps:
@@ -191,6 +194,8 @@ def _play(script: Script, p: ImcArch, program: VitProgram, pixels: Integers) -> 
         for prefix, fields in (("WORK", step.work), ("LOAD", step.load)):
             for name, value in (fields or {}).items():
                 script.write(f"{prefix}_{name.upper()}", value)
+        if step.load is not None:
+            script.actions(jobs[step.name])
         for what, numbers in step.numbers.items():
             script.numbers(what, numbers)
         status, error, waited = script.start(START if step.layer else OPERATE if step.work else STORE)

@@ -62,7 +62,7 @@ def trims(macro: Macro, *, pedestal: int, log2: int, limit: int, phase: int = 0)
 
 
 def gains(macro: Macro, *, lines: Array, reference: Array, log2: int, limit: int, trim: Array | None = None,
-          offset: Array | None = None, phase: int = 0) -> Calibrated:
+          offset: Array | None = None, phase: int = 0, phases: int = 1) -> Calibrated:
     """Return what the codes of a vector must be multiplied by to be the reference: ``reference / measured``, rounded half up.
 
     Measured is the sum of the codes of ``2^log2`` phases, less the offset of their ADC. Each of the ``mux`` columns of an ADC
@@ -73,13 +73,14 @@ def gains(macro: Macro, *, lines: Array, reference: Array, log2: int, limit: int
     limit : in units of ``2^-gain_bits``, below ``2^gain_bits``; a gain further from 1 has failed, and is 1, as where nothing is
         measured
     offset : int64 [adcs]
+    phases : of a vector, as the macro counts them; the one measured is the first
 
     Source: imc 10, B3, mode 3 (per-column compensation of drift).
     """
     arch = macro.arch
     xp = array_namespace(macro.thresholds)
     column = xp.arange(arch.cols, dtype=xp.int64)
-    number = phase + (column % arch.mux << log2) + xp.arange(1 << log2, dtype=xp.int64)[:, None]
+    number = phase + phases * ((column % arch.mux << log2) + xp.arange(1 << log2, dtype=xp.int64)[:, None])
     value = xp.broadcast_to(macro.columns(lines), number.shape)
     codes = convert(macro, macro.sample(value, column, phase=number), column, trim=trim, phase=number)
     if offset is not None:

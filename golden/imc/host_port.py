@@ -19,7 +19,8 @@ class Effects:
 
     writes : (memory, address, word)
     parameters : (second, channel, number), number as a word of 32 bits
-    numbers : (tile, what, adc, column, number), what 0 an offset, 1 a trim code, 2 gains of columns; signed
+    numbers : (tile, what, adc, column, number), what 0 an offset, 1 a trim code, 2 gains of columns, 3 codes
+        that they ought to give; signed
     tokens : (what, index, number) for the token unit, number as a word of 32 bits
     answer : words of the packet that is sent back
     malformed : some of it could not be done
@@ -62,7 +63,7 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
                        malformed=len(words) > most)
     if target == TILE:
         tile, what, adc = index & 63, index >> 6 & 3, index >> 8
-        most = (arch.mux if what == GAIN else 1) if tile < arch.tiles and what <= GAIN and adc < arch.adcs else 0
+        most = (arch.mux if what >= GAIN else 1) if tile < arch.tiles and adc < arch.adcs else 0
         return Effects(numbers=tuple((tile, what, adc, n, (word ^ SIGN) - SIGN) for n, word in enumerate(words[:most])),
                        malformed=len(words) > most)
     if target == NUMBERS:

@@ -21,7 +21,7 @@ class Target(IntEnum):
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
     NUMBERS = 5     # a word per number of `hdl.imc.token_unit`: index is the first one, what << 24
-    TILE = 4        # offset, trim code or gains: index is tile, kind << 6, adc << 8
+    TILE = 4        # offset, trim code, gains or references: index is tile, kind << 6, adc << 8
     READ_0 = 8      # one more word: how many words of an activation memory are sent back, as one packet
     READ_1 = 9
 
@@ -89,7 +89,7 @@ class HostPort(Block):
             with m.Case(Target.BIAS, Target.SECOND):
                 m.d.comb += exists.eq(index < p.channels)
             with m.Case(Target.TILE):
-                m.d.comb += exists.eq((index[:6] < p.tiles) & (index[6:8] != 3) & (index[8:] < p.adcs)
+                m.d.comb += exists.eq((index[:6] < p.tiles) & (index[8:] < p.adcs)
                                       & (left < Mux(index[7], p.mux, 1)))
             with m.Case(Target.NUMBERS):
                 m.d.comb += exists.eq((index[:24] < Mux(index[25], 256, p.features)) & (index[26:] == 0) & (p.tokens > 0))

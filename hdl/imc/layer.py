@@ -122,6 +122,7 @@ MACHINE = (
     LayerField("pedestal", 10, "of a calibration, in steps"),
     LayerField("limit", 11, "of what a calibration finds"),
     LayerField("patience", 24, "cycles without an event until the core stops with an error, 0: it waits for ever"),
+    LayerField("gains", 1, "a calibration measures gains of columns with all rows of the first group, not offsets"),
 )
 
 

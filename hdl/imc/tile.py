@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Member, Out
 
@@ -56,8 +56,10 @@ class Tile(Block):
     asks : Out(1), a vector or a calibration waits; uses : Out(1), one is at the macro; grant : In(1), one may begin; stands
         while ``uses``
     calibrate : In(1), starts a calibration when the vectors ahead are converted; calibrated : Out(1), its last cycle
-    failed : Out, [adcs], of the last calibration; droop : Out(1), of the converter
-    write : In, {valid, what, adc, column, number}: an offset (what 0), a trim code (1) or a gain (2)
+    failed : Out, [adcs], of the last calibration, which drives no row, or with ``gains`` all of the first group of the
+        crossbar that ``i`` shows; droop : Out(1), of the converter
+    write : In, {valid, what, adc, column, number}: an offset (what 0), a trim code (1), a gain (2), or the code that a column
+        ought to give (3)
     events : Out, {phase, skipped, rows, conversions}: what happens in this cycle, for counters
     macro : `compute_members`, flat
 
@@ -116,11 +118,11 @@ class Tile(Block):
         m.submodules.signed_combine = sums = SignedCombine(p)
         m.submodules.calibrator = calibrator = Calibrator(p)
         waiting, count, taken, open_vectors = Signal(), Signal(KEY_BITS), Signal(), Signal(2)
-        calibrating = Signal()
+        calibrating, rows = Signal(), Mux(settings.gains, ~Const(0, p.rows * p.input_bits), 0)
         m.d.comb += [
             calibrating.eq(waiting | calibrator.busy), taken.eq(lines.i.valid & lines.i.ready),
             lines.i.valid.eq(Mux(calibrating, calibrator.phase, self.i.valid & (open_vectors != 3))),
-            lines.i.p.eq(Mux(calibrating, 0, self.i.p.x)),
+            lines.i.p.as_value().eq(Mux(calibrating, rows, self.i.p.x.as_value())),
             self.i.ready.eq(lines.i.ready & ~calibrating & (open_vectors != 3)), lines.grant.eq(self.grant),
             lines.done.eq(converter.done), calibrator.start.eq(waiting & ~lines.busy & self.grant),
             calibrator.taken.eq(taken), self.busy.eq(lines.busy | calibrating | (open_vectors != 0)),
@@ -148,15 +150,19 @@ class Tile(Block):
     def _flow(self, m: Module, lines: WordLines, converter: Converter, correction: Correction, slices: ShiftAdd,
               sums: SignedCombine, calibrator: Calibrator) -> None:
         """Chain the blocks; codes of a calibration go to the calibrator alone."""
-        phase, codes, write = converter.i, converter.o, self.write
+        phase, codes, write, gain = converter.i, converter.o, self.write, calibrator.gain
         m.d.comb += [
             phase.valid.eq(lines.o.valid), lines.o.ready.eq(phase.ready), phase.p.eq(lines.o.p),
             correction.i.valid.eq(codes.valid & ~calibrator.busy), correction.i.p.eq(codes.p),
             codes.ready.eq(calibrator.busy | correction.i.ready),
             calibrator.valid.eq(codes.valid), calibrator.codes.eq(codes.p.code), calibrator.last.eq(codes.p.end),
             correction.use_gain.eq(self.settings.use_gain), correction.offset.eq(calibrator.offset),
-            correction.write.eq(write.valid & (write.what == 2)), correction.write_adc.eq(write.adc),
-            correction.write_column.eq(write.column), correction.write_gain.eq(write.number),
+            correction.write.eq(gain.valid | (write.valid & (write.what == 2))),
+            correction.write_adc.eq(Mux(gain.valid, gain.adc, write.adc)),
+            correction.write_column.eq(Mux(gain.valid, gain.column, write.column)),
+            correction.write_gain.eq(Mux(gain.valid, gain.number, write.number)),
+            calibrator.wanted_code.valid.eq(write.valid & (write.what == 3)), calibrator.wanted_code.adc.eq(write.adc),
+            calibrator.wanted_code.column.eq(write.column), calibrator.wanted_code.number.eq(write.number),
             calibrator.write.eq(write.valid & (write.what < 2)), calibrator.write_adc.eq(write.adc),
             calibrator.write_trims.eq(write.what[0]), calibrator.write_number.eq(write.number),
             self.events.phase.eq(phase.valid & phase.ready), self.events.skipped.eq(phase.p.skipped),

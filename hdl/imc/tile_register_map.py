@@ -46,7 +46,7 @@ NUMBER_FIELDS = {"number": (0, 16), "adc": (16, 8), "column": (24, 5), "what": (
 def registers() -> tuple[Register, ...]:
     """Return all registers: identity and control, counters, vector, machine, places of a weight, numbers, programming."""
     meanings = {"number": "two's complement", "adc": "of which ADC", "column": "of its column, for gains",
-                "what": "0 an offset, 1 a trim code, 2 a gain"}
+                "what": "0 an offset, 1 a trim code, 2 a gain, 3 the code that a column ought to give"}
     number = Register("NUMBER", NUMBER, "rw", "a number in place of a calibration's; reads 0; ignored while busy", tuple(
         RegisterField(name, *place, meanings[name], "write-only") for name, place in NUMBER_FIELDS.items()))
     return (*HEAD, *core.counter_registers(COUNTED), *core.field_registers("VECTOR", VECTOR, FIELDS),

@@ -133,9 +133,9 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
         index = rng.choice((0, p.map_words - 3, rng.randrange(p.map_words - 2)))
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 3 * parts))]
     elif target == TILE:
-        what = rng.randrange(3)
+        what = rng.randrange(4)
         index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
-        words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what == 2 else 1)]
+        words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what >= 2 else 1)]
     elif target == NUMBERS:
         index = rng.choice((0, p.features - 2, 250)) | rng.randrange(4) << 24
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 8))]

@@ -11,7 +11,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import IMC_PRESETS, SCHEMES, ImcArch
-from golden.imc.calibrator import offsets, trims
+from golden.imc.calibrator import gains, offsets, trims
 from golden.imc.cells import levels
 from golden.imc.correction import Correction
 from golden.imc.macro import Adc, Effects, Macro, build
@@ -65,6 +65,7 @@ def test_configurations() -> None:
     pytest.param("Mux(calibrating, count, self.i.p.key)", "count", "matches_golden", id="another key"),
     pytest.param("correction.offset.eq(calibrator.offset)", "correction.offset.eq(0)", "matches_golden", id="no offset"),
     pytest.param("codes.valid & ~calibrator.busy", "codes.valid", "calibrates", id="a calibration gives outputs"),
+    pytest.param("gain.valid | (write.valid", "(write.valid", "calibrates", id="gains that are found are lost"),
 ])
 def test_mutants_are_caught(old: str, new: str, bench: str) -> None:
     """Blocks that are joined in another way are caught."""
@@ -183,9 +184,9 @@ async def matches_golden(dut: Any) -> None:
 
 
 @cocotb.test(timeout_time=5, timeout_unit="ms")
-@cocotb.parametrize(mode=["zero", "pedestal", "trim"])
+@cocotb.parametrize(mode=["zero", "pedestal", "trim", "gain"])
 async def calibrates(dut: Any, mode: str) -> None:
-    """Offsets and trim codes equal golden's, failures are told, and the next vector is corrected by what was found."""
+    """Offsets, trim codes and gains equal golden's, failures are told, and the next vector is corrected by what was found."""
     parameters = parameters_of_bench()
     p = ImcArch(**{name: value for name, value in parameters.items() if name not in ("number", "most")})
     rng = random.Random(cocotb.RANDOM_SEED)
@@ -193,17 +194,32 @@ async def calibrates(dut: Any, mode: str) -> None:
     scheme = rng.choice(SCHEMES)
     adc = Adc(bits=p.adc_bits)
     weight = random_weights(rng, p, scheme, full=True)
-    effects = Effects(seed=rng.getrandbits(62), offset=1.5, comparator_noise=0.4, trim_step=0.25)
+    effects = Effects(seed=rng.getrandbits(62), offset=1.5, comparator_noise=0.4, trim_step=0.25,
+                      **({"drift": 0.06, "drift_time": 200} if mode == "gain" else {}))
     macro = build(p, adc, levels(p, scheme, weight), effects)
     log2, limit, pedestal = rng.randint(0, 3), rng.randint(0, 2), 0 if mode == "zero" else rng.randint(2, 6)
-    found = (trims if mode == "trim" else offsets)(macro, pedestal=pedestal, log2=log2, limit=limit)
-    settings = tile_settings(p, scheme, adc_bits=adc.bits) | {
-        "trims": mode == "trim", "log2": log2, "pedestal": pedestal, "limit": limit}
+    lines, wanted_codes = np.arange(p.rows) < p.group_rows, np.zeros(p.cols, np.int64)
+    if mode == "gain":
+        limit = 120
+        wanted_codes = build(p, adc, levels(p, scheme, weight)).convert(lines.astype(np.int64))
+        found = gains(macro, lines=lines.astype(np.int64), reference=wanted_codes, log2=log2, limit=limit,
+                      phases=p.rows // p.group_rows)
+        found = dataclasses.replace(found, failed=found.failed.reshape(p.adcs, p.mux).any(axis=1))
+    else:
+        found = (trims if mode == "trim" else offsets)(macro, pedestal=pedestal, log2=log2, limit=limit)
+    settings = tile_settings(p, scheme, adc_bits=adc.bits, gain=mode == "gain") | {
+        "trims": mode == "trim", "gains": mode == "gain", "log2": log2, "pedestal": pedestal, "limit": limit}
     dut.settings.value = word(Tile.settings_layout(p), settings)
     player = PlayedMacro(p, {0: macro})
     cocotb.start_soon(player.serve(dut))
     program = Program(scheme=scheme)
     x = np.asarray([[rng.randrange(2) for _ in range(p.rows)] for _ in range(2)])
+    for column, code in enumerate(wanted_codes.tolist()):
+        for what, number in ((2, 1 << p.gain_bits), (3, code)):
+            dut.write.value = word(Tile.write_layout(p), {
+                "valid": 1, "what": what, "adc": column // p.mux, "column": column % p.mux, "number": number})
+            await RisingEdge(dut.clk)
+    dut.write.value = 0
     first = cocotb.start_soon(put(dut, "i", [vector(p, x[0], 0, 0)]))
     getter = cocotb.start_soon(get(dut, "o", 2 * p.outputs(scheme), NEVER))
     await first
@@ -218,8 +234,8 @@ async def calibrates(dut: Any, mode: str) -> None:
     await RisingEdge(dut.clk)
     await put(dut, "i", [vector(p, x[1], 0, 7)])
     got = [int(SignedCombine.sums_layout(p).from_bits(value).y) for value in await getter]
-    after = dataclasses.replace(program, **({"trim": found.numbers} if mode == "trim" else
-                                            {"correction": Correction(offset=found.numbers)}))
+    after = dataclasses.replace(program, **({"trim": found.numbers} if mode == "trim" else {
+        "correction": Correction(gain=found.numbers) if mode == "gain" else Correction(offset=found.numbers)}))
     wanted = [run_tile(macro, program, x[:1]).y[0], run_tile(macro, after, x[1:], vector=7).y[0]]
     assert got == np.concatenate(wanted).tolist()
     assert player.errors == []

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_report(stored: dict[str, Any]) -> None:
     """The HTML page has every chart, table and source; early exit's energy lies between those of one step and of all."""
     text = page(stored, {"date": "1970-01-01"})
     assert text.count("<svg ") == len(stored["sweeps"]) == len(charts(stored)) and text.count("<h2>") == len(tables(stored)) + 1
-    assert all(cost.source in text for cost in COSTS.values()) and "1970-01-01" in text
+    assert all(escape(cost.source) in text for cost in COSTS.values()) and "1970-01-01" in text
     energies = [int(row[2].replace(",", "")) for row in exit_table(stored)[1]]
     usual = [round(part / 1e3) for part in stored["levers"][0]["energy_of_steps"]]
     assert energies[0] == usual[0] and all(usual[0] <= part <= usual[-1] for part in energies)

@@ -79,7 +79,7 @@ def cells_of(p: ImcArch, device: Device, seed: int, effects: dict[str, float], t
     top = (1 << p.cell_bits) - 1
     cells.conductance = np.random.default_rng(seed).integers(0, top << FRACTION, (p.rows, p.cols), endpoint=True)
     if device.name == "sram":
-        cells.conductance = cells.conductance >> FRACTION - 1 & 1 << FRACTION
+        cells.conductance = (cells.conductance >> FRACTION - 1 & 1) << FRACTION
     return cells
 
 

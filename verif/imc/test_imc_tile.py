@@ -128,7 +128,7 @@ class Bench:
         assert await self.host.control(STOP, until=DONE | ERROR) == (DONE, 0)
 
 
-@cocotb.test(timeout_time=500, timeout_unit="us")
+@cocotb.test(timeout_time=2, timeout_unit="ms")
 @cocotb.parametrize(stall=[0.0, 0.4])
 async def matches_golden(dut: Any, stall: float) -> None:
     """Cells that jobs wrote compute as golden's do, then others in their place; counters are those of what was done."""
@@ -220,6 +220,7 @@ async def refuses_packets(dut: Any) -> None:
             assert await host.status(until=ERROR) == (ERROR, Error.PACKET), packet
             if name == "s_axis_x":
                 await host.send("s_axis_job", job[1:])
+        assert bench.shell.report().errors == {}
         await bench.works()
 
 

@@ -69,9 +69,7 @@ def test_integers_of_four_bits() -> None:
 
 
 def test_on_the_rtl() -> None:
-    """The whole network on tiles: no mismatch in any layer; a broken weight is found in the first one."""
+    """The whole network on tiles: no mismatch in any layer (what is broken is found: verif/imc/test_simulate.py)."""
     report = simulate(NAME, "spikesim", 1)
     assert [layer["mismatches"] for layer in report["layers"]] == [0] * 9
     assert report["neuron_steps"] == 27_904 and report["accuracy_rtl"] == 1
-    broken = simulate(NAME, "spikesim", 1, inject="weight-bit")
-    assert broken["mismatches"] and broken["first_mismatch"]["layer"] == "lif1"

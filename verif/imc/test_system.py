@@ -70,7 +70,8 @@ module echo (
     spikeloom_imc_macro #(.TILE(0), .ROWS(16), .COLS(8), .MUX(2), .ADCS(4), .ADC_BITS(5), .FLASH_BITS(0), .TRIM_BITS(5),
                           .INPUT_BITS(4), .CROSSBARS(16)) macro (
         .clk(aclk), .mode(2'd1), .pg_row(4'd0), .pg_mask(8'd0), .pg_op(2'd0), .pg_vwl(8'd0), .pg_vbl(5'd0),
-        .pg_go(1'b0), .vf_ref(6'd0), .vf_go(1'b0), .vf_sa(vf_sa), .vf_rdy(vf_rdy), .crossbar(4'd0), .key(24'd3), .phase_bit(2'd1), .phase_group(4'd0),
+        .pg_go(1'b0), .vf_ref(6'd0), .vf_go(1'b0), .vf_sa(vf_sa), .vf_rdy(vf_rdy),
+        .crossbar(4'd0), .key(24'd3), .phase_bit(2'd1), .phase_group(4'd0),
         .wl_en(phase[2] || phase[3] ? lines : 16'd0), .wl_go(phase[2] || phase[3]), .pre(phase[1]), .sample(phase[3]),
         .ref_on(1'b0), .ref_level(6'd0),
         .trim({4{5'd16}}), .col_sel(1'b0), .cmp_en(phase[5]), .cdac({4{5'd16}}), .cmp(cmp), .cmp_rdy(cmp_rdy));

@@ -16,13 +16,12 @@ from golden.imc.mapping import Mapped
 from golden.imc.run import Placed, Setting
 from golden.imc.vit import Operation, Trace, Vit, run
 from golden.imc.vit_crossbars import Tiles, VitCrossbars, blocks, layer_of, sram
-from golden.imc.word_lines import lines
 from golden.imc.write_verify import Job
 from hdl.imc.activation import pack, split, unpack
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.settings import Times
 from hdl.imc.vit_program import Region, Step, VitProgram, vit_program
-from verif.imc.macro_shell import actions, macro_tables, phases_of, told, values
+from verif.imc.macro_shell import actions, layer_phases, macro_tables, told, values
 from verif.imc.system import DONE, OPERATE, START, STORE, ImcSystem, Result, Script
 from verif.system import SystemFailure
 
@@ -142,17 +141,9 @@ def _send(script: Script, region: Region, numbers: Integers, rows: int) -> None:
 def _phases(p: ImcArch, crossbars: VitCrossbars, trace: Trace, image: int) -> Iterator[tuple[int, Macro, Any, Any]]:
     """Yield what `verif.imc.macro_shell.values` takes, of all crossbar operations of an image."""
     for op in trace.of("crossbar"):
-        x, bits = np.asarray(op.operands["x"][0]), int(op.operands["x_bits"])
-        entry, keys = _entry(crossbars, op, image), np.arange(len(x))
-        if op.name not in crossbars.placed:
-            keys = keys + op.encoder * len(x)
-        cut = blocks(entry.mapped, x)
-        for r, row in enumerate(entry.macros):
-            driven = lines(cut[:, r, :], rows=p.rows, bits=bits, group_log2=p.group_rows.bit_length() - 1,
-                           groups=p.rows // p.group_rows)
-            phase, flat = phases_of(driven, keys)
-            for macro in row:
-                yield macro.tile, macro, phase, flat
+        entry = _entry(crossbars, op, image)
+        yield from layer_phases(p, entry, blocks(entry.mapped, np.asarray(op.operands["x"][0])),
+                                0 if op.name in crossbars.placed else op.encoder, skip=False)
 
 
 def _entry(crossbars: VitCrossbars, op: Operation, image: int) -> Placed:

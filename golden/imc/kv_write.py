@@ -54,20 +54,14 @@ class WriteMemory:
         name : of the crossbars; columns that hold no weight are masked out. Raises ParameterError when a cell fails.
         """
         mapped = map_layer(self.arch, self.arch.scheme, layer_of(name, weight, x_bits=8, x_signed=True), 1)
-        places, outputs = len(self.arch.places(self.arch.scheme)), self.arch.outputs(self.arch.scheme)
         done.words += int(weight.shape[0]) * int(weight.shape[1])
-        for number, (levels, cells) in enumerate(zip(self._levels(mapped), self._cells(name, mapped), strict=True)):
-            row_block, column_block = divmod(number, mapped.column_blocks)
-            columns = min(outputs, weight.shape[0] - column_block * outputs) * places
-            rows = min(self.arch.rows, weight.shape[1] - row_block * self.arch.rows)
-            for row in range(rows):
-                job = Job(op=Op.PROG, row=row, levels=tuple(int(level) for level in levels[row]), mask=(1 << columns) - 1)
+        for number, cells in enumerate(self._cells(name, mapped)):
+            jobs = crossbar_jobs(self.arch, mapped, *divmod(number, mapped.column_blocks))
+            for job in jobs:
                 _program(self.arch, self.settings, cells, job, done)
-            if not np.array_equal(cells.conductance[:rows, :columns], np.asarray(levels)[:rows, :columns] << FRACTION):
+            wanted, columns = np.asarray([job.levels for job in jobs]) << FRACTION, jobs[0].mask.bit_count()
+            if not np.array_equal(cells.conductance[: len(jobs), :columns], wanted[:, :columns]):
                 raise ParameterError(f"{name}: cells, not at their levels; legal: all of them; try: another device")
-
-    def _levels(self, mapped: Mapped) -> list[Array]:
-        return [mapped.cells(self.arch, r, c) for r in range(mapped.row_blocks) for c in range(mapped.column_blocks)]
 
     def _cells(self, name: str, mapped: Mapped) -> list[Cells]:
         """Return the crossbars of that name, empty where nothing was written yet."""
@@ -76,6 +70,14 @@ class WriteMemory:
             empty = build(self.arch, Adc(bits=self.arch.adc_bits), np.zeros((self.arch.rows, self.arch.cols), np.int64))
             self.cells[name] = [Cells(empty, DEVICES["sram"].response) for _ in range(count)]
         return self.cells[name]
+
+
+def crossbar_jobs(arch: ImcArch, mapped: Mapped, row_block: int, column_block: int) -> list[Job]:
+    """Return the jobs that write one crossbar of a matrix: a row each of those that have inputs, the columns with weights."""
+    scheme, (inputs, channels) = mapped.scheme, (mapped.layer.passes[0].weight.shape[1], mapped.weight.shape[1])
+    columns = min(arch.outputs(scheme), channels - column_block * arch.outputs(scheme)) * len(arch.places(scheme))
+    levels = np.asarray(mapped.cells(arch, row_block, column_block))[: min(arch.rows, inputs - row_block * arch.rows)]
+    return [Job(op=Op.PROG, row=row, levels=tuple(line), mask=(1 << columns) - 1) for row, line in enumerate(levels.tolist())]
 
 
 def kv_writes(trace: Trace, memory: WriteMemory, encoders: int, image: int) -> dict[int, Writes]:

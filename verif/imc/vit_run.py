@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from golden.imc.arch import ImcArch, Op, WriteError
+from golden.imc.arch import ImcArch, WriteError
 from golden.imc.devices import DEVICES, Cells
+from golden.imc.kv_write import crossbar_jobs
 from golden.imc.macro import Adc, Macro, build
-from golden.imc.mapping import Mapped
 from golden.imc.run import Placed, Setting
 from golden.imc.vit import Operation, Trace, Vit, run
 from golden.imc.vit_crossbars import Tiles, VitCrossbars, blocks, layer_of, sram
-from golden.imc.write_verify import Job
 from hdl.imc.activation import pack, split, unpack
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.settings import Times
@@ -161,24 +160,16 @@ def _writes(crossbars: VitCrossbars, op: Operation, memory: dict[int, Cells]) ->
     weight = np.asarray(op.operands["weight"][0])
     name = f"{'scores' if kind == 'k' else 'mixed'}.{head}"
     entry = crossbars.written(layer_of(name, weight, x_bits=8, x_signed=True), name)
+    p = crossbars.dynamic.arch
     for r, row in enumerate(entry.macros):
         for c, macro in enumerate(row):
-            yield from _rows(crossbars.dynamic.arch, entry.mapped, (r, c), weight.shape, macro, memory, settings)
-
-
-def _rows(p: ImcArch, mapped: Mapped, block: tuple[int, int], shape: tuple[int, ...], macro: Macro, memory: dict[int, Cells],
-          settings: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the writes of one crossbar, row after row."""
-    outputs, places = p.outputs(mapped.scheme), len(p.places(mapped.scheme))
-    columns = min(outputs, shape[0] - block[1] * outputs) * places
-    if macro.tile not in memory:
-        empty = build(p, macro.adc, np.zeros((p.rows, p.cols), np.int64), tile=macro.tile)
-        memory[macro.tile] = Cells(empty, DEVICE.response)
-    for row, levels in enumerate(np.asarray(mapped.cells(p, *block))[: min(p.rows, shape[1] - block[0] * p.rows)]):
-        job = Job(op=Op.PROG, row=row, levels=tuple(levels.tolist()), mask=(1 << columns) - 1)
-        trace, outcome = told(memory[macro.tile], settings, job)
-        assert outcome.error == WriteError.NONE
-        yield macro.tile, trace
+            if macro.tile not in memory:
+                empty = build(p, macro.adc, np.zeros((p.rows, p.cols), np.int64), tile=macro.tile)
+                memory[macro.tile] = Cells(empty, DEVICE.response)
+            for job in crossbar_jobs(p, entry.mapped, r, c):
+                trace, outcome = told(memory[macro.tile], settings, job)
+                assert outcome.error == WriteError.NONE
+                yield macro.tile, trace
 
 
 def _play(script: Script, p: ImcArch, program: VitProgram, pixels: Integers, jobs: Mapping[str, Path]) -> list[dict[str, int]]:

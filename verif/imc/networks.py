@@ -21,13 +21,33 @@ from golden.network import (
 )
 from golden.window import extent
 
+READINGS = 4096  # of a random layer at most: outputs * positions * steps * row groups * bits; a bench of them ends in seconds
+
+
+def readings(p: ImcArch, network: Network) -> int:
+    """Return how often columns of a layer of one pass are read: once for each output, position, group of rows and plane."""
+    layer = network.layers[0]
+    outputs, channels, kernel, _ = (int(n) for n in layer.passes[0].weight.shape)
+    window = kernel, layer.passes[0].stride, layer.passes[0].padding
+    positions = extent(network.input.height, *window) * extent(network.input.width, *window)
+    return outputs * positions * len(layer.passes[0].planes) * -(-channels * kernel * kernel // p.group_rows)
+
 
 def random_network(rng: random.Random, p: ImcArch, scheme: str, *,
                    numbers: bool | None = None) -> tuple[Network, dict[str, NDArray[np.int64]]]:
-    """Return a layer that the core holds, and the words of its operand: spikes of each step, or numbers of up to four bits.
+    """Return a layer that the core holds, of at most `READINGS`, and the words of its operand.
 
-    numbers : of which of them; None: of any
+    numbers : operands of numbers of up to four bits, or of spikes of each step; None: of any
     """
+    while True:
+        network, words = draw(rng, p, scheme, numbers=numbers)
+        if readings(p, network) <= READINGS:
+            return network, words
+
+
+def draw(rng: random.Random, p: ImcArch, scheme: str, *,
+         numbers: bool | None = None) -> tuple[Network, dict[str, NDArray[np.int64]]]:
+    """Return a layer that the core holds, of any size, and the words of its operand."""
     channels, outputs = rng.choice((1, 3, p.rows // 2, p.rows, p.rows + 5)), rng.randint(1, min(12, p.channels))
     height, width = rng.randint(2, 6), rng.randint(2, 6)
     kernel, stride, padding = rng.choice(((1, 1, 0), (3, 1, 1), (2, 2, 0), (3, 2, 1), (2, 1, 1)))

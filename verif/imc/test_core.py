@@ -154,7 +154,7 @@ async def calibrates(dut: Any) -> None:
         await bench.runs(corrected, network, words, image=3, time_inner=True)
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=20, timeout_unit="ms")
 async def stops_with_an_error(dut: Any) -> None:
     """Fields beyond the build, packets that are malformed or do not end, and a core in which nothing happens end in an error
     code; the next layer runs.
@@ -194,7 +194,7 @@ async def stops_with_an_error(dut: Any) -> None:
         await bench.runs(setting, network, words, image=1, time_inner=True)
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=20, timeout_unit="ms")
 async def starts_behind_a_packet(dut: Any) -> None:
     """A start waits for the end of the packet that is under way, and nothing of it is lost."""
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from golden.imc.arch import ImcArch
 
-MAPS, BIAS, SECOND, TILE, NUMBERS, READS = (0, 1), 2, 3, 4, 5, (8, 9)
+MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, READS = (0, 1), 2, 3, 4, 5, 6, (8, 9)
 GAIN = 2
 # Kinds of numbers of a token unit: gain and bias of a channel, then entries of two tables of a byte.
 KINDS, TABLES, ENTRIES = 4, 2, 256
@@ -22,6 +22,7 @@ class Effects:
     numbers : (tile, what, adc, column, number), what 0 an offset, 1 a trim code, 2 gains of columns, 3 codes
         that they ought to give; signed
     tokens : (what, index, number) for the token unit, number as a word of 32 bits
+    job : tile, and words of the packet for its `golden.imc.job_port`
     answer : words of the packet that is sent back
     malformed : some of it could not be done
     """
@@ -30,6 +31,7 @@ class Effects:
     parameters: tuple[tuple[bool, int, int], ...] = ()
     numbers: tuple[tuple[int, int, int, int, int], ...] = ()
     tokens: tuple[tuple[int, int, int], ...] = ()
+    job: tuple[int, tuple[int, ...]] | None = None
     answer: tuple[int, ...] = ()
     malformed: bool = False
 
@@ -40,7 +42,8 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
     packet : words of 32 bits, the first with the target in bits 3:0 and an index above them: `MAPS`, words of an activation
         memory from address ``index`` on; `BIAS` and `SECOND`, a word per channel from ``index`` on; `TILE`, numbers of tile
         ``index[5:0]``, kind ``index[7:6]``, ADC ``index[27:8]``, from column 0 on; `NUMBERS`, numbers of kind ``index[27:24]``
-        from ``index[23:0]`` on (`hdl.imc.token_unit.TokenUnit.numbers_layout`); `READS`, one more word, how many words of a
+        from ``index[23:0]`` on (`hdl.imc.token_unit.TokenUnit.numbers_layout`); `JOB`, a packet of `golden.imc.job_port`
+        for tile ``index``, whose end is told before the next packet is taken; `READS`, one more word, how many words of a
         memory are sent back from ``index`` on. A first word alone does nothing
     maps : the two memories as they are
 
@@ -71,6 +74,9 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
         most = max(0, (ENTRIES if kind >= TABLES else arch.features) - first) if arch.tokens and kind < KINDS else 0
         return Effects(tokens=tuple((kind, first + n, word) for n, word in enumerate(words[:most])),
                        malformed=len(words) > most)
+    if target == JOB:
+        there = index < arch.tiles
+        return Effects(job=(index, tuple(words)) if there and words else None, malformed=not there)
     if target not in READS or len(words) != 1 or index + words[0] > arch.map_words:
         return Effects(malformed=True)
     memory = maps[READS.index(target)][index : index + words[0]]

@@ -1,9 +1,9 @@
 """Core of several tiles that runs a layer: activation memories, gather, tiles, sums and what follows them."""
 
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
 from amaranth.lib import stream
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
 from hdl.block import Block
@@ -14,6 +14,7 @@ from hdl.imc.dispatch import Dispatch
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
+from hdl.imc.job_port import JobPort
 from hdl.imc.lane import Lane
 from hdl.imc.layer import layer_layout, machine_layout, runs, vector_layout
 from hdl.imc.macro import instance
@@ -22,10 +23,11 @@ from hdl.imc.shift_add import ShiftAdd
 from hdl.imc.transformer import Transformer, host_ports
 from hdl.imc.vector_walk import VectorWalk
 from hdl.imc.writable_tile import WritableTile
+from hdl.imc.write_job import settings_layout
 
 
 class Core(Block):
-    """Run a layer from one activation memory to the other, or calibrate all tiles.
+    """Run a layer from one activation memory to the other, calibrate all tiles, or write cells between layers.
 
     Twin of `golden.imc.run.run_layer`. One vector is gathered while tiles work on the one before it and its sums become spikes.
     A start waits for the end of a packet that is under way, and fails when one since the start before was malformed. An error
@@ -37,9 +39,10 @@ class Core(Block):
     machine, layer, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
         `golden.imc.errors.Error`
-    host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
+    host, answer : In(stream), Out(stream), see `HostPort`; packets, and so jobs, wait while ``busy``
+    writing : In, how jobs write cells, stands while ``busy`` and while ``writes``: Out(1), a job of the host is on its way
     counters : Out, see `EventCounters`, of the last run
-    operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
+    operate, store, work, load : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
 
     Source: imc 10, B0; decision 0015.
     """
@@ -50,7 +53,8 @@ class Core(Block):
             "machine": In(machine_layout()), "layer": In(layer_layout()),
             "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": In(1), "start": In(1), "calibrate": In(1),
             "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "counters": Out(EventCounters.counters_layout()),
-            "host": In(stream.Signature(HostPort.word_layout())), "answer": Out(stream.Signature(HostPort.word_layout())),
+            "writing": In(settings_layout(p)), "writes": Out(1), "host": In(stream.Signature(HostPort.word_layout())),
+            "answer": Out(stream.Signature(HostPort.word_layout())),
             **{name: In(shape) for name, shape in host_ports(p).items()},
         })
 
@@ -60,14 +64,15 @@ class Core(Block):
         self.tiles = [WritableTile(p) for _ in range(p.tiles)]
         self.lanes = [Lane(p, number) for number in range(p.tiles // p.fan_in)]
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
-        self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
+        self.port, self.jobs, self.events = HostPort(p), JobPort(p), EventCounters(p)
+        self.queue = Fifo(vector_layout(p).size, 2)
         self.maps = MapPair(p.rows, p.map_words, 3 if p.tokens else 2)
         self.transformer = Transformer(p) if p.tokens else None
         for name in ("walk", "gather", "queue", "dispatch", "post", *(["transformer"] if p.tokens else [])):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        for name in ("events", "port", "control", "maps"):
+        for name in ("events", "port", "jobs", "control", "maps"):
             m.submodules[name] = getattr(self, name)
         for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
             for number, part in enumerate(blocks):
@@ -76,6 +81,7 @@ class Core(Block):
         self._settings(m)
         self._vectors(m)
         self._memories(m)
+        self._jobs(m)
         self._control(m, self._transformer(m))
         for number, tile in enumerate(self.tiles):
             m.submodules[f"macro_{number}"] = instance(p, tile, number)
@@ -132,6 +138,21 @@ class Core(Block):
         for number, tile in enumerate(self.tiles):
             m.d.comb += [tile.write.eq(port.number), tile.write.valid.eq(port.number.valid & (port.tile == number))]
 
+    def _jobs(self, m: Module) -> None:
+        """Give jobs of the host to the tile that they are for, and their ends to the host."""
+        port, jobs, control, ended = self.port, self.jobs, self.control, self.jobs.ended
+        m.d.comb += [
+            jobs.i.valid.eq(port.o_job.valid), port.o_job.ready.eq(jobs.i.ready), jobs.i.p.eq(port.o_job.p),
+            port.told.valid.eq(jobs.answer.valid), jobs.answer.ready.eq(port.told.ready), port.told.p.eq(jobs.answer.p),
+            port.working.eq(jobs.busy), self.writes.eq(jobs.busy), control.job.valid.eq(ended.valid & ended.ready),
+            control.job.error.eq(ended.p.error), ended.p.eq(Array(tile.o_job.p.as_value() for tile in self.tiles)[port.tile]),
+        ]
+        for number, tile in enumerate(self.tiles):
+            m.d.comb += [tile.writing.eq(self.writing), tile.i_job.p.eq(jobs.o.p), tile.o_fail.ready.eq(1)]
+            with m.If(port.tile == number):
+                m.d.comb += [tile.i_job.valid.eq(jobs.o.valid), jobs.o.ready.eq(tile.i_job.ready),
+                             ended.valid.eq(tile.o_job.valid), tile.o_job.ready.eq(ended.ready)]
+
     def _transformer(self, m: Module) -> Value:
         """Connect what works on tokens; return whether something happens there."""
         unit, control = self.transformer, self.control
@@ -144,10 +165,11 @@ class Core(Block):
             control.unit_done.eq(unit.done), control.unit_error.eq(unit.error), control.unit_code.eq(unit.code)]
         with m.If(unit.busy):
             m.d.comb += self.maps.user.eq(2)
-        for number, tile in enumerate(self.tiles):
-            connect(m, unit.jobs[number], tile.i_job)
-            m.d.comb += [tile.writing.eq(self.writing), unit.ended[number].eq(tile.o_job.valid), tile.o_job.ready.eq(1),
-                         unit.failed[number].eq(tile.o_job.p.error != 0), tile.o_fail.ready.eq(1)]
+            for number, tile in enumerate(self.tiles):
+                m.d.comb += [
+                    tile.i_job.valid.eq(unit.jobs[number].valid), unit.jobs[number].ready.eq(tile.i_job.ready),
+                    tile.i_job.p.eq(unit.jobs[number].p), tile.o_job.ready.eq(1), unit.ended[number].eq(tile.o_job.valid),
+                    unit.failed[number].eq(tile.o_job.p.error != 0)]
         return unit.ask.read | unit.ask.write | unit.ended.any()
 
     def _control(self, m: Module, works: Value) -> None:
@@ -155,13 +177,14 @@ class Core(Block):
         control, events, post, tiles = self.control, self.events, self.post, self.tiles
         m.d.comb += [
             control.asked[:2].eq(Cat(self.start, self.calibrate)), control.idle.eq(self.port.idle),
-            control.malformed.eq(self.port.malformed), control.legal.eq(runs(self.params, self.layer) & ~self.misplaced),
+            control.malformed.eq(self.port.malformed | self.jobs.error),
+            control.legal.eq(runs(self.params, self.layer) & ~self.misplaced),
             control.over.eq(post.i.ready & post.i.p.end), control.calibrated.eq(Cat(tile.calibrated for tile in tiles)),
             control.failed.eq(Cat(tile.failed for tile in tiles).any()), self.walk.start.eq(control.begins[0]),
             control.sums.eq(Cat(lane.error for lane in self.lanes).any()), control.patience.eq(self.machine.patience),
             control.droop.eq(Cat(tile.droop for tile in tiles).any()), control.happens.eq(
-                Cat(tile.events.conversions | tile.events.phase for tile in tiles).any() | post.released | self.answer.valid
-                | (self.host.valid & self.host.ready) | works),
+                Cat(tile.events.conversions | tile.events.phase | tile.writes for tile in tiles).any() | post.released
+                | self.answer.valid | (self.host.valid & self.host.ready) | works),
             *(getattr(self, name).eq(getattr(control, name)) for name in ("busy", "done", "error", "code")),
             self.stop.eq(control.stop), events.clear.eq(control.asked.any() & ~self.busy), events.busy.eq(self.busy),
             events.steps.eq(post.steps), events.spikes.eq(post.spikes),

@@ -1,10 +1,12 @@
 """What a core does when: commands of the host, their ends, and errors."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error
 from hdl.block import Block
+from hdl.imc.job_port import OF_JOB
 
 COMMANDS = ("start", "calibrate", "operate", "store")
 
@@ -12,12 +14,15 @@ COMMANDS = ("start", "calibrate", "operate", "store")
 class CoreControl(Block):
     """Begin a command when the packets ahead of it are taken, and end it, or stop the core with an error.
 
+    A job of the host that failed raises ``error`` too, and stops nothing.
+
     Members
     -------
     asked : In, a bit for each of `COMMANDS`, high for a cycle, one at a time; begins : Out, the same, when it begins
     idle, malformed : In(1), of `hdl.imc.host_port.HostPort`; legal : In(1), the layer can be run
     over : In(1), the layer's last vector is done; calibrated : In, [tiles], ``Tile.calibrated``; failed : In(1), one of them
     unit_done, unit_error, unit_code : In, of `hdl.imc.transformer.Transformer`
+    job : In, {valid, error} of a job of the host that ends; ``error`` is a `golden.imc.arch.WriteError`
     sums, droop : In(1), errors of lanes and tiles; happens : In(1), something does; patience : In, cycles without, 0: for ever
     busy, done, error, code : Out, of the core; runs : Out(1), a layer; stop : Out(1), resets all blocks
 
@@ -29,7 +34,8 @@ class CoreControl(Block):
         super().__init__({
             "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1), "legal": In(1),
             "over": In(1), "calibrated": In(tiles), "failed": In(1), "unit_done": In(1), "unit_error": In(1),
-            "unit_code": In(8), "sums": In(1), "droop": In(1), "happens": In(1), "patience": In(24), "busy": Out(1),
+            "unit_code": In(8), "job": In(data.StructLayout({"valid": 1, "error": 2})), "sums": In(1), "droop": In(1),
+            "happens": In(1), "patience": In(24), "busy": Out(1),
             "done": Out(1), "error": Out(1), "code": Out(8), "runs": Out(1), "stop": Out(1),
         })
 
@@ -69,15 +75,23 @@ class CoreControl(Block):
             with m.Elif((self.patience != 0) & (waited == self.patience)):
                 fail(Error.STALLED)
 
+        def jobs() -> None:
+            with m.If(self.job.valid & (self.job.error != 0)):
+                m.d.comb += self.error.eq(1)
+                m.d.sync += self.code.eq(Array(OF_JOB)[self.job.error])
+
         with m.FSM() as states:
             m.d.comb += [self.busy.eq(~states.ongoing("IDLE")), calibrating.eq(states.ongoing("CALIBRATE")),
                          self.runs.eq(states.ongoing("RUN"))]
-            with m.State("IDLE"), m.If(self.asked.any()):
-                m.d.sync += [self.code.eq(0), held.eq(self.asked)]
-                begin(self.asked)
+            with m.State("IDLE"):
+                with m.If(self.asked.any()):
+                    m.d.sync += [self.code.eq(0), held.eq(self.asked)]
+                    begin(self.asked)
+                jobs()
             with m.State("WAIT"):
                 begin(held)
                 errors()
+                jobs()
             with m.State("RUN"):
                 with m.If(self.over):
                     m.d.comb += self.done.eq(1)

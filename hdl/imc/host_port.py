@@ -21,6 +21,7 @@ class Target(IntEnum):
     BIAS = 2        # a word per channel
     SECOND = 3      # a word per channel: threshold, or factor and shift
     NUMBERS = 5     # a word per number of `hdl.imc.token_unit`: index is the first one, what << 24
+    JOB = 6         # a packet of `hdl.imc.job_port`; index is the tile
     TILE = 4        # offset, trim code, gains or references: index is tile, kind << 6, adc << 8
     READ_0 = 8      # one more word: how many words of an activation memory are sent back, as one packet
     READ_1 = 9
@@ -31,8 +32,9 @@ class HostPort(Block):
 
     Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. What
     is sent back begins 3 cycles after the last word of its packet, and takes 2 cycles more for every further word of a memory.
-    Sums of a read-out leave as packets of two words, channel and sum, one in 3 cycles; they go ahead of packets. What a packet
-    has beyond what can be done is taken and forgotten.
+    Sums of a read-out leave as packets of two words, channel and sum, one in 3 cycles; they go ahead of packets. A job is
+    handed on as it comes, and the next packet waits until all is told of its end. What a packet has beyond what can be done is
+    taken and forgotten.
 
     Members
     -------
@@ -42,6 +44,7 @@ class HostPort(Block):
     bank, address, write, data, read : Out, to the activation memories; word : In, in the cycle after
     parameters, number, tile, tokens : Out, to `hdl.imc.post.Post`, to a tile, and to `hdl.imc.token_unit.TokenUnit`
     readout : In(stream), `Lane.o_layout`
+    o_job, told, working : Out(stream), In(stream), In(1), to `hdl.imc.job_port.JobPort` of ``tile``, its answer, its ``busy``
 
     Source: imc 10, B0.
     """
@@ -49,6 +52,8 @@ class HostPort(Block):
     i: stream.Interface
     o: stream.Interface
     readout: stream.Interface
+    o_job: stream.Interface
+    told: stream.Interface
 
     def __init__(self, p: ImcArch) -> None:
         self.params = p
@@ -59,7 +64,8 @@ class HostPort(Block):
             "word": In(p.rows), "number": Out(Tile.write_layout(p)), "tile": Out(6),
             "tokens": Out(TokenUnit.numbers_layout(p)),
             "parameters": Out(data.StructLayout({"valid": 1, "second": 1, "channel": range(max(2, p.channels)), "number": 32})),
-            "readout": In(stream.Signature(Lane.o_layout(p))),
+            "readout": In(stream.Signature(Lane.o_layout(p))), "o_job": Out(stream.Signature(self.word_layout())),
+            "told": In(stream.Signature(self.word_layout())), "working": In(1),
         })
 
     @staticmethod
@@ -81,7 +87,7 @@ class HostPort(Block):
             number.what.eq(index[6:8]), number.adc.eq(index[8:16]), number.column.eq(left), number.number.eq(i.p.word),
             self.parameters.second.eq(target == Target.SECOND), self.parameters.channel.eq(index),
             self.parameters.number.eq(i.p.word), self.tokens.what.eq(index[24:]), self.tokens.index.eq(index),
-            self.tokens.number.eq(i.p.word),
+            self.tokens.number.eq(i.p.word), self.o_job.p.eq(i.p),
         ]
         with m.Switch(target):
             with m.Case(Target.MAP_0, Target.MAP_1):
@@ -105,6 +111,11 @@ class HostPort(Block):
                         with m.Case(Target.READ_0, Target.READ_1):
                             m.d.comb += self.malformed.eq(i.p.last)
                             m.next = "COUNT"
+                        with m.Case(Target.JOB):
+                            m.next = "JOB"
+                            with m.If(i.p.word[4:] >= p.tiles):
+                                m.d.comb += self.malformed.eq(1)
+                                m.next = "DRAIN"
                         with m.Default():
                             m.d.comb += self.malformed.eq(1)
                             m.next = "DRAIN"
@@ -136,6 +147,14 @@ class HostPort(Block):
                         m.next = "HEAD"
                     with m.If(~i.p.last):
                         m.next = "DRAIN"
+            with m.State("JOB"):
+                m.d.comb += [self.o_job.valid.eq(i.valid), i.ready.eq(self.o_job.ready)]
+                with m.If(take & i.p.last):
+                    m.next = "TOLD"
+            with m.State("TOLD"):
+                m.d.comb += [o.valid.eq(self.told.valid), o.p.eq(self.told.p), self.told.ready.eq(o.ready)]
+                with m.If(~self.working):
+                    m.next = "HEAD"
             with m.State("DRAIN"):
                 m.d.comb += i.ready.eq(1)
                 with m.If(take & i.p.last):

@@ -3,28 +3,23 @@
 import dataclasses
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib.wiring import In, Member, Out
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib.wiring import In, Member, Out, connect
 
-from golden.imc.arch import ImcArch, Op
+from golden.imc.arch import ImcArch
 from hdl.block import Block, entry
 from hdl.bus import axi_lite
 from hdl.imc.event_counters import EventCounters
+from hdl.imc.job_port import JobPort, words
 from hdl.imc.macro import instance
 from hdl.imc.packet_port import PacketPort
-from hdl.imc.packet_sender import PacketSender
 from hdl.imc.tile import KEY_BITS
 from hdl.imc.tile_control import TileControl
 from hdl.imc.tile_registers import TileRegisters
 from hdl.imc.writable_tile import WritableTile
 
-# Words ahead of the planes of a vector: crossbar, key; ahead of the mask of a job.
-VECTOR_HEAD, JOB_HEAD = 2, 1
-
-
-def words(bits: int) -> int:
-    """Return the 32-bit words of so many bits."""
-    return -(-bits // 32)
+# Words ahead of the planes of a vector: crossbar, key.
+VECTOR_HEAD = 2
 
 
 def sum_word(p: ImcArch) -> int:
@@ -43,7 +38,7 @@ class ImcTile(Block):
     - ``s_axis_job``: a job is a packet of op | row << 8 | crossbar << 16, the mask, the levels of all columns
     - ``m_axis_fail``: a packet of one word for each cell that failed, row | column << 8 | entry << 16
     - ``m_axis_done``: a packet for each job: error, mask of columns that failed, levels, and the counts of
-      `hdl.imc.write_job.COUNTS`, a word each
+      `hdl.imc.write_job.COUNTS`, a word each; see `hdl.imc.job_port`
 
     Twin of `golden.imc.writable_tile`. Vectors and jobs are taken while started. A stream that nothing takes from holds what
     comes behind it. An error cuts packets short; of a packet that came in part, the rest is left out.
@@ -68,14 +63,9 @@ class ImcTile(Block):
         self.halt = Signal(name="halt")
         self.registers, self.control, self.tile = TileRegisters(p), TileControl(p), WritableTile(p)
         self.counters = EventCounters(dataclasses.replace(p, tiles=1, fan_in=1))
-        self.plane, self.mask, self.levels = words(p.rows), words(p.cols), words(p.cols * p.cell_bits)
-        self.vectors = PacketPort(VECTOR_HEAD + p.input_bits * self.plane)
-        self.jobs = PacketPort(JOB_HEAD + self.mask + self.levels)
-        counts = len(self.tile.o_job.p.counts.shape().members)
-        self.ended = PacketSender(1 + self.mask + self.levels + counts)
-        for name in ("tile", "ended"):
-            getattr(self, name).also_reset = self.halt
-        for name in ("registers", "control", "tile", "counters", "vectors", "jobs", "ended"):
+        self.plane, self.vectors, self.jobs = words(p.rows), PacketPort(VECTOR_HEAD + p.input_bits * words(p.rows)), JobPort(p)
+        self.tile.also_reset = self.halt
+        for name in ("registers", "control", "tile", "counters", "vectors", "jobs"):
             m.submodules[name] = getattr(self, name)
         m.submodules.macro = instance(p, self.tile)
         self._settings(m)
@@ -103,9 +93,10 @@ class ImcTile(Block):
         """Vectors come in, outputs leave."""
         p, tile, port = self.params, self.tile, self.vectors
         planes = [Cat(port.o.p[VECTOR_HEAD + b * self.plane + n] for n in range(self.plane)) for b in range(p.input_bits)]
-        self._port(m, port, "s_axis_x", VECTOR_HEAD + self.registers.vector.bits * self.plane)
+        self._port(m, port, "s_axis_x")
         self.lost = Signal(name="lost")
         m.d.comb += [
+            port.length.eq(VECTOR_HEAD + self.registers.vector.bits * self.plane),
             self.lost.eq(port.o.valid & ((port.o.p[0] >= p.crossbars) | (port.o.p[1] >> KEY_BITS != 0))),
             tile.i.valid.eq(port.o.valid & ~self.lost), port.o.ready.eq(tile.i.ready | self.lost),
             tile.i.p.crossbar.eq(port.o.p[0]), tile.i.p.key.eq(port.o.p[1]),
@@ -115,37 +106,29 @@ class ImcTile(Block):
         ]
 
     def _jobs(self, m: Module) -> None:
-        """Jobs come in, cells that failed and how jobs end leave; numbers that no job has make it an illegal one."""
-        p, tile, port, order = self.params, self.tile, self.jobs, self.tile.i_job.p
-        head, mask = port.o.p[0], [port.o.p[JOB_HEAD + n] for n in range(self.mask)]
-        levels = [port.o.p[JOB_HEAD + self.mask + n] for n in range(self.levels)]
-        legal = (head[:8] <= max(Op)) & (head[8:16] < p.rows) & (head[16:] < p.crossbars)
-        end, fail = tile.o_job.p, tile.o_fail.p
-        self._port(m, port, "s_axis_job", self.jobs.most)
+        """Jobs come in, cells that failed and how jobs end leave."""
+        tile, port, fail = self.tile, self.jobs, self.tile.o_fail.p
+        self._port(m, port, "s_axis_job")
+        connect(m, port.o, tile.i_job)
+        connect(m, tile.o_job, port.ended)
         m.d.comb += [
-            tile.i_job.valid.eq(port.o.valid), port.o.ready.eq(tile.i_job.ready), order.crossbar.eq(head[16:]),
-            order.job.op.eq(Mux(legal, head[:8], max(Op) + 1)), order.job.row.eq(head[8:16]), order.job.mask.eq(Cat(mask)),
-            order.job.levels.eq(Cat(levels)),
             self.m_axis_fail_tvalid.eq(tile.o_fail.valid), tile.o_fail.ready.eq(self.m_axis_fail_tready),
             self.m_axis_fail_tdata.eq(fail.row | fail.column << 8 | fail.entry << 16), self.m_axis_fail_tlast.eq(1),
-            self.ended.i.valid.eq(tile.o_job.valid), tile.o_job.ready.eq(self.ended.i.ready),
-            self.ended.i.payload.eq(Cat(_whole(end.error), _whole(end.fail), _whole(end.levels),
-                                        *(_whole(end.counts[name]) for name in end.counts.shape().members))),
-            self.m_axis_done_tvalid.eq(self.ended.o.valid), self.ended.o.ready.eq(self.m_axis_done_tready),
-            self.m_axis_done_tdata.eq(self.ended.o.p.word), self.m_axis_done_tlast.eq(self.ended.o.p.last),
+            self.m_axis_done_tvalid.eq(port.answer.valid), port.answer.ready.eq(self.m_axis_done_tready),
+            self.m_axis_done_tdata.eq(port.answer.p.word), self.m_axis_done_tlast.eq(port.answer.p.last),
         ]
 
-    def _port(self, m: Module, port: PacketPort, name: str, length: Value | int) -> None:
+    def _port(self, m: Module, port: PacketPort | JobPort, name: str) -> None:
         """Join a stream of packets."""
         m.d.comb += [
             port.i.valid.eq(getattr(self, f"{name}_tvalid")), getattr(self, f"{name}_tready").eq(port.i.ready),
             port.i.p.word.eq(getattr(self, f"{name}_tdata")), port.i.p.last.eq(getattr(self, f"{name}_tlast")),
-            port.length.eq(length), port.hold.eq(~self.control.open), port.flush.eq(self.halt)]
+            port.hold.eq(~self.control.open), port.flush.eq(self.halt)]
 
     def _control(self, m: Module) -> None:
         """Tell the control what happens."""
         control, tile, registers = self.control, self.tile, self.registers
-        leaves = tile.o.valid | self.ended.o.valid | tile.o_fail.valid
+        leaves = tile.o.valid | self.jobs.answer.valid | tile.o_fail.valid
         m.d.comb += [
             self.halt.eq(control.halt), tile.calibrate.eq(control.calibrates),
             control.packet.eq(self.vectors.error | self.jobs.error | self.lost), control.droop.eq(tile.droop),
@@ -161,9 +144,3 @@ class ImcTile(Block):
 def _stream(name: str, way: Any, back: Any, bits: int = 32) -> dict[str, Member]:
     """Return the ports of an AXI4 stream."""
     return {f"{name}_tdata": way(bits), f"{name}_tlast": way(1), f"{name}_tvalid": way(1), f"{name}_tready": back(1)}
-
-
-def _whole(value: Value) -> Value:
-    """Return bits filled up to whole words."""
-    bits = Value.cast(value)
-    return Cat(bits, Const(0, -len(bits) % 32))

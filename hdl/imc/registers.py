@@ -16,6 +16,7 @@ from hdl.imc.register_map import OFFSETS, identity
 from hdl.imc.shift_add import ShiftAdd
 from hdl.imc.transformer import host_ports
 from hdl.imc.transformer_fields import leaves
+from hdl.imc.write_job import settings_layout
 
 
 class Registers(Block):
@@ -28,7 +29,8 @@ class Registers(Block):
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
     start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, places : Out, constant while busy
     misplaced : Out(1), the code of a place that is used is shifted further than weights of the build are wide
-    operate, store, work, load, writing : Out, `hdl.imc.transformer.host_ports`, like these
+    writing : Out, how cells are written, constant while busy and while ``writes``, a job of the host is on its way: In(1)
+    operate, store, work, load : Out, `hdl.imc.transformer.host_ports`, like the layer
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
     """
 
@@ -37,8 +39,8 @@ class Registers(Block):
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "layer": Out(layer_layout()),
             "machine": Out(machine_layout()), "places": Out(ShiftAdd.settings_layout(p)["places"].shape),
-            "misplaced": Out(1), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
-            "counters": In(EventCounters.counters_layout()),
+            "misplaced": Out(1), "writing": Out(settings_layout(p)), "busy": In(1), "writes": In(1), "done": In(1),
+            "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
             **{name: Out(shape) for name, shape in host_ports(p).items()},
         })
 
@@ -52,16 +54,11 @@ class Registers(Block):
             **held_places(m, access, active, self, self.params.weight_bits, OFFSETS),
             **controls(m, access, active, self, commands), **identity(self.params),
             **{name.upper(): self.counters[name] for name in self.counters.shape().members}}
-        axi_lite.reads(m, self, {OFFSETS[name]: value for name, value in values.items()} | self._tokens(m, access, active))
+        if self.params.tokens:
+            values |= held_fields(m, access, active, {"WORK": self.work, "LOAD": self.load}, OFFSETS)
+        settings = write_registers.held(m, access, active | self.writes, self.writing, self.params.cell_bits)
+        axi_lite.reads(m, self, {OFFSETS[name]: value for name, value in values.items()} | settings)
         return m
-
-    def _tokens(self, m: Module, access: axi_lite.Access, active: Value) -> dict[int, Value]:
-        """Let the host write what a build with tokens has; return what is read, by offset."""
-        if not self.params.tokens:
-            return {}
-        held = held_fields(m, access, active, {"WORK": self.work, "LOAD": self.load}, OFFSETS)
-        return {OFFSETS[name]: value for name, value in held.items()} | write_registers.held(
-            m, access, active, self.writing, self.params.cell_bits)
 
 
 def controls(m: Module, access: axi_lite.Access, active: Value, block: Any, commands: Mapping[str, int]) -> dict[str, Value]:

@@ -8,12 +8,11 @@ from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error, ImcArch
 from hdl.block import Block
+from hdl.imc.job_port import OF_JOB
 from hdl.imc.layer import machine_layout
 from hdl.imc.shift_add import PLACES
 from hdl.imc.tile_register_map import vector_layout
 
-# Errors that a job ends with, by `golden.imc.arch.WriteError`.
-OF_JOB = (Error.NONE, Error.CELLS, Error.SETTINGS, Error.SILENT)
 LARGEST_LOG2 = 8
 
 

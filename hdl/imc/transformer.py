@@ -11,19 +11,17 @@ from hdl.imc.cell_loader import CellLoader
 from hdl.imc.row_factor import FACTOR_BITS
 from hdl.imc.token_unit import TokenUnit
 from hdl.imc.writable_tile import WritableTile
-from hdl.imc.write_job import settings_layout
 
 
 def host_ports(p: ImcArch) -> dict[str, ShapeLike]:
     """Return what the host drives in a build with tokens, without them nothing.
 
     operate, store : begin an operation on tokens, write a tensor to crossbars, high for a cycle while nothing runs
-    work, load : of both; writing : how cells are written
+    work, load : of both
     """
     if not p.tokens:
         return {}
-    return {"operate": 1, "store": 1, "work": TokenUnit.work_layout(p), "load": CellLoader.load_layout(),
-            "writing": settings_layout(p)}
+    return {"operate": 1, "store": 1, "work": TokenUnit.work_layout(p), "load": CellLoader.load_layout()}
 
 
 class Transformer(Block):

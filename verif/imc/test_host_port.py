@@ -10,7 +10,7 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import ImcArch
-from golden.imc.host_port import BIAS, MAPS, NUMBERS, READS, SECOND, TILE, Effects, host_port, readout
+from golden.imc.host_port import BIAS, JOB, MAPS, NUMBERS, READS, SECOND, TILE, Effects, host_port, readout
 from hdl.imc.host_port import HostPort, Target
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
@@ -39,9 +39,10 @@ def test_host_port(name: str) -> None:
     pytest.param("(left == 0) & (part == parts - 1)", "left == 0", id="ends early"),
     pytest.param("i.ready.eq(~self.hold)", "i.ready.eq(1)", id="does not wait"),
     pytest.param("m.d.comb += i.ready.eq(1)\n                with m.If(take & i.p.last)", "with m.If(1)", id="does not drain"),
+    pytest.param("with m.If(~self.working)", "with m.If(1)", id="does not wait for the end of a job"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
-    """Words of another packet, a packet that ends early, one that does not wait, and a rest that is taken for a packet, are
+    """Words of another packet, a packet that ends early, ones that do not wait, and a rest that is taken for a packet, are
     caught.
     """
     p = ARCHS["two words"]
@@ -51,7 +52,7 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 def test_golden_by_hand() -> None:
     """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
     p = dataclasses.replace(TREES, rows=40, group_rows=8)
-    assert sorted(Target) == [*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS]
+    assert sorted(Target) == [*MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, *READS]
     assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(
         writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)), malformed=True)
     assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
@@ -60,8 +61,10 @@ def test_golden_by_hand() -> None:
     maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
     assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
     assert host_port(p, [9, 0], maps) == host_port(p, [0], maps) == Effects()
-    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [6], [5, 1], [4 | p.tiles << 4, 3]):
+    for packet in ([9], [9, 1, 1], [9, p.map_words + 1], [7], [5, 1], [4 | p.tiles << 4, 3],
+                   [6 | p.tiles << 4, 1]):
         assert host_port(p, packet, maps) == Effects(malformed=True)
+    assert host_port(p, [6 | 3 << 4, 1, 2], maps) == Effects(job=(3, (1, 2))) and host_port(p, [6], maps) == Effects()
     assert host_port(p, [0, 1, 2, 3], maps) == Effects(writes=((0, 0, 1 | 2 << 32),), malformed=True)
     assert host_port(p, [2 | p.channels - 1 << 4, 8, 9], maps) == Effects(
         parameters=((False, p.channels - 1, 8),), malformed=True)
@@ -77,13 +80,26 @@ class Sink:
     """The memories and blocks behind the port: what they are told, with reads answered in the cycle after."""
 
     def __init__(self, dut: Any, p: ImcArch, rng: random.Random) -> None:
-        self.dut, self.p, self.rng = dut, p, rng
+        self.dut, self.p, self.rng, self.pauses = dut, p, rng, True
         self.maps = [[rng.getrandbits(p.rows) for _ in range(p.map_words)] for _ in MAPS]
         self.writes: list[tuple[int, int, int]] = []
         self.parameters: list[tuple[bool, int, int]] = []
         self.numbers: list[tuple[int, int, int, int, int]] = []
         self.tokens: list[tuple[int, int, int]] = []
+        self.job: tuple[int, tuple[int, ...]] | None = None
         self.malformed = False
+
+    async def jobs(self) -> None:
+        """Take jobs, and tell of their ends what `told_of` says."""
+        dut, taken = self.dut, list[int]()
+        while True:
+            taken += await get(dut, "o_job", 1, stalls(self.rng, 0.3) if self.pauses else NEVER)
+            dut.working.value = taken[-1] >> 32
+            if taken[-1] >> 32:
+                self.job = int(dut.tile.value), tuple(value & 0xFFFF_FFFF for value in taken)
+                taken.clear()
+                await put(dut, "told", payloads(told_of(self.job)), stalls(self.rng, 0.3) if self.pauses else NEVER)
+                dut.working.value = 0
 
     async def watch(self) -> None:
         """Serve for ever."""
@@ -112,9 +128,15 @@ class Sink:
     def told(self) -> Effects:
         """Return what has been told since the last call."""
         effects = Effects(writes=tuple(self.writes), parameters=tuple(self.parameters), numbers=tuple(self.numbers),
-                          tokens=tuple(self.tokens), malformed=self.malformed)
+                          tokens=tuple(self.tokens), job=self.job, malformed=self.malformed)
         self.writes, self.parameters, self.numbers, self.tokens, self.malformed = [], [], [], [], False
+        self.job = None
         return effects
+
+
+def told_of(job: tuple[int, tuple[int, ...]] | None) -> tuple[int, ...]:
+    """Return what a job is answered: its words backwards, or nothing."""
+    return job[1][::-1] if job and job[1][0] & 1 else ()
 
 
 def parameters_layout(p: ImcArch) -> data.StructLayout:
@@ -125,7 +147,7 @@ def parameters_layout(p: ImcArch) -> data.StructLayout:
 
 def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
     """Return a packet of any target that stays within what the build has; the first word alone now and then."""
-    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, NUMBERS, *READS))
+    parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, *READS))
     if target in READS:
         index = rng.choice((0, p.map_words - 1, rng.randrange(p.map_words)))
         words = [rng.choice((0, 1, rng.randint(1, min(5, p.map_words - index))))]
@@ -136,6 +158,8 @@ def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
         what = rng.randrange(4)
         index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
         words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what >= 2 else 1)]
+    elif target == JOB:
+        index, words = rng.randrange(p.tiles), [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]
     elif target == NUMBERS:
         index = rng.choice((0, p.features - 2, 250)) | rng.randrange(4) << 24
         words = [rng.getrandbits(32) for _ in range(rng.randint(1, 8))]
@@ -162,12 +186,13 @@ def payloads(packet: Any) -> list[int]:
 async def begin(dut: Any) -> tuple[ImcArch, random.Random, Sink]:
     """Reset; return the build, random numbers and what is behind the port."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
-    await start(dut, ["hold", "word", "i__valid", "o__ready", "readout__valid"])
+    await start(dut, ["hold", "word", "i__valid", "o__ready", "readout__valid", "o_job__ready", "told__valid", "working"])
     dut.rst.value = 0
-    for name in ("i", "o", "readout"):
+    for name in ("i", "o", "readout", "told"):
         cocotb.start_soon(watch(dut, name))
     sink = Sink(dut, p, rng)
     cocotb.start_soon(sink.watch())
+    cocotb.start_soon(sink.jobs())
     return p, rng, sink
 
 
@@ -176,19 +201,21 @@ async def begin(dut: Any) -> tuple[ImcArch, random.Random, Sink]:
 async def matches_golden(dut: Any, stall: float) -> None:
     """What packets do, and what comes back, equals golden; without stalls in the documented cycles."""
     p, rng, sink = await begin(dut)
+    sink.pauses = stall > 0
     parts = -(-p.rows // 32)
     for _ in range(120):
         packet = draw_packet(rng, p)
         wanted, at = host_port(p, packet, sink.maps), list[int]()
+        answer = wanted.answer or told_of(wanted.job)
         sender = cocotb.start_soon(put(dut, "i", payloads(packet), stalls(rng, stall) if stall else NEVER))
-        got = await get(dut, "o", len(wanted.answer), stalls(rng, stall) if stall else NEVER, at)
+        got = await get(dut, "o", len(answer), stalls(rng, stall) if stall else NEVER, at)
         taken = await sender
-        await idle(dut, "o", 2)
-        assert got == payloads(wanted.answer) and dut.idle.value, packet
+        await idle(dut, "o", 3)
+        assert got == payloads(answer) and dut.idle.value, packet
         assert sink.told() == dataclasses.replace(wanted, answer=()), packet
         if not stall:
             assert taken == [*range(taken[0], taken[0] + len(packet))]
-            assert at == [taken[-1] + TO_WORD + n + BETWEEN * (n // parts) for n in range(len(at))]
+            assert wanted.job or at == [taken[-1] + TO_WORD + n + BETWEEN * (n // parts) for n in range(len(at))]
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -199,7 +226,7 @@ async def sums_leave_between_packets(dut: Any, stall: float) -> None:
     top = 1 << p.stream_bits - 1
     sums = [(rng.randrange(p.channels), rng.choice((-top, top - 1, -1, 0, rng.randrange(-top, top)))) for _ in range(20)]
     words = [word(Lane.o_layout(p), {"channel": channel, "d": d}) for channel, d in sums]
-    packets = [packet for packet in (draw_packet(rng, p) for _ in range(20)) if packet[0] & 8 == 0]
+    packets = [packet for packet in (draw_packet(rng, p) for _ in range(20)) if packet[0] & 8 == 0 and packet[0] & 15 != JOB]
     wanted = [host_port(p, packet, sink.maps) for packet in packets]
     sender = cocotb.start_soon(put(dut, "readout", words, stalls(rng, stall) if stall else NEVER))
     host = cocotb.start_soon(put(dut, "i", [w for packet in packets for w in payloads(packet)], stalls(rng, 0.5)))

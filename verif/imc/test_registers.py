@@ -10,11 +10,14 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import Error
+from golden.imc.devices import DEVICES
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.layer import FIELDS, MACHINE, layer_layout, machine_layout
 from hdl.imc.register_map import OFFSETS, identity, registers
 from hdl.imc.registers import Registers
 from hdl.imc.shift_add import PLACES, ShiftAdd
+from hdl.imc.write_job import settings_layout
+from hdl.imc.write_registers import write_words
 from verif.axi import AxiLite
 from verif.imc.layers import TINY, arch
 from verif.mutant import mutant
@@ -70,7 +73,7 @@ async def started(dut: Any, *, paused: bool = False) -> tuple[AxiLite, random.Ra
     rng = random.Random(cocotb.RANDOM_SEED)
     bus = AxiLite(dut, "", clock=dut.clk, pauses=stalls(rng) if paused else None)
     bus.idle()
-    for name in ("busy", "done", "error", "code", "counters"):
+    for name in ("busy", "writes", "done", "error", "code", "counters"):
         getattr(dut, name).value = 0
     await reset(dut, ())
     cocotb.start_soon(watch(dut))
@@ -119,6 +122,23 @@ async def written_values(dut: Any, paused: bool) -> None:
         for value in (model[f"PLACE_{n}"] for n in range(PLACES))])
     for name, value in model.items():
         assert await bus.read(OFFSETS[name]) == value, name
+
+
+@cocotb.test(timeout_time=1, timeout_unit="ms")
+async def programming(dut: Any) -> None:
+    """How cells are written is on its port as the host wrote it, and stands while busy and while a job is on its way."""
+    bus, _ = await started(dut)
+    settings = dataclasses.asdict(DEVICES["rram"].settings(arch().cell_bits))
+    words = write_words(settings, arch().cell_bits)
+    for name, value in words.items():
+        await bus.write(OFFSETS[name], value)
+    for lock in ("writes", "busy"):
+        getattr(dut, lock).value = 1
+        for name in ("WRITE_PATIENCE", "LEVEL_1_BOUNDS"):
+            await bus.write(OFFSETS[name], 1)
+            assert await bus.read(OFFSETS[name]) == words[name]
+        getattr(dut, lock).value = 0
+    assert int(dut.writing.value) == word(settings_layout(arch()), settings)
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")

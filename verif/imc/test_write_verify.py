@@ -27,8 +27,9 @@ from verif.sim import parameters_of_bench, simulate
 from verif.stream import cycle, get, put, stalls, watch, word
 
 TINY = IMC_PRESETS["tiny-ci"]
-# The second one has rows and columns that are no power of two.
+# The last one has rows and columns that are no power of two.
 ARCHS = {"tiny-ci": TINY,
+         "four bits": dataclasses.replace(TINY, rows=4, cols=6, mux=1, group_rows=1, cell_bits=4, adc_bits=6),
          "one bit": dataclasses.replace(TINY, rows=5, cols=11, mux=1, group_rows=1, cell_bits=1, scheme="offset")}
 
 

@@ -10,9 +10,10 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import ImcArch
+from golden.imc.job_port import ending
 from golden.imc.write_verify import Job, Outcome, Settings
-from hdl.imc.imc_tile import words
 from hdl.imc.tile_register_map import NUMBER_FIELDS, OFFSETS
+from hdl.imc.write_program import job_words, split
 from hdl.imc.write_registers import write_words
 from verif.axi import AxiLite
 from verif.stream import PERIOD_NS
@@ -20,11 +21,6 @@ from verif.stream import PERIOD_NS
 START, IRQ, CALIBRATE, STOP = 1, 2, 4, 8
 BUSY, DONE, ERROR = 1, 2, 4
 INPUTS, OUTPUTS = ("s_axis_x", "s_axis_job"), ("m_axis_y", "m_axis_fail", "m_axis_done")
-
-
-def split(value: int, bits: int) -> list[int]:
-    """Return the 32-bit words of so many bits, the lowest first."""
-    return [value >> 32 * n & 0xFFFF_FFFF for n in range(words(bits))]
 
 
 def joined(fields: Iterable[int], bits: int) -> int:
@@ -116,15 +112,11 @@ class TileHost:
 
     def job(self, job: Job, *, crossbar: int) -> list[int]:
         """Return the packet of a job."""
-        p = self.p
-        return [job.op | job.row << 8 | crossbar << 16, *split(job.mask, p.cols),
-                *split(joined(job.levels, p.cell_bits), p.cols * p.cell_bits)]
+        return job_words(self.p, crossbar=crossbar, **dataclasses.asdict(job))
 
     def ending(self, outcome: Outcome) -> list[int]:
         """Return the packet with which a job ends."""
-        p = self.p
-        return [outcome.error, *split(outcome.mask, p.cols), *split(joined(outcome.levels, p.cell_bits), p.cols * p.cell_bits),
-                *dataclasses.astuple(outcome.counts)]
+        return ending(self.p, outcome)
 
     async def receive(self, name: str, cycles: int = 20_000) -> list[int]:
         """Return the next packet of a stream."""

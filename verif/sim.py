@@ -45,12 +45,13 @@ WAIVERS = {
 MAKE_VARIABLES = ("LINK=$(CXX)", "AR=ar", "PYTHON3=python3", "PERL=perl", "CFG_CXXFLAGS_PCH_I=-include",
                   "CFG_LDLIBS_THREADS=-pthread", "CFG_CXXFLAGS_STD_NEWEST=-std=c++20")
 # A quick build is one C++ file: what all files begin with costs more than what follows.
+SINGLE = "VM_PARALLEL_BUILDS=0"
 OPTIMISE = {
-    "-O0": ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0", "VM_PARALLEL_BUILDS=0"),
+    "-O0": ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0", SINGLE),
     "-O3": ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"),
 }
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
-# What all C++ of a build begins with, compiled once for all models; a compiler that cannot use it so reads it as text.
+# What the C++ of quick builds begins with, compiled once for all of them; a compiler that cannot use it so reads it as text.
 HEADER, HEADERS = "runtime.h", '#include "verilated.h"\n#include "verilated_dpi.h"\n#include "verilated_vpi.h"\n'
 PRECOMPILE = f"include Vtop.mk\n{HEADER}.gch: {HEADER}\n\t$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -x c++-header -o $@ $<\n"
 CAUGHT = {"AssertionError", "SimTimeoutError"}
@@ -156,9 +157,12 @@ def _runtime_args(build: Path, stored: Path) -> tuple[str, ...]:
     names = [f"{name}.o" for name in RUNTIME if (stored / f"{name}.o").exists()]
     for name in names:
         shutil.copy2(stored / name, build / name)
-    for name in (HEADER, f"{HEADER}.gch"):
-        (build / name).symlink_to(stored / name)
-    return (*(word for name in names for word in ("-o", name)), f"OPT=-include {HEADER}")
+    words = [word for name in names for word in ("-o", name)]
+    if (stored / HEADER).exists():
+        for name in (HEADER, f"{HEADER}.gch"):
+            (build / name).symlink_to(stored / name)
+        words.append(f"OPT=-include {HEADER}")
+    return tuple(words)
 
 
 def _keep_runtime(build: Path, stored: Path, make_args: Sequence[str]) -> None:
@@ -166,10 +170,11 @@ def _keep_runtime(build: Path, stored: Path, make_args: Sequence[str]) -> None:
         return
     stored.parent.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=stored.parent, prefix="tmp-"))
-    (build / HEADER).write_text(HEADERS)
-    (build / "precompile.mk").write_text(PRECOMPILE)
-    command = ["make", "-C", str(build), "-f", "precompile.mk", f"CXX={compiler()}", *MAKE_VARIABLES, *make_args]
-    subprocess.run([*command, f"{HEADER}.gch"], capture_output=True, env=environment(), check=False)
+    if SINGLE in make_args:
+        (build / HEADER).write_text(HEADERS)
+        (build / "precompile.mk").write_text(PRECOMPILE)
+        command = ["make", "-C", str(build), "-f", "precompile.mk", f"CXX={compiler()}", *MAKE_VARIABLES, *make_args]
+        subprocess.run([*command, f"{HEADER}.gch"], capture_output=True, env=environment(), check=False)
     try:
         for name in (HEADER, f"{HEADER}.gch", *(f"{name}.o" for name in RUNTIME)):
             if (build / name).exists():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from golden.arch import ParameterError
+from golden.arch import PRESETS, ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects
@@ -23,6 +23,8 @@ from verif.imc import simulate as module
 from verif.imc.macro_shell import MacroShellError
 from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, setting_of, simulate
 from verif.imc.verify import random_layers
+from verif.simulate import run_images as accelerator
+from verif.system import System
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
@@ -65,6 +67,28 @@ def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
     other = plain_run(digits.network, {name: torch.from_numpy(word) for name, word in digits.words(0).items()})
     words = [np.asarray(trace.layers["lif2"].words) for trace in (done.traces[0], other)]
     assert (words[0] != words[1]).any()
+
+
+@pytest.mark.parametrize(("text", "alike"), [
+    pytest.param(None, True, id="ideal"),
+    pytest.param("flash=1,full_scale=15,read_noise=0.3,comparator_noise=0.3,offset=1,stuck_on=0.01,seed=7", False,
+                 id="not ideal")])
+def test_twenty_digits(text: str | None, alike: bool) -> None:
+    """Twenty images on macros of 64 rows equal golden; ideal ones give every spike that the RTL of the other core gives.
+
+    Both cores are compared with golden runs of one network, word by word, and these with each other.
+    """
+    p = IMC_PRESETS["spikesim"]
+    workload = load_workload("digits", lowering_arch(p))
+    done = run_images(workload, p, Machine(setting=setting_of(p, text)), 20)
+    assert sum(layer.mismatches for image in done.compared for layer in image) == 0
+    assert sum(layer.neuron_steps for image in done.compared for layer in image) == 245_760
+    other = accelerator(workload, System(PRESETS["tiny"]), 20)
+    assert sum(layer.mismatches for image in other.compared for layer in image) == 0
+    same = [bool((np.asarray(a.layers[name].words) == np.asarray(b.layers[name].words)).all())
+            for a, b in zip(done.traces, other.traces, strict=True) for name in ("lif1", "lif2")]
+    assert all(same) == alike and len(same) == 40
+    assert not alike or done.rtl == other.rtl
 
 
 def test_weight_that_is_broken() -> None:

@@ -191,7 +191,9 @@ def test_lines() -> None:
     """Points lie evenly from 0 to 1, a bar spans the seeds; names are escaped."""
     text = lines("t", "a", {"<": [(1, [0.0]), (5, [1.0]), (9, [0.25, 0.75])]})
     assert '<polyline points="96.0,232.0 514.0,44.0 932.0,138.0"' in text and "&lt;" in text
-    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text
+    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text and ">75%<" in text
+    text = lines("t", "a", {"gain": [(0.5, [2.5]), (1, [-1.0])]}, shares=False)
+    assert '<polyline points="96.0,67.5 932.0,232.0"' in text and ">-1<" in text and ">3<" in text
 
 
 def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -41,7 +41,7 @@ class Imc(Block):
         m.d.comb += [getattr(core, name).eq(getattr(registers, name)) for name in (
             "start", "calibrate", "layer", "machine", "places", "misplaced", *host_ports(p))]
         m.d.comb += [getattr(registers, name).eq(getattr(core, name)) for name in (
-            "busy", "done", "error", "code", "counters")]
+            "busy", "done", "error", "code", "counters", "verdict")]
         m.d.comb += [
             self.irq.eq(registers.irq),
             core.host.valid.eq(self.s_axis_tvalid), self.s_axis_tready.eq(core.host.ready),

@@ -107,9 +107,9 @@ def steps_of_three_layers(rng: np.random.Generator) -> tuple[Network, list[dict[
 
 
 def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """All layers take a step before the next one, up to the one at which golden stops, and every spike of it equals golden.
+    """All layers take a step before the next one until the core says stop, as golden does; every spike and verdict equals golden.
 
-    Where layers share membranes or memory, their next steps are wrong.
+    Where layers share membranes or memory, their next steps are wrong; a core with another threshold stops elsewhere.
     """
     network, words = steps_of_three_layers(np.random.default_rng(seed))
     setting = setting_of(TINY, "comparator_noise=0.3,seed=2")
@@ -122,8 +122,18 @@ def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     for image, trace, steps, compared in zip(range(3), done.traces, done.steps, done.compared, strict=True):
         assert [layer.mismatches for layer in compared] == [0, 0, 0]
         assert [layer.neuron_steps for layer in compared] == [54 * steps, 162 * steps, 0]
-        assert done.rtl[image] == done.golden[image] == int(early_exit(sums_by_step(trace), margin).label)
+        exits = early_exit(sums_by_step(trace), margin)
+        assert done.rtl[image] == done.golden[image] == int(exits.label)
+        assert compared[2].verdict == {"valid": 1, "stop": 1, "step": steps, "channel": int(exits.label),
+                                       "margin": int(exits.margins[steps - 1])}
+        assert done.readouts[image].tolist() == sums_by_step(trace)[steps - 1].tolist()
         assert compared[1].counters["steps"] == 162 * steps
+    monkeypatch.setattr(module, "programs", lambda *words, **options: (
+        dataclasses.replace(layer, exits=layer.exits | {"threshold": 0}) for layer in hdl_program.programs(*words, **options)))
+    found = run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
+    assert found.steps == [1] * 3 and [image[2].mismatches for image in found.compared] == [1] * 3
+    first = found.compared[0][2].first
+    assert first is not None and (first["what"], first["t"], first["golden"], first["rtl"]) == ("early exit: stop", 0, 0, 1)
     together = {"membrane": 0}
     monkeypatch.setattr(module, "programs", lambda *words, **options: (
         dataclasses.replace(layer, fields=layer.fields | together) for layer in hdl_program.programs(*words, **options)))
@@ -135,10 +145,18 @@ def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 
 
 def test_early_exit_refusals(digits: Workload) -> None:
-    """Without a read-out there is no margin, and membranes of all layers must fit together."""
+    """Without a read-out of several sums in each step there is no margin, and membranes of all layers must fit together."""
     machine, network = Machine(setting=setting_of(TINY, None), exit_margin=1), digits.network
     short = dataclasses.replace(network, layers=network.layers[:2])
-    for given, message in ((short, "exit-margin: layer lif2, not a read-out; legal: a network that ends with one; "
+    one = Layer(name="one", bias=np.zeros(1, np.int64), readout=True, passes=(Pass(
+        source="input.0", weight=np.ones((1, 1, 8, 8), np.int64), stride=1, padding=0, planes=network.layers[0].passes[0].planes),))
+    alone, still = (dataclasses.replace(network, layers=(dataclasses.replace(one, bias=np.zeros(n, np.int64), passes=(
+        dataclasses.replace(one.passes[0], weight=np.ones((n, 1, 8, 8), np.int64)),)),)) for n in (1, 2))
+    for given, message in ((alone, "exit-margin: classes of layer one, not 1; legal: 2 and more, for a margin is between two; "
+                                   "try: no --exit-margin"),
+                           (still, "exit-margin: sums of layer one, not the same for all steps; legal: sums of each step; "
+                                   "try: --macro once=0"),
+                           (short, "exit-margin: layer lif2, not a read-out; legal: a network that ends with one; "
                                    "try: no --exit-margin"),
                            (network, "layer lif2: membranes, not 2048; legal: 1..256 on tiny-ci; try: a larger build")):
         with pytest.raises(ParameterError) as error:

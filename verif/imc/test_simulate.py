@@ -107,7 +107,7 @@ def steps_of_three_layers(rng: np.random.Generator) -> tuple[Network, list[dict[
 
 
 def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """All layers take a step before the next one until the core says stop, as golden does; every spike and verdict equals golden.
+    """All layers take a step before the next one until the core says stop; every spike and verdict is golden's.
 
     Where layers share membranes or memory, their next steps are wrong; a core with another threshold stops elsewhere.
     """
@@ -148,10 +148,10 @@ def test_early_exit_refusals(digits: Workload) -> None:
     """Without a read-out of several sums in each step there is no margin, and membranes of all layers must fit together."""
     machine, network = Machine(setting=setting_of(TINY, None), exit_margin=1), digits.network
     short = dataclasses.replace(network, layers=network.layers[:2])
-    one = Layer(name="one", bias=np.zeros(1, np.int64), readout=True, passes=(Pass(
-        source="input.0", weight=np.ones((1, 1, 8, 8), np.int64), stride=1, padding=0, planes=network.layers[0].passes[0].planes),))
-    alone, still = (dataclasses.replace(network, layers=(dataclasses.replace(one, bias=np.zeros(n, np.int64), passes=(
-        dataclasses.replace(one.passes[0], weight=np.ones((n, 1, 8, 8), np.int64)),)),)) for n in (1, 2))
+    sums = dataclasses.replace(network.layers[0].passes[0], padding=0)
+    alone, still = (dataclasses.replace(network, layers=(Layer(
+        name="one", bias=np.zeros(n, np.int64), readout=True,
+        passes=(dataclasses.replace(sums, weight=np.ones((n, 1, 8, 8), np.int64)),)),)) for n in (1, 2))
     for given, message in ((alone, "exit-margin: classes of layer one, not 1; legal: 2 and more, for a margin is between two; "
                                    "try: no --exit-margin"),
                            (still, "exit-margin: sums of layer one, not the same for all steps; legal: sums of each step; "

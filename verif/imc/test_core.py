@@ -9,7 +9,7 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
 from golden.imc.calibrator import offsets
@@ -138,7 +138,7 @@ class Bench:
             assert told == {"valid": 1, "stop": int(t + 1 == exits.steps), "step": t + 1, "channel": int(exits.labels[t]),
                             "margin": int(exits.margins[t])}, (sums, threshold)
             for _ in range(20):
-                await FallingEdge(self.dut.aclk)
+                await RisingEdge(self.dut.aclk)
             assert sorted(host.answers) == [[c, value & 0xFFFF_FFFF] for c, value in enumerate(sums[t].tolist())]
             host.answers.clear()
         self.shell.report().check(complete=int(exits.steps) == network.steps)

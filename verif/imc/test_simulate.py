@@ -198,6 +198,25 @@ def test_compile(tmp_path: Path) -> None:
     trace = plain_run(workload.network, workload.words(1))
     assert images["readouts"][1].tolist() == np.asarray(trace.layers["fc"].readout).ravel().tolist()
     assert images["memory"].shape[0] == 2 and images["classes"].tolist() == images["readouts"].argmax(axis=1).tolist()
+    assert images["steps"].tolist() == [4, 4] and all(layer["registers"]["EXIT_STEPS"] == 0 for layer in description["layers"])
+
+
+def test_compile_with_early_exit(tmp_path: Path) -> None:
+    """Layers are those of the first step, and what is expected is golden's at the step that stops."""
+    from safetensors.numpy import load_file
+
+    description = compile_imc("digits", "spikesim", tmp_path / "out", images=2, exit_margin=15)
+    registers = [layer["registers"] for layer in description["layers"]]
+    chosen = {"EXIT_STEPS": 4, "EXIT_THRESHOLD": 15, "LAYER_FRESH": 1, "LAYER_FIRST_STEP": 0}
+    assert all(chosen.items() <= r.items() for r in registers)
+    assert [r["LAYER_STEPS"] for r in registers] == [4, 1, 1] and description["exit_margin"] == 15
+    images = load_file(tmp_path / "out" / "images.safetensors")
+    workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
+    for index in range(2):
+        sums = sums_by_step(plain_run(workload.network, workload.words(index)))
+        exits = early_exit(sums, 15)
+        assert images["steps"][index] == int(exits.steps) and images["classes"][index] == int(exits.label)
+        assert images["readouts"][index].tolist() == sums[int(exits.steps) - 1].tolist()
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -12,6 +12,7 @@ from golden.imc.arch import TOKEN_BITS, ImcArch, TokenOp
 from hdl.imc.pool import PoolMode
 from hdl.imc.program import (
     FACTOR_BITS,
+    NO_EXIT,
     LayerProgram,
     check_fields,
     check_widths,
@@ -149,9 +150,9 @@ class _Program:
                                  times=self.times)
         words = tuple(mult | shift << FACTOR_BITS for mult, shift in (seconds * channels)[:channels])
         numbers, machine = {key: int(value) for key, value in fields.items()}, machine_fields(settings, self.patience)
-        check_fields(self.name(name), numbers, machine)
+        check_fields(self.name(name), numbers, machine, NO_EXIT)
         return Step(name=self.name(name), encoder=self.encoder, out=out, layer=LayerProgram(
-            name=self.name(name), fields=numbers, machine=machine, places=place_registers(settings),
+            name=self.name(name), fields=numbers, machine=machine, exits=NO_EXIT, places=place_registers(settings),
             biases=tuple(int(b) & 0xFFFF_FFFF for b in (biases * channels)[:channels]), seconds=words,
             planes=out.bits if out else 0, shape=(channels, self.tokens, 1)))
 

@@ -75,7 +75,8 @@ class Sharing:
         """Return the last group of ``cat`` along channels, where the same neurons took all groups in order and nothing else
         since they were joined before; None for another call.
         """
-        groups: list[Part] = arguments[0] if len(arguments) == 2 and arguments[1] == 1 and isinstance(arguments[0], list) else []
+        along = len(arguments) == 2 and arguments[1] == 1 and isinstance(arguments[0], list)
+        groups: list[Part] = arguments[0] if along else []
         if not groups or not all(isinstance(group, Part) for group in groups):
             return None
         first, last = groups[0], groups[-1]

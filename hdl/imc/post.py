@@ -22,9 +22,9 @@ class Post(Block):
 
     Twin of `golden.imc.post.post`. A sum a cycle, whichever lane has one, or in the order of channels where these share
     membranes; a vector that ends a window then writes a word a cycle. With ``once`` a sum that becomes spikes or is read out
-    stays for ``steps`` cycles, one for each step. The next vector begins when the last one is written. A vector takes 3 cycles
-    beside those, 7 when it is read out, 9 when neurons step, 11 when it is scaled, 13 where the build has tokens, up to the cycle
-    of ``released``.
+    stays for ``steps`` cycles, one for each step. The next vector begins when the last one is written. A vector takes 3
+    cycles beside those, 7 when it is read out, 9 when neurons step, 11 when it is scaled, 13 where the build has tokens, up
+    to the cycle of ``released``.
 
     Members
     -------

@@ -22,6 +22,7 @@ from golden.network import Network, Neuron, input_words
 from golden.neuron import joined, neuron, visits
 from golden.run import run, unpack
 from golden.to_torch import spikingjelly_neuron, to_torch
+from spikeloom.cli import run as command_line
 from verif.test_neuron import SPIKINGJELLY, currents
 
 ARCH = PRESETS["loas"]
@@ -257,3 +258,10 @@ def test_other_programs_are_refused(model: nn.Module, message: str) -> None:
     with pytest.raises(ParameterError) as error:
         trace(model, torch.rand(4, 2, 2, 4, 4) if isinstance(model, Together) else example())
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("words", [["compile", "vgg9-digits-shared", "-o", "out"], ["simulate", "vgg9-digits-shared"]])
+def test_the_ftp_core_refuses(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What only a core of tiles runs is one line with the option that runs it."""
+    assert command_line(words) == 2
+    assert capsys.readouterr() == ("", "spikeloom: layer lif1: share, not 2; legal: 1 on loas; try: --top imc\n")

@@ -3,8 +3,10 @@
 Torch gets one thread, here and in the processes that tests start: the networks are small, and other tests run beside.
 """
 
+import importlib
 import os
 import secrets
+from types import ModuleType
 
 import pytest
 
@@ -42,3 +44,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def seed() -> int:
     """Return the seed of the run, for tests that draw their own random numbers."""
     return int(os.environ[SEED])
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def kind(request: pytest.FixtureRequest) -> ModuleType:
+    """Return the library of the arrays that golden is given; benches that name none load faster in the simulator."""
+    return importlib.import_module(request.param)

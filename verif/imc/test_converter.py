@@ -9,7 +9,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
@@ -52,7 +51,6 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_codes_count_the_thresholds_that_are_reached(kind: Any) -> None:
     """Without noise both converters give the number of thresholds at or below the value, whatever the thresholds."""
     rng = np.random.default_rng(3)

@@ -6,7 +6,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 from cocotb.triggers import RisingEdge
 
 from golden.imc.lookup import lookup
@@ -32,7 +31,6 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     simulate(mutant(Lookup, old, new)(TAG_BITS), __name__, expect_failure=True)
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_golden_by_hand(kind: Any) -> None:
     """A rectifier as a table: values with sign find their two's complement, what lies above 8 bits does not count."""
     table = kind.asarray([*range(128), *[0] * 128])

@@ -31,6 +31,7 @@ from hdl.imc.signed_combine import SignedCombine
 from hdl.imc.tile import Tile
 from hdl.imc.writable_tile import WritableTile
 from verif import sim
+from verif.imc.effects import EFFECTS
 from verif.imc.geometry import random_weights
 from verif.imc.macro_shell import (
     SAMPLE,
@@ -47,7 +48,6 @@ from verif.imc.macro_shell import (
 from verif.imc.played_macro import PlayedMacro
 from verif.imc.test_tile import correct, vector
 from verif.imc.test_tile import draw as draw_program
-from verif.imc.verify import EFFECTS
 from verif.layers import start
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import get, put, stalls, watch, word

@@ -7,7 +7,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from golden.arch import LifParams
@@ -61,7 +60,6 @@ def neuron_of(variant: dict[str, Any], threshold: Any) -> Neuron:
                   compare=">" if variant["strict"] else ">=", reset=RESETS[variant["reset"]])
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_steps_are_those_of_the_neuron(kind: Any, seed: int) -> None:
     """Golden with its state outside gives the spikes of golden, whatever lay in memory before."""
     rng = np.random.default_rng(seed)

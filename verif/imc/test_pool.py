@@ -8,7 +8,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS, ImcArch
@@ -48,7 +47,6 @@ def test_word_on_its_way_is_caught() -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_golden_by_hand(kind: Any) -> None:
     """A map of two by three worked out by hand, in NumPy and torch; another mode is refused."""
     x, whole = kind.asarray([[[-3, -1, 4], [-2, -5, 7]]]), Window(kernel=2, stride=1)

@@ -8,7 +8,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 from cocotb.triggers import FallingEdge, RisingEdge
 from numpy.typing import NDArray
 
@@ -82,7 +81,6 @@ def rest(p: ImcArch, kind: Any = np) -> tuple[Any, Any]:
     return kind.zeros(p.membranes, dtype=kind.int64), kind.zeros(p.membranes, dtype=kind.int64)
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("time_inner", [0, 1])
 def test_golden_is_the_tail(kind: Any, tail: str, time_inner: int, seed: int) -> None:

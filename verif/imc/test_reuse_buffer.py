@@ -8,7 +8,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import ParameterError
@@ -38,7 +37,6 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_golden_by_hand(kind: Any) -> None:
     """A tensor kept by layer 0 comes back in layers 1 and 2, scaled and saturated; another source is an error."""
     assert [mode.name.lower() for mode in ReuseMode] == list(MODES)

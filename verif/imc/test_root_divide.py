@@ -7,7 +7,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 
 from golden.imc.root_divide import divide, root
 from hdl.imc.root_divide import RootDivide
@@ -35,7 +34,6 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_golden_is_exact(kind: Any, seed: int) -> None:
     """Golden equals Python's integers, also where the root's operand is beyond 64 bits."""
     rng = random.Random(seed)

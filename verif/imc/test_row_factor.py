@@ -9,7 +9,6 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-import torch
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.row_factor import row_factor
@@ -41,7 +40,6 @@ def test_mutants_are_caught(old: str, new: str) -> None:
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
 
-@pytest.mark.parametrize("kind", [np, torch])
 def test_golden_is_the_exact_fraction_rounded_half_up(kind: Any, seed: int) -> None:
     """Golden is ``floor(x * factor / 2^16 + 1/2)`` in exact fractions."""
     rng = random.Random(seed)

@@ -20,9 +20,9 @@ from golden.imc.tile import Program, run_tile
 from hdl.imc.settings import Times, tile_settings
 from hdl.imc.signed_combine import SignedCombine
 from hdl.imc.tile import Tile
+from verif.imc.effects import EFFECTS
 from verif.imc.geometry import random_weights
 from verif.imc.played_macro import PlayedMacro
-from verif.imc.verify import EFFECTS
 from verif.layers import start
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate

@@ -17,7 +17,7 @@ from golden.network import map_arrays
 from perf import imc_energy, imc_events
 from perf.imc_energy import COSTS, SPIKESIM_ENERGY, area, energy, shares, spikesim_area
 from perf.imc_events import EVENTS
-from perf.imc_report import charts, exit_table, page, tables
+from perf.imc_report import SHARING, charts, exit_table, page, tables
 from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
@@ -117,12 +117,14 @@ def test_areas() -> None:
 def test_the_page_is_what_an_image_takes(stored: dict[str, Any], runs: Runs) -> None:
     """A way of running has the events, cycles and membranes of the report again, without a mismatch on the RTL."""
     ways = {lever["name"]: lever for lever in stored["levers"]}
-    assert list(ways) == [lever.name for lever in levers.levers(P)]
-    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False)):
+    assert list(ways) == [lever.name for lever in levers.levers(P, NAME)]
+    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False),
+                levers.Lever(name=SHARING, source=f"{NAME}-shared")):
         found = levers.measure(runs, way, stored["rtl"])
         assert found["mismatches"] == 0 and found["neuron_steps"] == 27_904
         assert {name: found[name] for name in ("events", "cycles", "membranes", "energy")} == {
             name: ways[way.name][name] for name in ("events", "cycles", "membranes", "energy")}
+    assert ways[SHARING]["membranes"] * 2 == ways["as usual"]["membranes"]
     assert ways["zero-skip"]["events"]["skipped"] == ways["as usual"]["events"]["zero"] > 0
 
 

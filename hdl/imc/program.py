@@ -147,7 +147,7 @@ def _tail(layer: Any) -> dict[str, int]:
         "pool_mode": mode, "readout": layer.readout, "scale": scale is not None, "word_bits": scale.bits if scale else 1,
         "word_signed": bool(scale and scale.signed), "leak_shift": neuron.leak_shift if neuron else 0,
         "decay_input": bool(neuron and neuron.decay_input), "strict": bool(neuron and neuron.compare == ">"),
-        "reset": RESETS[neuron.reset] if neuron else 0}
+        "reset": RESETS[neuron.reset] if neuron else 0, "share_log2": neuron.share.bit_length() - 1 if neuron else 0}
 
 
 def _planes(layer: Any, steps: int) -> int:
@@ -176,7 +176,8 @@ def _membranes(mapped: Any, fields: dict[str, int]) -> int:
     if not mapped.layer.neuron:
         return 0
     members = fields["pool_kernel"] ** 2 if fields["pool_mode"] == PoolMode.NONE else 1
-    return int(fields["channels"] * members * (1 if fields["time_inner"] else fields["out_height"] * fields["out_width"]))
+    windows = 1 if fields["time_inner"] else fields["out_height"] * fields["out_width"]
+    return int((fields["channels"] >> fields["share_log2"]) * members * windows)
 
 
 def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: int) -> None:
@@ -212,7 +213,8 @@ def check_widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -
     sums *= kernel * kernel if layer.sum_pool else steps if layer.readout else 1
     needed = {"stream_bits": (sums, p.stream_bits)}
     if layer.neuron:
-        needed["membrane_bits"] = (steps * (sums + max(abs(int(t)) for t in layer.neuron.threshold)), p.membrane_bits)
+        visits = steps * layer.neuron.share
+        needed["membrane_bits"] = (visits * (sums + max(abs(int(t)) for t in layer.neuron.threshold)), p.membrane_bits)
     for name, (value, bits) in needed.items():
         if value >= 1 << bits - 1:
             raise ParameterError(f"layer {layer.name}: {name}, not {value.bit_length() + 1}; legal: 1..{bits} on {p.name}; "

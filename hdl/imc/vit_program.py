@@ -144,6 +144,7 @@ class _Program:
             "first_step": self.encoder if build is self.dynamic else 0, "fresh": 1, "time_inner": 1, "per_step": 0, "once": 0,
             "bits": bits, "pool_mode": PoolMode.NONE, "readout": out is None, "scale": out is not None, "factor": factor,
             "word_bits": out.bits if out else 1, "word_signed": 1, "leak_shift": 0, "decay_input": 0, "strict": 0, "reset": 0,
+            "share_log2": 0,
             "out_base": out.base if out else 0, "out_plane": out.plane if out else 0, "out_groups": out.row if out else 1,
             **crossbar_fields(build, entry), **geometry}
         settings = tile_settings(build, mapped.scheme, bits=bits, signed=signed, adc_bits=self.adc_bits[build is self.dynamic],

@@ -235,7 +235,10 @@ async def stops_with_an_error(dut: Any) -> None:
         program = await bench.runs(setting, network, words, image=0, time_inner=True)
         for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
                       {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
-                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1}):
+                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1},
+                      {"SHARE_LOG2": 3}, {"SHARE_LOG2": 1, "CHANNELS": 1}, {"SHARE_LOG2": 2, "CHANNELS": 2},
+                      {"SHARE_LOG2": 1, "CHANNELS": 2, "READOUT": 1}, {"SHARE_LOG2": 1, "CHANNELS": 2, "SCALE": 1},
+                      {"SHARE_LOG2": 1, "CHANNELS": 2, "ONCE": 1, "PER_STEP": 0, "STEPS": 1}):
             before = {name: await bench.host.read(f"LAYER_{name}") for name in wrong}
             for name, value in wrong.items():
                 await bench.host.write(f"LAYER_{name}", value)

@@ -1,9 +1,8 @@
-"""Core against golden on the macro shell: random layers of all kinds, stalls, both orders of time, calibration, errors."""
+"""Core against golden on the macro shell: random layers of all kinds, stalls, both orders of time, early exit, errors."""
 
 import dataclasses
 import random
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +11,23 @@ import numpy as np
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch, Op, WriteError
+from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
 from golden.imc.calibrator import offsets
 from golden.imc.correction import Correction
-from golden.imc.devices import DEVICES, Cells
-from golden.imc.job_port import ending
-from golden.imc.macro import Adc, Effects, build, rewritten
-from golden.imc.pulse_sweep import Sweep
+from golden.imc.early_exit import early_exit, sums_by_step
+from golden.imc.macro import Adc, Effects, build
 from golden.imc.run import Placed, Setting, inputs, place, run
-from golden.imc.writable_tile import row_jobs, written
-from golden.imc.write_verify import Job, Outcome, Settings
-from golden.network import Network
+from golden.network import Input, Layer, Network, Pass, spike_planes
 from golden.run import LayerTrace, unpack
 from hdl.imc.activation import pack, split
 from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
-from hdl.imc.job_port import OF_JOB
 from hdl.imc.program import LayerProgram, programs
-from hdl.imc.write_program import job_words
-from hdl.imc.write_registers import write_words
+from hdl.imc.register_map import verdict
 from verif.imc.host import CALIBRATE, DONE, ERROR, Host
-from verif.imc.macro_shell import SOURCES, MacroShell, actions, layer_phases, macro_tables, told, values, verilog
-from verif.imc.networks import random_network, readings
+from verif.imc.macro_shell import SOURCES, MacroShell, layer_phases, macro_tables, values, verilog
+from verif.imc.networks import random_network
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import stalls
@@ -45,11 +38,6 @@ ARCHS = {
     "two trees of two tiles": dataclasses.replace(TINY, rows=8, cols=16, tiles=4, fan_in=2, channels=64, input_bits=4),
     "three words a line": dataclasses.replace(TINY, rows=64, group_rows=16, adc_bits=6, tiles=2, channels=32),
 }
-# RRAM whose pulses take a cycle, and as many of them.
-RRAM = DEVICES["rram"]
-QUICK = dataclasses.replace(
-    RRAM, response=dataclasses.replace(RRAM.response, nominal=1),
-    **{name: dataclasses.replace(getattr(RRAM, name), width=Sweep(start=1, stop=1), exponent=0) for name in ("set", "reset")})
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -101,17 +89,8 @@ class Bench:
         placed = placed or place(network, p, setting)
         (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, skip=setting.skip,
                               time_inner=time_inner)
-        (entry,) = placed
-        layer, operand = network.layers[0], words["input.0"]
-        shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
-        shell.image(image)
-        shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
-        seen = [found for step, x in enumerate(inputs(entry, words, network.steps))
-                for found in layer_phases(p, entry, x, step, setting.skip)]
-        shell.values(values(self.folder / "values", seen))
-        shell.clear()
+        layer, packed = network.layers[0], self.prepare(setting, network, words, placed[0], image)
         await host.load(program)
-        packed = pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel()
         sender = cocotb.start_soon(host.send(Target.MAP_0, 0, packed))
         if not late:
             await sender
@@ -129,19 +108,44 @@ class Bench:
         host.answers.clear()
         return program
 
+    def prepare(self, setting: Setting, network: Network, words: dict[str, Any], entry: Placed, image: int) -> Any:
+        """Tell the macros what they will see of an image; return the words of its operand."""
+        p, shell = self.p, self.shell
+        shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
+        shell.image(image)
+        shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
+        seen = [found for step, x in enumerate(inputs(entry, words, network.steps))
+                for found in layer_phases(p, entry, x, step, setting.skip)]
+        shell.values(values(self.folder / "values", seen))
+        shell.clear()
+        return pack(split(words["input.0"], len(network.layers[0].passes[0].planes)), p.rows).ravel()
 
-    async def writes(self, cells: Cells, settings: Settings, jobs: Sequence[Job]) -> list[Outcome]:
-        """Write a crossbar by jobs, and compare what they do and how they end with golden; a failed one raises its error."""
-        p, host, (crossbar, tile) = self.p, self.host, divmod(cells.macro.tile, self.p.tiles)
-        traces = [told(cells, settings, job) for job in jobs]
-        self.shell.actions(actions(self.folder / "actions", [(cells.macro.tile, trace) for trace, _ in traces], p.cols))
-        for job, (_, outcome) in zip(jobs, traces, strict=True):
-            await host.write("STATUS", DONE | ERROR)
-            await host.send(Target.JOB, tile, job_words(p, crossbar=crossbar, **dataclasses.asdict(job)))
-            assert await host.receive() == ending(p, outcome)
-            assert await host.read("STATUS") == (ERROR if outcome.error else 0)
-            assert not outcome.error or await host.read("ERROR") == OF_JOB[outcome.error]
-        return [outcome for _, outcome in traces]
+    async def stops(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, near: int) -> LayerProgram:
+        """Run a read-out step after step until the core says stop, compare it with golden, return its program.
+
+        near : the step, from 0, whose margin the threshold is; beyond the last one all steps are run
+        """
+        p, host = self.p, self.host
+        placed = place(network, p, setting)
+        sums = sums_by_step(run(network, p, setting, words, image=image, placed=placed))
+        threshold = int(early_exit(sums, 0).margins[near]) // (near + 1) if near < network.steps else (1 << 31) - 1
+        exits = early_exit(sums, threshold)
+        (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, exit_margin=threshold)
+        await host.send(Target.MAP_0, 0, self.prepare(setting, network, words, placed[0], image))
+        for t in range(int(exits.steps)):
+            part = program.only(t)
+            assert part is not None
+            await host.load(part)
+            assert await host.run() == (DONE, 0), (image, t)
+            told = verdict(await host.read("EXIT_VERDICT")) | {"margin": await host.read("EXIT_MARGIN")}
+            assert told == {"valid": 1, "stop": int(t + 1 == exits.steps), "step": t + 1, "channel": int(exits.labels[t]),
+                            "margin": int(exits.margins[t])}, (sums, threshold)
+            for _ in range(20):
+                await RisingEdge(self.dut.aclk)
+            assert sorted(host.answers) == [[c, value & 0xFFFF_FFFF] for c, value in enumerate(sums[t].tolist())]
+            host.answers.clear()
+        self.shell.report().check(complete=int(exits.steps) == network.steps)
+        return program
 
 
 @cocotb.test(timeout_time=80, timeout_unit="ms")
@@ -157,6 +161,41 @@ async def matches_golden(dut: Any) -> None:
             setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5,
                               once=case < 6)
             await bench.runs(setting, network, words, image=case, time_inner=case % 2 == 0 or network.layers[0].readout)
+
+
+def classifier(rng: random.Random, p: ImcArch) -> tuple[Network, dict[str, Any]]:
+    """Return a read-out of spikes, a sum a class and step, and the words of its operand."""
+    steps, classes, channels = rng.randint(2, 4), rng.randint(2, 6), rng.choice((3, p.rows + 5))
+    weight = np.asarray([rng.randint(-7, 7) for _ in range(classes * channels * 4)]).reshape(classes, channels, 2, 2)
+    layer = Layer(name="layer", bias=np.asarray([rng.randint(-9, 9) for _ in range(classes)]), readout=True, passes=(
+        Pass(source="input.0", weight=weight, stride=1, padding=0, planes=spike_planes(steps)),))
+    network = Network(name="classifier", steps=steps, layers=(layer,), input=Input(
+        kind="steps", channels=channels, height=2, width=2, bits=1, scale=1.0, plane_bits=1))
+    return network, {"input.0": np.asarray([rng.getrandbits(steps) for _ in range(channels * 4)]).reshape(channels, 2, 2)}
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def exits_early(dut: Any) -> None:
+    """Images one after the other stop where golden does, with its sums so far and its verdict on every step; what is not the
+    next step of an image, or has no margin, is refused.
+    """
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3)
+        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits), effects=effects)
+        for image, near in enumerate((0, 9, 1, 0)):
+            program = await bench.stops(setting, *classifier(rng, p), image=image, near=near)
+        before = program.only(0)
+        assert before is not None
+        for wrong in ({"EXIT_STEPS": 1, "LAYER_FRESH": 0, "LAYER_FIRST_STEP": 1}, {"EXIT_STEPS": p.t_max + 1},
+                      {"LAYER_STEPS": 2}, {"LAYER_CHANNELS": 1}, {"LAYER_OUT_HEIGHT": 2}, {"LAYER_OUT_WIDTH": 2},
+                      {"LAYER_FIRST_STEP": 1}, {"LAYER_FRESH": 0}, {"LAYER_FRESH": 0, "LAYER_FIRST_STEP": 1}):
+            for name, value in (before.registers | wrong).items():
+                await bench.host.write(name, value)
+            assert await bench.host.run() == (ERROR, Error.SETTINGS), wrong
+        await bench.stops(setting, *classifier(rng, p), image=4, near=1)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -185,86 +224,6 @@ async def calibrates(dut: Any) -> None:
         await bench.runs(corrected, network, words, image=3, time_inner=True)
 
 
-@cocotb.test(timeout_time=40, timeout_unit="ms")
-async def computes_with_written_cells(dut: Any) -> None:
-    """Cells that jobs of the host wrote are golden's, pulse by pulse, and a layer on them is, too; a start waits for a job."""
-    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(dut, p, rng, Path(folder))
-        host, shell = bench.host, bench.shell
-        await host.begin()
-        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits), effects=Effects(
-            seed=rng.getrandbits(62), comparator_noise=0.4, verify_noise=0.02))
-        network, words = random_network(rng, p, "diff")
-        while network.layers[0].readout or readings(p, network) > 800:
-            network, words = random_network(rng, p, "diff")
-        (entry,) = place(network, p, setting)
-        r, c = rng.randrange(len(entry.macros)), rng.randrange(len(entry.macros[0]))
-        cells = Cells(rewritten(entry.macros[r][c], np.zeros((p.rows, p.cols), np.int64)), QUICK.response)
-        settings = QUICK.settings(p.cell_bits, patience=20, t_guard=rng.randint(0, 3))
-        for name, value in write_words(dataclasses.asdict(settings), p.cell_bits).items():
-            await host.write(name, value)
-        shell.clear()
-        rows = rng.sample(range(p.rows), 2)
-        jobs = [job for job in row_jobs(np.asarray(entry.mapped.cells(p, r, c))) if job.row in rows]
-        read = dataclasses.replace(jobs[0], op=Op.READ)
-        await bench.writes(cells, settings, [*jobs, read, dataclasses.replace(jobs[0], row=jobs[1].row, op=Op.TEST)])
-        report = shell.report().check(complete=False)
-        assert report.actions == report.actions_expected > 0
-        assert await host.read("PULSES") + await host.read("READS") == report.actions
-        macros = [[written(cells) if (r, c) == (n, k) else macro for k, macro in enumerate(row)]
-                  for n, row in enumerate(entry.macros)]
-        placed = (dataclasses.replace(entry, macros=tuple(map(tuple, macros))),)
-        await bench.runs(setting, network, words, image=5, time_inner=True, placed=placed)
-        await RisingEdge(dut.aclk)
-        trace, outcome = told(cells, settings, read)
-        shell.actions(actions(bench.folder / "actions", [(cells.macro.tile, trace)], p.cols))
-        crossbar, tile = divmod(cells.macro.tile, p.tiles)
-        await host.send(Target.JOB, tile, job_words(p, crossbar=crossbar, **dataclasses.asdict(read)))
-        assert await host.run() == (DONE, 0)
-        assert host.answers == [ending(p, outcome)]
-        shell.report().check(complete=False)
-
-
-@cocotb.test(timeout_time=20, timeout_unit="ms")
-async def refuses_jobs(dut: Any) -> None:
-    """Cells that fail, jobs that do not exist and comparisons without an answer end in their codes, and the next job works; a
-    packet of another length, or for no tile, fails the next start.
-    """
-    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(dut, p, rng, Path(folder))
-        host, shell = bench.host, bench.shell
-        await host.begin()
-        settings = QUICK.settings(p.cell_bits, patience=20)
-        for name, value in write_words(dataclasses.asdict(settings), p.cell_bits).items():
-            await host.write(name, value)
-        shell.clear()
-        crossbar, tile = rng.randrange(p.crossbars), rng.randrange(p.tiles)
-        empty = build(p, Adc(bits=p.adc_bits), np.zeros((p.rows, p.cols), np.int64), Effects(), tile=crossbar * p.tiles + tile)
-        cells = Cells(empty, QUICK.response)
-        wrong = Job(op=Op.TEST, row=1, levels=(3,) * p.cols, mask=5)
-        right = dataclasses.replace(wrong, levels=(0,) * p.cols)
-        outcomes = await bench.writes(cells, settings, [right, wrong, right, dataclasses.replace(wrong, op=6), right])
-        assert [outcome.error for outcome in outcomes] == [0, 1, 0, 2, 0] and outcomes[1].mask == 5
-        packet = job_words(p, crossbar=crossbar, **dataclasses.asdict(right))
-        for head in (packet[0] | p.rows << 8, packet[0] & 0xFFFF | p.crossbars << 16):
-            await host.send(Target.JOB, tile, [head, *packet[1:]])
-            assert (await host.receive())[0] == WriteError.SETTINGS
-            assert (await host.read("STATUS"), await host.read("ERROR")) == (ERROR, Error.SETTINGS)
-        await host.send(Target.JOB, tile, packet)
-        assert (await host.receive())[0] == WriteError.SILENT
-        assert (await host.read("STATUS"), await host.read("ERROR")) == (ERROR, Error.SILENT)
-        assert {*shell.report().errors} == {"another comparison"}
-        shell.clear()
-        for target, given in ((tile, packet[:-1]), (tile, [*packet, 0, 0]), (p.tiles, packet)):
-            await host.send(Target.JOB, target, given)
-            assert await host.run(CALIBRATE) == (ERROR, Error.PACKET)
-        await bench.writes(cells, settings, [right])
-        shell.report().check(complete=False)
-        assert not host.answers
-
-
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def stops_with_an_error(dut: Any) -> None:
     """Fields beyond the build, packets that are malformed or do not end, and a core in which nothing happens end in an error
@@ -279,7 +238,10 @@ async def stops_with_an_error(dut: Any) -> None:
         program = await bench.runs(setting, network, words, image=0, time_inner=True)
         for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
                       {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
-                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1}):
+                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1},
+                      {"SHARE_LOG2": 3}, {"SHARE_LOG2": 1, "CHANNELS": 1}, {"SHARE_LOG2": 2, "CHANNELS": 2},
+                      {"SHARE_LOG2": 1, "CHANNELS": 2, "READOUT": 1}, {"SHARE_LOG2": 1, "CHANNELS": 2, "SCALE": 1},
+                      {"SHARE_LOG2": 1, "CHANNELS": 2, "ONCE": 1, "PER_STEP": 0, "STEPS": 1}):
             before = {name: await bench.host.read(f"LAYER_{name}") for name in wrong}
             for name, value in wrong.items():
                 await bench.host.write(f"LAYER_{name}", value)

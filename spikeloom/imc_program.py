@@ -13,7 +13,8 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
                 leak_nearest: bool = False, force: bool = False) -> dict[str, Any]:
     """Write the program of a workload into the folder ``out`` and return its ``program.json``.
 
-    ``cells.safetensors`` has the levels uint8 [rows, cols] of every crossbar by number, ``images.safetensors`` the words of
+    ``cells.safetensors`` has the levels uint8 [rows, cols] of every crossbar by number, ``jobs.safetensors`` the packets
+    uint32 [jobs, words] that write them (`hdl.imc.write_program`), ``images.safetensors`` the words of
     activation memory 0 (uint32 [images, words, parts]), golden's read-outs (int64 [images, classes]), classes and steps.
 
     macro : see `verif.imc.simulate.setting_of`; effects key what golden expects
@@ -31,6 +32,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     from hdl.imc.activation import pack, split
     from hdl.imc.program import programs
     from hdl.imc.register_map import OFFSETS
+    from hdl.imc.write_program import write_packets
     from hdl.program_files import DESCRIPTION
     from verif.imc.simulate import lowering_arch, setting_of
     from verif.workload import load_workload
@@ -60,9 +62,10 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
         "steps": network.steps, "images": images, "weight_sparsity": network.weight_sparsity, "scheme": setting.scheme,
         "exit_margin": exit_margin, "crossbars": len(cells), "tiles": p.tiles, "registers": OFFSETS,
         "layers": [dataclasses.asdict(layer) | {"registers": layer.registers} for layer in layers],
-        "files": ["cells.safetensors", "images.safetensors"]}
+        "files": ["cells.safetensors", "jobs.safetensors", "images.safetensors"]}
     files = {
         "cells.safetensors": save(cells),
+        "jobs.safetensors": save({"packets": np.asarray([*write_packets(p, placed)], np.uint32)}),
         "images.safetensors": save({
             "memory": np.stack(words), "readouts": np.stack([sums for _, sums in found]),
             "classes": np.asarray([sums.argmax() for _, sums in found]), "steps": np.asarray([ran for ran, _ in found])}),

@@ -22,7 +22,7 @@ VERDICT = (
     RegisterField("step", 8, 5, "its steps so far"),
     RegisterField("channel", 16, 13, "its best class, of equal ones the lowest"))
 ERRORS = {
-    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built",
+    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built, or a job is illegal",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
@@ -48,7 +48,7 @@ HEAD = (
     Register("STATUS", 0x014, "w1c", "state of the run", (
         RegisterField("busy", 0, 1, "a layer or a calibration runs (read-only)", "read-only"),
         RegisterField("done", 1, 1, "it ended; cleared by writing 1 and by start"),
-        RegisterField("error", 2, 1, "it stopped, see ERROR; cleared by writing 1 and by start"))),
+        RegisterField("error", 2, 1, "it stopped, or a job failed, see ERROR; cleared by writing 1 and by start"))),
     Register("ERROR", 0x018, "ro", "reason of the last error; 0 after start", (
         RegisterField("code", 0, 8, "; ".join(f"{error.value}: {text}" for error, text in ERRORS.items())),)),
 )

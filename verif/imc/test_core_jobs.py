@@ -1,4 +1,4 @@
-"""Jobs of the host on a core: cells that they write compute as golden's do; what is wrong ends in a code, the next job works."""
+"""Jobs of the host on a core: cells that they write compute as golden's do; wrong jobs end in codes, and the next one works."""
 
 import dataclasses
 import random
@@ -10,6 +10,7 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
+from cocotb.triggers import RisingEdge
 
 from golden.imc.arch import Error, ImcArch, Op, WriteError
 from golden.imc.devices import DEVICES, Cells
@@ -105,6 +106,7 @@ async def computes_with_written_cells(dut: Any) -> None:
                   for n, row in enumerate(entry.macros)]
         placed = (dataclasses.replace(entry, macros=tuple(map(tuple, macros))),)
         await bench.runs(setting, network, words, image=5, time_inner=True, placed=placed)
+        await RisingEdge(dut.aclk)
         trace, outcome = told(cells, settings, read)
         shell.actions(actions(bench.folder / "actions", [(cells.macro.tile, trace)], p.cols))
         crossbar, tile = divmod(cells.macro.tile, p.tiles)

@@ -217,6 +217,8 @@ def test_compile(tmp_path: Path) -> None:
     cells = load_file(tmp_path / "out" / "cells.safetensors")
     assert len(cells) == description["crossbars"] == 1 + 6 + 8
     assert all(cell.shape == (64, 64) and cell.max() <= 1 for cell in cells.values())
+    packets = load_file(tmp_path / "out" / "jobs.safetensors")["packets"]
+    assert packets.shape == (15 * 64, 2 + 2 + 2) and {*packets[:, 0].tolist()} <= {6, 6 | 1 << 4, 6 | 2 << 4, 6 | 3 << 4}
     images = load_file(tmp_path / "out" / "images.safetensors")
     workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
     trace = plain_run(workload.network, workload.words(1))

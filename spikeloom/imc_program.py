@@ -16,7 +16,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     ``cells.safetensors`` has the levels uint8 [rows, cols] of every crossbar by number, ``images.safetensors`` the words of
     activation memory 0 (uint32 [images, words, parts]), golden's read-outs (int64 [images, classes]) and classes.
 
-    macro : see `verif.imc.simulate.setting_of`; effects key what golden expects
+    macro : see `verif.imc.setting.setting_of`; effects key what golden expects
     Raises `ParameterError` for bad input, or a folder as `hdl.folder.write_folder` says.
     """
     import numpy as np
@@ -31,7 +31,8 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     from hdl.imc.program import programs
     from hdl.imc.register_map import OFFSETS
     from hdl.program_files import DESCRIPTION
-    from verif.imc.simulate import lowering_arch, setting_of
+    from verif.imc.setting import setting_of
+    from verif.imc.simulate import lowering_arch
     from verif.workload import load_workload
 
     p = load_preset(preset)

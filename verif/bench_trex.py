@@ -28,7 +28,7 @@ from models.vit_digits import accuracy
 from perf.crossbar import AREA, CLOCK_SOURCE, ENERGY
 from perf.reuse import alignments, choose, reused_encoders
 from perf.vit import DEIT_S, ORGANISATIONS, Cost, Machine, Shape, cost
-from verif.imc.simulate import setting_of
+from verif.imc.setting import setting_of
 from verif.imc.vit_run import run_vit
 from verif.trex_networks import Advance, Recipe, Trained, network, pixels
 

@@ -22,7 +22,7 @@ from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
 from verif.imc import levers, sweep, vgg9_page
-from verif.imc.simulate import setting_of
+from verif.imc.setting import setting_of
 from verif.imc.sweep import Point, Runs, Sweep
 from verif.system import SystemFailure
 

@@ -132,6 +132,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
      "scheme must be one of diff, offset, dummy, twos, not 'none'"),
     (["simulate", "digits", "--top", "imc", "--macro", "offset=x"],
      "macro: offset, not 'x'; legal: a number; try: --macro offset=1"),
+    (["simulate", "digits", "--top", "imc", "--macro", "skip=1,"],
+     "macro: each part a NAME=VALUE, not ''; legal: parts with one comma between them; try: --macro offset=1.5,seed=3"),
     (["simulate", "digits", "--top", "imc", "--macro", "flash=1,lossless=1"],
      "adc: lossless, not 4 bits up to 64; legal: at least 7 bits up to 64 on spikesim; try: bits=7"),
     (["simulate", "digits", "--top", "imc", "--preset", "tiny-ci", "--T", "16"],

@@ -8,7 +8,8 @@ from golden.imc.arch import ImcArch
 from golden.imc.run import place
 from perf.imc_energy import area, delay, energy
 from perf.imc_events import COUNTED, EVENTS, events, membranes, total
-from verif.imc.simulate import Machine, run_images, setting_of
+from verif.imc.setting import setting_of
+from verif.imc.simulate import Machine, run_images
 from verif.imc.sweep import Runs
 from verif.system import SystemFailure
 

@@ -16,7 +16,7 @@ from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
 from golden.imc.arch import ImcArch, load_preset
 from golden.imc.early_exit import early_exit, sums_by_step
-from golden.imc.macro import Adc, Effects, build
+from golden.imc.macro import build
 from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Network, map_arrays
 from golden.run import Trace
@@ -27,6 +27,7 @@ from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
 from verif.imc.compare import Compared, Run, compare
 from verif.imc.macro_shell import layer_phases, macro_tables, values
+from verif.imc.setting import setting_of
 from verif.imc.system import ImcSystem, Result, Script
 from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
@@ -174,41 +175,12 @@ def _play(script: Script, p: ImcArch, placed: tuple[Placed, ...], layers: list[L
     return runs
 
 
-def setting_of(p: ImcArch, text: str | None) -> Setting:
-    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip`` and ``once``.
-
-    Without ``bits`` the converters lose nothing, or as little as the build's do. Raises ParameterError for anything else.
-    """
-    legal = {field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)} | {
-        "scheme": str, "skip": bool, "once": bool}
-    given: dict[str, Any] = {}
-    for part in (text or "").split(",") if text else []:
-        name, _, value = part.partition("=")
-        if name not in legal:
-            raise ParameterError(f"macro: unknown name, not {name!r}; legal: {', '.join(legal)}; "
-                                 "try: --macro offset=1.5,seed=3")
-        try:
-            given[name] = value if legal[name] is str else float(value) if legal[name] is float else int(value)
-        except ValueError:
-            raise ParameterError(f"macro: {name}, not {value!r}; legal: a number; try: --macro {name}=1") from None
-    of_adc = {field.name for field in dataclasses.fields(Adc)}
-    adc = {name: bool(value) if name in ("flash", "lossless") else value for name, value in given.items() if name in of_adc}
-    widest = p.flash_bits if adc.get("flash") else p.adc_bits
-    adc.setdefault("bits", min(widest, p.lossless_bits))
-    effects = {name: value for name, value in given.items() if name not in (*of_adc, "scheme", "skip", "once")}
-    setting = Setting(scheme=given.get("scheme", p.scheme), adc=Adc(**adc), effects=Effects(**effects),
-                      skip=bool(given.get("skip", 0)), once=bool(given.get("once", 1)))
-    p.check(setting.scheme)
-    setting.adc.check(p)
-    return setting
-
-
 def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
              macro: str | None = None, exit_margin: int | None = None, trace: Path | None = None, leak_nearest: bool = False,
              inject: str | None = None, progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate --top imc``; its keys are a contract of the command line.
 
-    macro : see `setting_of`
+    macro : see `verif.imc.setting.setting_of`
     exit_margin : see `Machine`
     Raises ParameterError for bad input, `SystemFailure` when the run cannot be compared.
     """

@@ -19,7 +19,8 @@ from golden.imc.macro import build
 from golden.imc.run import Setting, place, run_images
 from golden.network import Network, map_arrays
 from golden.run import Trace, predict
-from verif.imc.simulate import lowering_arch, setting_of
+from verif.imc.setting import setting_of
+from verif.imc.simulate import lowering_arch
 from verif.workload import Workload, load_workload
 
 # Images whose vectors are in memory together, what is swept, and what the others hold meanwhile.

@@ -21,7 +21,8 @@ from hdl.imc.settings import Times
 from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
 from verif.imc.macro_shell import MacroShellError
-from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, setting_of, simulate
+from verif.imc.setting import setting_of
+from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, simulate
 from verif.imc.verify import random_layers
 from verif.workload import Workload, load_workload
 
@@ -157,10 +158,28 @@ def test_settings() -> None:
     assert setting_of(TINY, None) == Setting(scheme="diff", adc=Adc(bits=5))
     assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,once=0,offset=1.5,seed=7") == Setting(
         scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True, once=False)
-    for text, message in (("speed=1", "macro: unknown name, not 'speed'"), ("offset=a", "macro: offset, not 'a'"),
-                          ("flash=1,bits=6", "adc: bits, not 6"), ("wire=1", "macro: wire, not 1.0")):
-        with pytest.raises(ParameterError, match=message):
-            setting_of(TINY, text)
+    assert setting_of(TINY, "lossless=1,once=1,drift_time=100,drift_spread=0.02").effects == Effects(
+        drift_time=100, drift_spread=0.02)
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("speed=1", "macro: unknown name, not 'speed'; legal: seed, proportional, "),
+    ("offset=a", "macro: offset, not 'a'; legal: a number; try: --macro offset=1"),
+    ("seed=1.5", "macro: seed, not '1.5'; legal: an integer; try: --macro seed=1"),
+    ("flash=1,bits=6", "adc: bits, not 6; legal: 1..5 on tiny-ci; try: bits=5"), ("wire=1", "macro: wire, not 1.0; "),
+    *[(f"{name}={value}", f"macro: {name}, not '{value}'; legal: 0, 1; try: --macro {name}=1") for name, value in (
+        ("skip", "7"), ("flash", "2"), ("once", "-1"), ("lossless", "5"), ("skip", ""))],
+    ("bits=2,bits=3", "macro: bits, not given twice; legal: once; try: --macro bits=3"),
+    ("drift=0.1", "macro: drift, not without drift_time; legal: both, "),
+    ("drift_spread=0.1", "macro: drift_spread, not without drift_time; legal: both, "),
+    ("drift_time=100", "macro: drift_time, not without drift; legal: both, "),
+    *[(text, "macro: each part a NAME=VALUE, not ") for text in ("", "offset=1,", ",offset=1", "offset=1,,seed=2", "skip")],
+])
+def test_refused_settings(text: str, message: str) -> None:
+    """What a name is not, given twice, half a pair or no pair is one line, and never taken for something else."""
+    with pytest.raises(ParameterError) as error:
+        setting_of(TINY, text)
+    assert str(error.value).startswith(message)
 
 
 def test_compile(tmp_path: Path) -> None:

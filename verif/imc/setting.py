@@ -1,0 +1,71 @@
+"""How tiles work, as ``--macro NAME=VALUE,...`` says it."""
+
+import dataclasses
+from typing import Any
+
+from golden.arch import ParameterError
+from golden.imc.arch import ImcArch
+from golden.imc.macro import Adc, Effects
+from golden.imc.run import Setting
+
+FLAGS = {"flash": False, "lossless": False, "skip": False, "once": True}
+OF_ADC = tuple(field.name for field in dataclasses.fields(Adc))
+OF_EFFECTS = tuple(field.name for field in dataclasses.fields(Effects))
+KINDS: dict[str, Any] = {
+    **{field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)}, "scheme": str,
+    **dict.fromkeys(FLAGS, bool)}
+
+
+def setting_of(p: ImcArch, text: str | None) -> Setting:
+    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip`` and ``once``.
+
+    Without ``bits`` a converter has as many as lose nothing, or all that the build's has where those are fewer.
+    Raises ParameterError for anything else: an unknown name, one that is given twice, a flag that is not 0 or 1, drift without
+    its time, or time without drift.
+    """
+    given = {} if text is None else parsed(text)
+    if ("drift_time" in given) != ("drift" in given or "drift_spread" in given):
+        found = next(name for name in ("drift_time", "drift", "drift_spread") if name in given)
+        lacks = "drift" if found == "drift_time" else "drift_time"
+        raise ParameterError(f"macro: {found}, not without {lacks}; legal: both, as cells fade by drift_time^-drift; "
+                             "try: --macro drift_time=10000,drift=0.06")
+    flags = {name: given.get(name, usual) for name, usual in FLAGS.items()}
+    adc = {name: value for name, value in given.items() if name in OF_ADC}
+    adc.setdefault("bits", min(p.flash_bits if flags["flash"] else p.adc_bits, p.lossless_bits))
+    effects = Effects(**{name: value for name, value in given.items() if name in OF_EFFECTS})
+    setting = Setting(scheme=given.get("scheme", p.scheme), adc=Adc(**adc), effects=effects, skip=flags["skip"],
+                      once=flags["once"])
+    p.check(setting.scheme)
+    setting.adc.check(p)
+    return setting
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return the values of ``NAME=VALUE,...`` by name, each of its kind."""
+    given: dict[str, Any] = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        if not name or not equals:
+            raise ParameterError(f"macro: each part a NAME=VALUE, not {part!r}; legal: parts with one comma between them; "
+                                 "try: --macro offset=1.5,seed=3")
+        if name not in KINDS:
+            raise ParameterError(f"macro: unknown name, not {name!r}; legal: {', '.join(KINDS)}; "
+                                 "try: --macro offset=1.5,seed=3")
+        if name in given:
+            raise ParameterError(f"macro: {name}, not given twice; legal: once; try: --macro {name}={value}")
+        given[name] = _value(name, value)
+    return given
+
+
+def _value(name: str, text: str) -> Any:
+    """Return a value of the kind that ``name`` has."""
+    kind = KINDS[name]
+    if kind is bool:
+        if text not in ("0", "1"):
+            raise ParameterError(f"macro: {name}, not {text!r}; legal: 0, 1; try: --macro {name}=1")
+        return text == "1"
+    try:
+        return kind(text)
+    except ValueError:
+        what = "an integer" if kind is int else "a number"
+        raise ParameterError(f"macro: {name}, not {text!r}; legal: {what}; try: --macro {name}=1") from None

@@ -69,3 +69,29 @@ def _value(name: str, text: str) -> Any:
     except ValueError:
         what = "an integer" if kind is int else "a number"
         raise ParameterError(f"macro: {name}, not {text!r}; legal: {what}; try: --macro {name}=1") from None
+
+
+def told(p: ImcArch, setting: Setting) -> dict[str, Any]:
+    """Return how tiles work, for a report: what is not ideal under ``effects``, by name.
+
+    ``lossless``: codes tell all values of a full row group apart, which takes ``lossless_bits`` bits up to ``group_levels``.
+    """
+    adc, usual = setting.adc, Effects()
+    effects = {name: value for name in OF_EFFECTS if (value := getattr(setting.effects, name)) != getattr(usual, name)}
+    return {
+        "scheme": setting.scheme, "converter": "flash" if adc.flash else "SAR", "bits": adc.bits,
+        "average_log2": adc.average_log2, "full_scale": adc.full_scale or p.group_levels,
+        "lossless": adc.keeps(p), "lossless_bits": p.lossless_bits, "group_levels": p.group_levels,
+        "skip": setting.skip, "once": setting.once, "seed": effects.pop("seed", usual.seed), "effects": effects}
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Return a line of what `told` returns."""
+    levels, most = found["full_scale"], found["group_levels"]
+    kept = "lossless" if found["lossless"] else f"lossy ({found['lossless_bits']} bits up to {most} lose nothing)"
+    effects = ", ".join(f"{name}={value:g}" for name, value in found["effects"].items())
+    parts = [f"scheme {found['scheme']}", f"{found['converter']} {found['bits']} bits"
+             + (f" up to {levels}" if levels < most else "") + f", {kept}"]
+    parts += [f"mean of {1 << found['average_log2']} conversions"] * (found["average_log2"] > 0)
+    parts += ["skip"] * found["skip"] + ["image converted in every step"] * (not found["once"])
+    return "; ".join([*parts, f"{effects}, seed {found['seed']}" if effects else "ideal"])

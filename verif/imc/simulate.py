@@ -27,7 +27,7 @@ from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
 from verif.imc.compare import Compared, Run, compare
 from verif.imc.macro_shell import layer_phases, macro_tables, values
-from verif.imc.setting import setting_of
+from verif.imc.setting import setting_of, told
 from verif.imc.system import ImcSystem, Result, Script
 from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
@@ -202,7 +202,8 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
     firsts = [(n, first) for n, image in enumerate(done.compared) for layer in image if (first := layer.first)]
     labels = workload.y if network.layers[-1].readout else None
     return {
-        "workload": workload.name, "preset": p.name, "top": "imc", "T": network.steps, "images": images, "layers": layers,
+        "workload": workload.name, "preset": p.name, "top": "imc", "setting": told(p, machine.setting), "T": network.steps,
+        "images": images, "layers": layers,
         "neuron_steps": sum(c.neuron_steps for image in done.compared for c in image),
         "mismatches": sum(c.mismatches for image in done.compared for c in image),
         "first_mismatch": {"image": firsts[0][0], **firsts[0][1], "command": repeat(

@@ -21,15 +21,15 @@ from hdl.imc.settings import Times
 from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
 from verif.imc.macro_shell import MacroShellError
-from verif.imc.setting import setting_of
+from verif.imc.setting import in_words, setting_of, told
 from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, simulate
 from verif.imc.verify import random_layers
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
-KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch", "accuracy_rtl",
-        "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image", "steps_per_image",
-        "simulated_cycles_per_second", "counters"}
+KEYS = {"workload", "preset", "top", "setting", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
+        "accuracy_rtl", "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image",
+        "steps_per_image", "simulated_cycles_per_second", "counters"}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
 def test_weight_that_is_broken() -> None:
     """A weight that is wrong in the macros shows; the report says where, and the command that repeats it."""
     report = simulate("digits", "tiny-ci", 1, inject="weight-bit")
-    assert set(report) == KEYS and report["mismatches"] > 0
+    assert set(report) == KEYS and report["mismatches"] > 0 and report["setting"]["lossless"]
     first = report["first_mismatch"]
     assert first["layer"] == "lif1" and first["golden"] != first["rtl"]
     assert first["command"] == "spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc"
@@ -160,6 +160,21 @@ def test_settings() -> None:
         scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True, once=False)
     assert setting_of(TINY, "lossless=1,once=1,drift_time=100,drift_spread=0.02").effects == Effects(
         drift_time=100, drift_spread=0.02)
+
+
+@pytest.mark.parametrize(("preset", "text", "line"), [
+    ("spikesim", None, "scheme twos; SAR 7 bits, lossless; ideal"),
+    ("spikesim", "flash=1", "scheme twos; flash 4 bits, lossy (7 bits up to 64 lose nothing); ideal"),
+    ("spikesim", "bits=7,full_scale=63", "scheme twos; SAR 7 bits up to 63, lossy (7 bits up to 64 lose nothing); ideal"),
+    ("tiny-ci", "bits=5,full_scale=24,average_log2=2,skip=1,once=0,seed=4,offset=1.5,drift=0.06,drift_time=1e4",
+     "scheme diff; SAR 5 bits, lossless; mean of 4 conversions; skip; image converted in every step; drift_time=10000, "
+     "drift=0.06, offset=1.5, seed 4"),
+])
+def test_setting_in_words(preset: str, text: str | None, line: str) -> None:
+    """A run says scheme, converter, whether it loses something, and what is not ideal."""
+    p = IMC_PRESETS[preset]
+    found = told(p, setting_of(p, text))
+    assert in_words(found) == line and json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -48,12 +48,14 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         from verif.imc.setting import in_words
 
         output.say(in_words(report["setting"]))
-    output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
+    changed = {"changed by lowering": "spikes_changed"} | ({"changed by macro": "changed_by_macro"} if top == "imc" else {})
+    output.table(["layer", "neuron steps", "mismatches", *changed, "cycles per image"], [
         [layer["name"], layer["neuron_steps"], layer["mismatches"],
-         "-" if layer["spikes_changed"] is None else layer["spikes_changed"], round(layer["cycles"])]
+         *("-" if layer[key] is None else layer[key] for key in changed.values()), round(layer["cycles"])]
         for layer in report["layers"]])
-    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("float", "accuracy_float")):
-        if report[key] is not None:
+    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("ideal", "accuracy_ideal"),
+                       ("float", "accuracy_float")):
+        if report.get(key) is not None:
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     ran = "" if exit_margin is None else f" for {report['steps_per_image']:.2f} steps"

@@ -19,7 +19,8 @@ from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import build
 from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Network, map_arrays
-from golden.run import Trace
+from golden.run import Trace, predict, unpack
+from golden.run import run as plain_run
 from hdl.imc.activation import pack, split
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.host_port import Target
@@ -191,11 +192,12 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
     network = workload.network
     done = run_images(workload, p, machine, images, trace=trace, inject=inject, progress=progress)
     reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
-    changed = spikes_changed(network, done.traces, reference) if reference else {}
+    ideal = integer_traces(workload, images)
+    changed, by_macro = spikes_changed(network, ideal, reference) if reference else {}, _differ(network, ideal, done.traces)
     layers = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in done.compared),
         "mismatches": sum(c[n].mismatches for c in done.compared), "spikes_changed": changed.get(layer.name),
-        "cycles": sum(c[n].counters["cycles"] for c in done.compared) / images,
+        "changed_by_macro": by_macro.get(layer.name), "cycles": sum(c[n].counters["cycles"] for c in done.compared) / images,
         "phases": sum(c[n].counters["phases"] for c in done.compared), "non_silent": non_silent(layer.name, done.traces),
     } for n, layer in enumerate(network.layers)]
     counters = {name: sum(layer.counters[name] for image in done.compared for layer in image) for name in EVENTS}
@@ -211,11 +213,27 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
             more=["--top", "imc", *(["--macro", macro] if macro else []),
                   *([] if exit_margin is None else ["--exit-margin", str(exit_margin)])])} if firsts else None,
         "accuracy_rtl": _accuracy(done.rtl, labels), "accuracy_golden": _accuracy(done.golden, labels),
+        "accuracy_ideal": None if labels is None else _accuracy([predict(trace) for trace in ideal], labels),
         "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), labels) if reference else None,
         "weight_sparsity": network.weight_sparsity, "decision_ticks": None, "cycles_per_image": counters["cycles"] / images,
         "steps_per_image": sum(done.steps) / images,
         "simulated_cycles_per_second": done.result.cycles / done.result.seconds, "counters": counters,
     }
+
+
+def integer_traces(workload: Workload, images: int) -> list[Trace]:
+    """Return what the integer network makes of the first images by itself, in torch: no crossbar stands in between."""
+    network = map_arrays(workload.network, torch.asarray)
+    return [plain_run(network, {name: torch.from_numpy(word) for name, word in workload.words(index).items()})
+            for index in range(images)]
+
+
+def _differ(network: Network, ideal: list[Trace], traces: list[Trace]) -> dict[str, int]:
+    """Return the spikes in which traces differ, by the name of each layer with neurons."""
+    return {layer.name: sum(int((unpack(one.layers[layer.name].words, network.steps)
+                                 != unpack(other.layers[layer.name].words, network.steps)).sum())
+                            for one, other in zip(ideal, traces, strict=True))
+            for layer in network.layers if layer.neuron is not None}
 
 
 def _accuracy(classes: list[int], labels: NDArray[np.int64] | None) -> float | None:

@@ -28,8 +28,8 @@ from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
 KEYS = {"workload", "preset", "top", "setting", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
-        "accuracy_rtl", "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image",
-        "steps_per_image", "simulated_cycles_per_second", "counters"}
+        "accuracy_rtl", "accuracy_golden", "accuracy_ideal", "accuracy_float", "weight_sparsity", "decision_ticks",
+        "cycles_per_image", "steps_per_image", "simulated_cycles_per_second", "counters"}
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +69,20 @@ def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
 
 
 def test_weight_that_is_broken() -> None:
-    """A weight that is wrong in the macros shows; the report says where, and the command that repeats it."""
-    report = simulate("digits", "tiny-ci", 1, inject="weight-bit")
-    assert set(report) == KEYS and report["mismatches"] > 0 and report["setting"]["lossless"]
+    """A weight that is wrong in the macros shows; the report says where, and the command that repeats it.
+
+    What lowering changed, of the float network, is told apart from what few bits of the converter did.
+    """
+    report = simulate("digits", "tiny-ci", 1, macro="bits=3", inject="weight-bit")
+    assert set(report) == KEYS and report["mismatches"] > 0 and not report["setting"]["lossless"]
     first = report["first_mismatch"]
     assert first["layer"] == "lif1" and first["golden"] != first["rtl"]
-    assert first["command"] == "spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc"
+    assert first["command"] == ("spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc "
+                                "--macro bits=3")
+    assert [layer["spikes_changed"] for layer in report["layers"]] == [83, 423, None]
+    assert [layer["changed_by_macro"] is not None and layer["changed_by_macro"] > 0 for layer in report["layers"]] == [
+        True, True, False]
+    assert report["accuracy_ideal"] == 1
 
 
 def test_program_that_is_broken(digits: Workload, monkeypatch: pytest.MonkeyPatch) -> None:

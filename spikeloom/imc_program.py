@@ -42,7 +42,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     workload.check_images(images)
     network = workload.network
     if not network.layers[-1].readout:
-        raise ParameterError(f"workload: must end in a read-out, which is expected, not {workload.name}; legal: classifiers; "
+        raise ParameterError(f"workload: network that ends in a read-out, not {workload.name}; legal: classifiers; "
                              f"try: spikeloom simulate {workload.name} --top imc")
     placed = place(network, p, setting)
     layers = programs(p, network, placed, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,

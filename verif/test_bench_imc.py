@@ -22,7 +22,7 @@ from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
 from verif.imc import levers, sweep, vgg9_page
-from verif.imc.setting import setting_of
+from verif.imc.setting import calibrated_setting, setting_of
 from verif.imc.sweep import Point, Runs, Sweep
 from verif.system import SystemFailure
 
@@ -143,7 +143,7 @@ def test_sweep() -> None:
     found = sweep.measure(runs, item, 2, lambda: steps.append(1))["series"][0]["points"]
     assert len(steps) == sweep.count(item, 2) == 4 and [len(point["accuracies"]) for point in found] == [1, 1, 2]
     assert found[0]["accuracy"] == 1 > found[1]["accuracy"]
-    offset = [runs.accuracy(Point(x=2, macro="offset=2", calibration=how), 1) for how in ("", "trims")]
+    offset = [runs.accuracy(Point(x=2, macro=f"offset=2{how}"), 1) for how in ("", ",calibrate=trims")]
     assert offset[0] < offset[1] == 1
 
 
@@ -152,7 +152,7 @@ def test_every_sweep_is_legal(monkeypatch: pytest.MonkeyPatch) -> None:
     for p in IMC_PRESETS.values():
         for item in sweep.sweeps(p).values():
             for point in (point for points in item.series.values() for point in points):
-                assert setting_of(p, point.macro or None).adc.bits >= 1 and (point.steps or 1) <= p.t_max
+                assert calibrated_setting(p, point.macro or None)[0].adc.bits >= 1 and (point.steps or 1) <= p.t_max
 
 
 def test_exits(runs: Runs) -> None:
@@ -210,8 +210,8 @@ def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, all, "
-                           "none; try: --sweep adc,steps"),
+    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, drift, "
+                           "all, none; try: --sweep adc,steps"),
     (["digit"], "workload: unknown name 'digit'"),
     (["--images", "361"], "images: must be in 1..360, the images of vgg9-digits, not 361; try: --images 360"),
     (["--rtl", "400", "--images", "1"], "images: must be in 1..360, the images of vgg9-digits, not 400; try: --images 360"),

@@ -22,7 +22,8 @@ from spikeloom.tools import need
 @click.option("--memory", metavar="ideal|BYTES[:LATENCY]", help="Bytes a cycle and cycles of latency; ideal: no limit, 1 "
               "cycle.  [default: a beat of the port every cycle, 100 cycles]")
 @click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc: scheme, skip, how they are converted and what "
-              "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3.  [default: ideal; as many bits "
+              "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3; "
+              "calibrate=trims+offsets+gains, or some of them: what the core does first.  [default: ideal; as many bits "
               "as lose nothing, or all of a converter that has fewer: lossless=1 refuses those]")
 @click.option("--exit-margin", type=click.IntRange(min=0), metavar="N", help="With --top imc: stop at the first step t at "
               "which the sums of the two best classes are t * N apart.  [default: run all steps]")

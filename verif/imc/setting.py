@@ -13,11 +13,24 @@ OF_ADC = tuple(field.name for field in dataclasses.fields(Adc))
 OF_EFFECTS = tuple(field.name for field in dataclasses.fields(Effects))
 KINDS: dict[str, Any] = {
     **{field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)}, "scheme": str,
-    **dict.fromkeys(FLAGS, bool)}
+    **dict.fromkeys(FLAGS, bool), "calibrate": str}
+# What a core calibrates, in the order in which it does.
+WAYS = ("trims", "offsets", "gains")
 
 
 def setting_of(p: ImcArch, text: str | None) -> Setting:
-    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip`` and ``once``.
+    """Return how tiles work that are not calibrated, as `calibrated_setting`; raises ParameterError for ``calibrate`` too."""
+    setting, ways = calibrated_setting(p, text)
+    if ways:
+        raise ParameterError("macro: calibrate, not of this command; legal: of simulate; try: spikeloom simulate digits "
+                             f"--top imc --macro calibrate={'+'.join(ways)}")
+    return setting
+
+
+def calibrated_setting(p: ImcArch, text: str | None) -> tuple[Setting, tuple[str, ...]]:
+    """Return how tiles work, and what of `WAYS` is calibrated before, which is not in the setting.
+
+    text : ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip``, ``once``, and ``calibrate``, ways with a +
 
     Without ``bits`` a converter has as many as lose nothing, or all that the build's has where those are fewer.
     Raises ParameterError for anything else: an unknown name, one that is given twice, a flag that is not 0 or 1, drift without
@@ -37,7 +50,16 @@ def setting_of(p: ImcArch, text: str | None) -> Setting:
                       once=flags["once"])
     p.check(setting.scheme)
     setting.adc.check(p)
-    return setting
+    return setting, _ways(given["calibrate"]) if "calibrate" in given else ()
+
+
+def _ways(text: str) -> tuple[str, ...]:
+    """Return what is calibrated, each once and in order."""
+    ways = tuple(text.split("+"))
+    if not set(ways) <= set(WAYS) or list(ways) != sorted({*ways}, key=WAYS.index):
+        raise ParameterError(f"macro: calibrate, not {text!r}; legal: some of {'+'.join(WAYS)}, in this order; "
+                             "try: --macro calibrate=trims")
+    return ways
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -71,8 +93,8 @@ def _value(name: str, text: str) -> Any:
         raise ParameterError(f"macro: {name}, not {text!r}; legal: {what}; try: --macro {name}=1") from None
 
 
-def told(p: ImcArch, setting: Setting) -> dict[str, Any]:
-    """Return how tiles work, for a report: what is not ideal under ``effects``, by name.
+def told(p: ImcArch, setting: Setting, ways: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return how tiles work, for a report: what is not ideal under ``effects``, by name; ``ways`` as `calibrated_setting`.
 
     ``lossless``: codes tell all values of a full row group apart, which takes ``lossless_bits`` bits up to ``group_levels``.
     """
@@ -82,7 +104,8 @@ def told(p: ImcArch, setting: Setting) -> dict[str, Any]:
         "scheme": setting.scheme, "converter": "flash" if adc.flash else "SAR", "bits": adc.bits,
         "average_log2": adc.average_log2, "full_scale": adc.full_scale or p.group_levels,
         "lossless": adc.keeps(p), "lossless_bits": p.lossless_bits, "group_levels": p.group_levels,
-        "skip": setting.skip, "once": setting.once, "seed": effects.pop("seed", usual.seed), "effects": effects}
+        "skip": setting.skip, "once": setting.once, "calibrate": [*ways], "seed": effects.pop("seed", usual.seed),
+        "effects": effects}
 
 
 def in_words(found: dict[str, Any]) -> str:
@@ -94,4 +117,5 @@ def in_words(found: dict[str, Any]) -> str:
              + (f" up to {levels}" if levels < most else "") + f", {kept}"]
     parts += [f"mean of {1 << found['average_log2']} conversions"] * (found["average_log2"] > 0)
     parts += ["skip"] * found["skip"] + ["image converted in every step"] * (not found["once"])
+    parts += [f"calibrated: {', '.join(found['calibrate'])}"] * bool(found["calibrate"])
     return "; ".join([*parts, f"{effects}, seed {found['seed']}" if effects else "ideal"])

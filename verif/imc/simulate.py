@@ -26,9 +26,10 @@ from hdl.imc.event_counters import EVENTS
 from hdl.imc.host_port import Target
 from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
+from verif.imc.calibration import calibrate, check, free_crossbar, play, refuse, tables
 from verif.imc.compare import Compared, Run, compare
 from verif.imc.macro_shell import layer_phases, macro_tables, values
-from verif.imc.setting import setting_of, told
+from verif.imc.setting import calibrated_setting, told
 from verif.imc.system import ImcSystem, Result, Script
 from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
@@ -56,6 +57,7 @@ class Machine:
     """How a workload runs on a core.
 
     setting : scheme, converters, effects, skipping
+    ways : what the core calibrates before the first image, see `verif.imc.setting.calibrated_setting`
     time_inner : all steps of a window, then the next window; else all windows of a step
     times : of the macro
     exit_margin : all layers take a step before the next one, and an image ends as `golden.imc.early_exit` says of what is read
@@ -63,6 +65,7 @@ class Machine:
     """
 
     setting: Setting
+    ways: tuple[str, ...] = ()
     time_inner: bool = True
     times: Times = dataclasses.field(default_factory=Times)
     exit_margin: int | None = None
@@ -108,15 +111,18 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
         raise ParameterError(f"exit-margin: layer {network.layers[-1].name}, not a read-out; legal: a network that ends with "
                              "one; try: no --exit-margin")
     plain = place(network, p, setting)
+    setting, calibrations = calibrate(p, setting, machine.ways, free_crossbar(p, plain))
+    refuse(calibrations)
     layers = list(programs(p, network, plain, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
-                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner and margin is None,
-                           apart=margin is not None, times=machine.times))
+                           gain="gains" in machine.ways, average_log2=setting.adc.average_log2,
+                           time_inner=machine.time_inner and margin is None, apart=margin is not None, times=machine.times))
     placed = place(map_arrays(network, torch.asarray), p, setting)
     script = Script()
     traces, runs, steps = list[Trace](), list[list[Run]](), list[int]()
     with tempfile.TemporaryDirectory(prefix="spikeloom-imc-") as folder:
         macros = {macro.tile: macro for entry in plain for row in entry.macros for macro in row}
-        script.macros(macro_tables(Path(folder) / "macros", macros))
+        script.macros(macro_tables(Path(folder) / "macros", tables(p, calibrations) | macros))
+        ends = [play(script, p, one, layers[0], Path(folder) / one.way) for one in calibrations]
         for index, entry in enumerate(words):
             found = run(network, p, setting, {name: torch.from_numpy(word) for name, word in entry.items()}, image=index,
                         placed=placed)
@@ -135,6 +141,7 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
             script, trace=trace, progress=lambda text: progress(images + int(text), 2 * images))
     if result.failure or result.violations:
         result.check(complete=False)
+    check(result, ends)
     compared, readouts = compare(p, network, traces, result, runs)
     if not any(layer.mismatches for image in compared for layer in image):
         result.check(complete=False)
@@ -181,12 +188,13 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
              inject: str | None = None, progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate --top imc``; its keys are a contract of the command line.
 
-    macro : see `verif.imc.setting.setting_of`
+    macro : see `verif.imc.setting.calibrated_setting`
     exit_margin : see `Machine`
     Raises ParameterError for bad input, `SystemFailure` when the run cannot be compared.
     """
     p = load_preset(preset)
-    machine = Machine(setting=setting_of(p, macro), exit_margin=exit_margin)
+    setting, ways = calibrated_setting(p, macro)
+    machine = Machine(setting=setting, ways=ways, exit_margin=exit_margin)
     workload = load_workload(source, lowering_arch(p), steps=steps, data=data, leak_nearest=leak_nearest)
     images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
@@ -204,7 +212,7 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
     firsts = [(n, first) for n, image in enumerate(done.compared) for layer in image if (first := layer.first)]
     labels = workload.y if network.layers[-1].readout else None
     return {
-        "workload": workload.name, "preset": p.name, "top": "imc", "setting": told(p, machine.setting), "T": network.steps,
+        "workload": workload.name, "preset": p.name, "top": "imc", "setting": told(p, setting, ways), "T": network.steps,
         "images": images, "layers": layers,
         "neuron_steps": sum(c.neuron_steps for image in done.compared for c in image),
         "mismatches": sum(c.mismatches for image in done.compared for c in image),

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.run import place, run, run_images
 from golden.network import map_arrays
 from perf import imc_energy, imc_events
 from perf.imc_energy import COSTS, SPIKESIM_ENERGY, area, energy, shares, spikesim_area
 from perf.imc_events import EVENTS
-from perf.imc_report import charts, exit_table, page, tables
+from perf.imc_report import SHARING, charts, exit_table, page, tables
 from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
@@ -117,12 +118,14 @@ def test_areas() -> None:
 def test_the_page_is_what_an_image_takes(stored: dict[str, Any], runs: Runs) -> None:
     """A way of running has the events, cycles and membranes of the report again, without a mismatch on the RTL."""
     ways = {lever["name"]: lever for lever in stored["levers"]}
-    assert list(ways) == [lever.name for lever in levers.levers(P)]
-    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False)):
+    assert list(ways) == [lever.name for lever in levers.levers(P, NAME)]
+    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False),
+                levers.Lever(name=SHARING, source=f"{NAME}-shared")):
         found = levers.measure(runs, way, stored["rtl"])
         assert found["mismatches"] == 0 and found["neuron_steps"] == 27_904
         assert {name: found[name] for name in ("events", "cycles", "membranes", "energy")} == {
             name: ways[way.name][name] for name in ("events", "cycles", "membranes", "energy")}
+    assert ways[SHARING]["membranes"] * 2 == ways["as usual"]["membranes"]
     assert ways["zero-skip"]["events"]["skipped"] == ways["as usual"]["events"]["zero"] > 0
 
 
@@ -166,7 +169,7 @@ def test_page(stored: dict[str, Any], tmp_path: Path) -> None:
     """The committed page and its figures are what the committed report renders to; another number is another page."""
     texts = vgg9_page.files(stored, (vgg9_page.DOCS / "vgg9.md").read_text())
     assert all((vgg9_page.DOCS / name).read_text() == text for name, text in texts.items()), "python -m verif.imc.vgg9_page"
-    assert len(texts) == 1 + len(stored["sweeps"]) == 6
+    assert len(texts) == 1 + len(stored["sweeps"]) == 8
     other = copy.deepcopy(stored)
     other["sweeps"]["stuck"]["series"][0]["points"][1]["accuracies"] = [0.125]
     changed = vgg9_page.files(other, texts["vgg9.md"])
@@ -175,6 +178,16 @@ def test_page(stored: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "vgg9.md").write_text(texts["vgg9.md"])
     assert vgg9_page.main(["--docs", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "vgg9-stuck.svg").read_text() == changed["figures/vgg9-stuck.svg"]
+
+
+def test_sweeps_that_are_measured_anew(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page measures sweeps by name, in the order of the command, and refuses another build than the report's."""
+    monkeypatch.setattr(Runs, "accuracy", lambda runs, point, seed: point.x / 10 if "gains" in point.macro else 0.0)
+    found = vgg9_page.measured({**stored, "images": 1}, "drift", lambda text: None)
+    assert [*found["sweeps"]] == [*sweep.sweeps(P)]
+    assert [series["points"][-1]["accuracy"] for series in found["sweeps"]["drift"]["series"]] == pytest.approx([0.0, 0.006])
+    with pytest.raises(ParameterError, match=r"vgg9: build of the report, not 396f49a0; legal: 0; try: spikeloom bench imc"):
+        vgg9_page.measured({**stored, "configuration": "0"}, "drift", lambda text: None)
 
 
 def test_report(stored: dict[str, Any]) -> None:
@@ -191,7 +204,9 @@ def test_lines() -> None:
     """Points lie evenly from 0 to 1, a bar spans the seeds; names are escaped."""
     text = lines("t", "a", {"<": [(1, [0.0]), (5, [1.0]), (9, [0.25, 0.75])]})
     assert '<polyline points="96.0,232.0 514.0,44.0 932.0,138.0"' in text and "&lt;" in text
-    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text
+    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text and ">75%<" in text
+    text = lines("t", "a", {"gain": [(0.5, [2.5]), (1, [-1.0])]}, shares=False)
+    assert '<polyline points="96.0,67.5 932.0,232.0"' in text and ">-1<" in text and ">3<" in text
 
 
 def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -210,8 +225,8 @@ def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, drift, "
-                           "all, none; try: --sweep adc,steps"),
+    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, "
+                           "drift, all, none; try: --sweep adc,steps"),
     (["digit"], "workload: unknown name 'digit'"),
     (["--images", "361"], "images: must be in 1..360, the images of vgg9-digits, not 361; try: --images 360"),
     (["--rtl", "400", "--images", "1"], "images: must be in 1..360, the images of vgg9-digits, not 400; try: --images 360"),

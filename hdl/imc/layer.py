@@ -67,6 +67,8 @@ FIELDS = (
     LayerField("out_groups", 9, "words of a pixel of the output"),
     LayerField("once", 1, "sums of the first step serve all steps, at most as many as an input has bits; not with per_step"),
     LayerField("membrane", 20, "where its membranes begin, so that those of other layers stay for their next steps"),
+    LayerField("share_log2", 2, "log2 of the groups of channels that have the same membranes, one after another in each "
+               "step: 0..2, 0 with once, readout or scale"),
 )
 
 
@@ -78,12 +80,14 @@ def layer_layout() -> data.StructLayout:
 def runs(p: ImcArch, layer: data.View) -> Value:
     """Return whether a build runs a layer: its fields are within what was built, and fit together."""
     last_crossbar = layer.crossbar + layer.rounds_in * layer.rounds_out
+    odd = layer.channels[0] | (layer.share_log2[1] & layer.channels[1])
     return (
         (layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
         & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0) & (layer.rounds_out != 0)
         & (layer.outputs != 0) & (layer.word_bits <= p.word_bits)
         & ((p.tokens > 0) | ((layer.in_shift == 0) & (layer.in_span == 0) & ~layer.factor))
-        & (~layer.once | (~layer.per_step & (layer.steps <= p.input_bits))))
+        & (~layer.once | (~layer.per_step & (layer.steps <= p.input_bits)))
+        & ((layer.share_log2 == 0) | ~(layer.share_log2.all() | odd | layer.once | layer.readout | layer.scale)))
 
 
 def vector_layout(p: ImcArch) -> data.StructLayout:
@@ -129,3 +133,26 @@ MACHINE = (
 def machine_layout() -> data.StructLayout:
     """Return how the tiles work."""
     return data.StructLayout({field.name: field.width for field in MACHINE})
+
+
+EXIT = (
+    LayerField("steps", 5, "most steps of an image, the last of which stops; what is read out is then the sums of all steps so "
+               "far; 0: no early exit"),
+    LayerField("threshold", 31, "an image stops at the first step t at which its two best classes are t times as far apart"),
+)
+
+
+def exit_layout() -> data.StructLayout:
+    """Return when an image stops."""
+    return data.StructLayout({field.name: field.width for field in EXIT})
+
+
+def may_exit(p: ImcArch, layer: data.View, settings: data.View, steps: Value) -> Value:
+    """Return whether early exit is off, or the layer gives it all classes of one step, the next one.
+
+    steps : of the image so far
+    """
+    return (settings.steps == 0) | ~layer.readout | (
+        (settings.steps <= p.t_max) & (layer.channels > 1) & (layer.out_height == 1) & (layer.out_width == 1)
+        & (layer.steps == 1) & (layer.first_step < settings.steps) & (layer.fresh == (layer.first_step == 0))
+        & (layer.fresh | (layer.first_step == steps)))

@@ -10,9 +10,10 @@ from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.bus import axi_lite
 from hdl.imc import write_registers
+from hdl.imc.early_exit import EarlyExit
 from hdl.imc.event_counters import EventCounters
-from hdl.imc.layer import layer_layout, machine_layout
-from hdl.imc.register_map import OFFSETS, identity
+from hdl.imc.layer import exit_layout, layer_layout, machine_layout
+from hdl.imc.register_map import OFFSETS, VERDICT, identity
 from hdl.imc.shift_add import ShiftAdd
 from hdl.imc.transformer import host_ports
 from hdl.imc.transformer_fields import leaves
@@ -26,19 +27,21 @@ class Registers(Block):
     Members
     -------
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
-    start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, places : Out, constant while busy
+    start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, exits, places : Out, constant while busy
     misplaced : Out(1), the code of a place that is used is shifted further than weights of the build are wide
     operate, store, work, load, writing : Out, `hdl.imc.transformer.host_ports`, like these
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
+    verdict : In, see `EarlyExit`
     """
 
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "layer": Out(layer_layout()),
-            "machine": Out(machine_layout()), "places": Out(ShiftAdd.settings_layout(p)["places"].shape),
-            "misplaced": Out(1), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
-            "counters": In(EventCounters.counters_layout()),
+            "machine": Out(machine_layout()), "exits": Out(exit_layout()),
+            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": Out(1), "busy": In(1), "done": In(1),
+            "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
+            "verdict": In(EarlyExit.verdict_layout(p)),
             **{name: Out(shape) for name, shape in host_ports(p).items()},
         })
 
@@ -48,7 +51,9 @@ class Registers(Block):
         commands = {"start": 0, "calibrate": 2, **({"operate": 3, "store": 4} if self.params.tokens else {})}
         m.d.comb += active.eq(Cat(self.busy, *(getattr(self, name) for name in commands)).any())
         values = {
-            **held_fields(m, access, active, {"LAYER": self.layer, "MACHINE": self.machine}, OFFSETS),
+            **held_fields(m, access, active, {"LAYER": self.layer, "MACHINE": self.machine, "EXIT": self.exits}, OFFSETS),
+            "EXIT_MARGIN": self.verdict.margin, "EXIT_VERDICT": sum(
+                self.verdict[part.name] << part.lsb for part in VERDICT),
             **held_places(m, access, active, self, self.params.weight_bits, OFFSETS),
             **controls(m, access, active, self, commands), **identity(self.params),
             **{name.upper(): self.counters[name] for name in self.counters.shape().members}}

@@ -85,7 +85,7 @@ def sweeps(p: ImcArch) -> dict[str, Sweep]:
                        axis="exponent of drift, a tenth of it its spread", series={
             name: [Point(x=x, macro=f"drift_time={DRIFT_TIME},drift={x},drift_spread={x / 10:g}{calibration}" if x else "",
                          drawn=x > 0) for x in DRIFTS]
-            for name, calibration in (("as it is", ""), ("gains", ",calibrate=gains"))}),
+            for name, calibration in (("as it is", ""), ("with gains", ",calibrate=gains"))}),
     }
 
 

@@ -37,7 +37,7 @@ class Core(Block):
     -------
     machine, layer, exits, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
-        `golden.imc.errors.Error`
+        `golden.imc.arch.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
     counters : Out, see `EventCounters`, of the last run; verdict : Out, see `EarlyExit`, of the last layer
     operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``

@@ -39,7 +39,7 @@ class Core(Block):
     -------
     machine, layer, exits, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
-        `golden.imc.errors.Error`
+        `golden.imc.arch.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets, and so jobs, wait while ``busy``
     writing : In, how jobs write cells, stands while ``busy`` and while ``writes``: Out(1), a job of the host is on its way
     counters : Out, see `EventCounters`, of the last run; verdict : Out, see `EarlyExit`, of the last layer

@@ -152,13 +152,13 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _runtime_args(build: Path, stored: Path) -> tuple[str, ...]:
+def _runtime_args(build: Path, stored: Path, make_args: Sequence[str]) -> tuple[str, ...]:
     """Bring what all models share of Verilator's runtime into ``build``; return what tells make of them."""
     names = [f"{name}.o" for name in RUNTIME if (stored / f"{name}.o").exists()]
     for name in names:
         shutil.copy2(stored / name, build / name)
     words = [word for name in names for word in ("-o", name)]
-    if (stored / HEADER).exists():
+    if SINGLE in make_args:
         for name in (HEADER, f"{HEADER}.gch"):
             (build / name).symlink_to(stored / name)
         words.append(f"OPT=-include {HEADER}")
@@ -253,7 +253,7 @@ def _build_in(folder: Path, text: str, control: Sequence[str], top: str, *, flag
     log = folder / "build.log"
     arguments = list(flags)
     if stored.exists():
-        runner.make_args += _runtime_args(work, stored)
+        runner.make_args += _runtime_args(work, stored, runner.make_args)
     try:
         if main is None:
             runner.build(sources=[folder / "design.vlt", folder / "design.v"], hdl_toplevel=top, build_dir=work,

@@ -6,7 +6,7 @@ import click
 
 from spikeloom.commands import top_option
 from spikeloom.output import Output, check_file, common
-from spikeloom.simulation import simulate_on
+from spikeloom.simulation import simulate_on, summary
 from spikeloom.tools import need
 
 
@@ -54,22 +54,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         [layer["name"], layer["neuron_steps"], layer["mismatches"],
          *("-" if layer[key] is None else layer[key] for key in changed.values()), round(layer["cycles"])]
         for layer in report["layers"]])
-    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("ideal", "accuracy_ideal"),
-                       ("float", "accuracy_float")):
-        if report.get(key) is not None:
-            output.say(f"accuracy {label:7}{report[key]:.2%}")
-    output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
-    ran = "" if exit_margin is None else f" for {report['steps_per_image']:.2f} steps"
-    output.say(f"cycles per image {report['cycles_per_image']:,.0f}{ran}")
-    if report["decision_ticks"] is not None:
-        output.say(f"ticks to the first output spike {report['decision_ticks']:.2f}")
-    if all(layer["spikes_changed"] is None for layer in report["layers"]):
-        shares = [layer["non_silent"] for layer in report["layers"] if layer["non_silent"] is not None]
-        output.say(f"non-silent words {min(shares):.1%} to {max(shares):.1%} of a layer, "
-                   f"lanes busy {report['lane_utilisation']:.1%}")
-    if report["first_mismatch"]:
-        place = {key: value for key, value in report["first_mismatch"].items() if value is not None}
-        command = place.pop("command")
-        output.say(f"first mismatch: {', '.join(f'{key} {value}' for key, value in place.items())}; repeat: {command}")
+    for line in summary(report, exit_margin):
+        output.say(line)
     output.result(report)
     return 1 if report["mismatches"] else 0

@@ -158,6 +158,7 @@ class Core(Block):
             control.malformed.eq(self.port.malformed), control.legal.eq(runs(self.params, self.layer) & ~self.misplaced),
             control.over.eq(post.i.ready & post.i.p.end), control.calibrated.eq(Cat(tile.calibrated for tile in tiles)),
             control.failed.eq(Cat(tile.failed for tile in tiles).any()), self.walk.start.eq(control.begins[0]),
+            control.unfit.eq(post.unfit),
             control.sums.eq(Cat(lane.error for lane in self.lanes).any()), control.patience.eq(self.machine.patience),
             control.droop.eq(Cat(tile.droop for tile in tiles).any()), control.happens.eq(
                 Cat(tile.events.conversions | tile.events.phase for tile in tiles).any() | post.released | self.answer.valid

@@ -18,7 +18,8 @@ class CoreControl(Block):
     idle, malformed : In(1), of `hdl.imc.host_port.HostPort`; legal : In(1), the layer can be run
     over : In(1), the layer's last vector is done; calibrated : In, [tiles], ``Tile.calibrated``; failed : In(1), one of them
     unit_done, unit_error, unit_code : In, of `hdl.imc.transformer.Transformer`
-    sums, droop : In(1), errors of lanes and tiles; happens : In(1), something does; patience : In, cycles without, 0: for ever
+    unfit, sums, droop : In(1), errors of what follows the sums, of lanes and of tiles; happens : In(1), something does
+    patience : In, cycles in which nothing happens, 0: for ever
     busy, done, error, code : Out, of the core; runs : Out(1), a layer; stop : Out(1), resets all blocks
 
     Source: imc 10, B0; decision 0015.
@@ -29,7 +30,8 @@ class CoreControl(Block):
         super().__init__({
             "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1), "legal": In(1),
             "over": In(1), "calibrated": In(tiles), "failed": In(1), "unit_done": In(1), "unit_error": In(1),
-            "unit_code": In(8), "sums": In(1), "droop": In(1), "happens": In(1), "patience": In(24), "busy": Out(1),
+            "unit_code": In(8), "unfit": In(1), "sums": In(1), "droop": In(1), "happens": In(1), "patience": In(24),
+            "busy": Out(1),
             "done": Out(1), "error": Out(1), "code": Out(8), "runs": Out(1), "stop": Out(1),
         })
 
@@ -62,7 +64,9 @@ class CoreControl(Block):
                     m.next = "CALIBRATE"
 
         def errors() -> None:
-            with m.If(self.sums):
+            with m.If(self.unfit):
+                fail(Error.SETTINGS)
+            with m.Elif(self.sums):
                 fail(Error.SUMS)
             with m.Elif(self.droop):
                 fail(Error.DROOP)

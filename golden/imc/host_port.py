@@ -50,8 +50,9 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
     A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first. Malformed is a packet of
     another target, a read of other than one word or beyond its memory, a word of a memory that lacks some, a word for what
     the build does not have, and one that is wider than its place: a word of a memory above ``rows`` bits, a bias above
-    ``stream_bits``, numbers of a tile beyond `golden.imc.correction.tile_ranges`, of the token unit beyond `TOKEN_NUMBERS`. That is
-    left out, the rest of the packet is done. The second word of a channel is judged where it is used (`golden.imc.post.unfit`).
+    ``stream_bits``, numbers of a tile beyond `golden.imc.correction.tile_ranges`, of the token unit beyond `TOKEN_NUMBERS`.
+    That is left out, the rest of the packet is done. The second word of a channel is judged where it is used
+    (`golden.imc.post.unfit`).
 
     Source: imc 10, B0.
     """

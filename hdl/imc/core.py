@@ -9,13 +9,15 @@ from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.bus.map_pair import MapPair
+from hdl.imc import legal
+from hdl.imc.bounds import Bounds
 from hdl.imc.core_control import CoreControl
 from hdl.imc.dispatch import Dispatch
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import layer_layout, machine_layout, runs, vector_layout
+from hdl.imc.layer import layer_layout, machine_layout, vector_layout
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
@@ -34,9 +36,9 @@ class Core(Block):
 
     Members
     -------
-    machine, layer, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
+    machine, layer, places, misfit, changed : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
-        `golden.imc.errors.Error`
+        `golden.imc.arch.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
     counters : Out, see `EventCounters`, of the last run
     operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
@@ -48,8 +50,9 @@ class Core(Block):
         self.params = p
         super().__init__({
             "machine": In(machine_layout()), "layer": In(layer_layout()),
-            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": In(1), "start": In(1), "calibrate": In(1),
-            "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "counters": Out(EventCounters.counters_layout()),
+            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misfit": In(1), "changed": In(1), "start": In(1),
+            "calibrate": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
+            "counters": Out(EventCounters.counters_layout()),
             "host": In(stream.Signature(HostPort.word_layout())), "answer": Out(stream.Signature(HostPort.word_layout())),
             **{name: In(shape) for name, shape in host_ports(p).items()},
         })
@@ -67,7 +70,9 @@ class Core(Block):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        for name in ("events", "port", "control", "maps"):
+        self.bounds = Bounds.of(m, legal.layer_bounds(p, self.layer))
+        self.bounds.also_reset = self.changed
+        for name in ("events", "port", "control", "maps", "bounds"):
             m.submodules[name] = getattr(self, name)
         for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
             for number, part in enumerate(blocks):
@@ -99,7 +104,8 @@ class Core(Block):
             queue.i.valid.eq(walk.valid & gather.i.ready), queue.i.payload.eq(walk.payload.as_value()),
             walk.ready.eq(gather.i.ready & queue.i.ready), dispatch.key.eq(walk.p.key),
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
-            post.i.valid.eq(queue.o.valid), queue.o.ready.eq(post.i.ready), post.i.payload.as_value().eq(queue.o.payload),
+            post.i.valid.eq(queue.o.valid & self.bounds.done), queue.o.ready.eq(post.i.ready),
+            post.i.payload.as_value().eq(queue.o.payload),
             post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
         ]
         for number, lane in enumerate(self.lanes):
@@ -147,7 +153,7 @@ class Core(Block):
         for number, tile in enumerate(self.tiles):
             connect(m, unit.jobs[number], tile.i_job)
             m.d.comb += [tile.writing.eq(self.writing), unit.ended[number].eq(tile.o_job.valid), tile.o_job.ready.eq(1),
-                         unit.failed[number].eq(tile.o_job.p.error != 0), tile.o_fail.ready.eq(1)]
+                         unit.errors[number].eq(tile.o_job.p.error), tile.o_fail.ready.eq(1)]
         return unit.ask.read | unit.ask.write | unit.ended.any()
 
     def _control(self, m: Module, works: Value) -> None:
@@ -155,7 +161,7 @@ class Core(Block):
         control, events, post, tiles = self.control, self.events, self.post, self.tiles
         m.d.comb += [
             control.asked[:2].eq(Cat(self.start, self.calibrate)), control.idle.eq(self.port.idle),
-            control.malformed.eq(self.port.malformed), control.legal.eq(runs(self.params, self.layer) & ~self.misplaced),
+            control.malformed.eq(self.port.malformed), control.legal.eq(self._legal()),
             control.over.eq(post.i.ready & post.i.p.end), control.calibrated.eq(Cat(tile.calibrated for tile in tiles)),
             control.failed.eq(Cat(tile.failed for tile in tiles).any()), self.walk.start.eq(control.begins[0]),
             control.unfit.eq(post.unfit),
@@ -169,3 +175,10 @@ class Core(Block):
             events.words.eq(self.maps.asks[self.maps.user].write & (self.maps.user != 0)),
             self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(tiles)),
         ]
+
+    def _legal(self) -> Value:
+        """Return which commands the settings allow; sums over a layer are known some cycles after they are written."""
+        p, machine, layer = self.params, self.machine, self.layer
+        converts = legal.converts(p, machine) & ~self.misfit
+        runs = legal.runs(p, layer) & legal.computes(p, machine, layer.bits, layer.outputs) & ~self.bounds.wrong
+        return Cat(converts & runs, converts & (layer.crossbar < p.crossbars), ~self.misfit, ~self.misfit)

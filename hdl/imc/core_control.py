@@ -15,7 +15,8 @@ class CoreControl(Block):
     Members
     -------
     asked : In, a bit for each of `COMMANDS`, high for a cycle, one at a time; begins : Out, the same, when it begins
-    idle, malformed : In(1), of `hdl.imc.host_port.HostPort`; legal : In(1), the layer can be run
+    legal : In, the same, those that the settings allow; one that runs may turn out not to be
+    idle, malformed : In(1), of `hdl.imc.host_port.HostPort`
     over : In(1), the layer's last vector is done; calibrated : In, [tiles], ``Tile.calibrated``; failed : In(1), one of them
     unit_done, unit_error, unit_code : In, of `hdl.imc.transformer.Transformer`
     unfit, sums, droop : In(1), errors of what follows the sums, of lanes and of tiles; happens : In(1), something does
@@ -28,7 +29,8 @@ class CoreControl(Block):
     def __init__(self, tiles: int) -> None:
         self.params: int = tiles
         super().__init__({
-            "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1), "legal": In(1),
+            "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1),
+            "legal": In(len(COMMANDS)),
             "over": In(1), "calibrated": In(tiles), "failed": In(1), "unit_done": In(1), "unit_error": In(1),
             "unit_code": In(8), "unfit": In(1), "sums": In(1), "droop": In(1), "happens": In(1), "patience": In(24),
             "busy": Out(1),
@@ -53,7 +55,7 @@ class CoreControl(Block):
             with m.Elif(malformed):
                 m.d.sync += malformed.eq(0)
                 fail(Error.PACKET)
-            with m.Elif(command[0] & ~self.legal):
+            with m.Elif((command & ~self.legal).any()):
                 fail(Error.SETTINGS)
             with m.Else():
                 m.d.comb += self.begins.eq(command)
@@ -64,7 +66,7 @@ class CoreControl(Block):
                     m.next = "CALIBRATE"
 
         def errors() -> None:
-            with m.If(self.unfit):
+            with m.If(self.unfit | (self.runs & ~self.legal[0])):
                 fail(Error.SETTINGS)
             with m.Elif(self.sums):
                 fail(Error.SUMS)

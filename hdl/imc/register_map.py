@@ -17,13 +17,13 @@ from hdl.imc.write_registers import write_registers
 MAGIC = 0x4D494C53
 COUNTERS, LAYER, MACHINES, PLACE, WORKS, LOADS = 0x040, 0x100, 0x200, 0x300, 0x800, 0x900
 ERRORS = {
-    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built",
+    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built, or a word was wider than its register",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
-    Error.PACKET: "a packet was malformed, or for what does not exist",
+    Error.PACKET: "a packet was malformed, too wide, or for what does not exist",
     Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (

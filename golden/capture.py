@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,13 @@ from golden.float_run import Protocol, compare, measured
 from golden.layers import LAYERS, NEURONS, SUPPORTED, TIMES, describe, describe_steps, kind_of, neuron_args, unsupported
 from golden.network import Array
 from golden.store import Captured, Node, check, load, save
+from golden.traced import Part, Sharing, Size, State, Value, parts
 
 __all__ = ["capture", "load", "trace"]
 
 CONTAINERS = ("SeqToANNContainer", "MultiStepContainer")
 LIBRARIES = ("spikingjelly", "snntorch", "norse")
 STEPS = 4
-
-
-@dataclass(frozen=True)
-class _Value:
-    """A captured node's output inside the trace: at which unrolled step, or summed over which steps and scaled."""
-
-    name: str
-    step: int | None = None
-    summed: tuple[int, ...] = ()
-    scale: float = 1.0
-
-
-@dataclass(frozen=True)
-class _State:
-    """What is never data: a membrane, passed around by the user's code, or a tensor of the user's."""
-
-    what: str = "a membrane"
-
-
-class _Size:
-    """A shape or size, legal only as the argument of a flattening view."""
 
 
 def capture(model: nn.Module, example: Tensor, path: str | Path) -> Captured:
@@ -150,6 +130,7 @@ class _Folder:
         self.tensors: dict[str, Array] = {}
         self.known: dict[tuple[Any, ...], str] = {}
         self.calls: dict[str, int] = {}
+        self.sharing = Sharing()
         self.protocol = Protocol(steps=STEPS, whole=False)
 
     def fold(self, graph: fx.Graph) -> Captured:
@@ -167,7 +148,7 @@ class _Folder:
             kwargs = {k: value(a) for k, a in node.kwargs.items()}
             if node.op == "placeholder":
                 first = not self.nodes
-                values[node] = self._emit("input", "input", []) if first else _State()
+                values[node] = self._emit("input", "input", []) if first else State()
             elif node.op == "get_attr":
                 values[node] = self._attribute(str(node.target))
             elif node.op == "output":
@@ -181,14 +162,14 @@ class _Folder:
         return Captured(nodes=tuple(self.nodes), tensors=self.tensors, example_shape=(channels, height, width),
                         steps=self.protocol.steps if self.protocol.whole else None)
 
-    def _attribute(self, target: str) -> _State:
+    def _attribute(self, target: str) -> State:
         owner, _, name = target.rpartition(".")
         parameters = dict(self.model.get_submodule(owner).named_parameters(recurse=False))
         constant = name.startswith("_tensor_constant")
-        return _State("a constant tensor" if constant else f"the {'parameter' if name in parameters else 'buffer'} {target}")
+        return State("a constant tensor" if constant else f"the {'parameter' if name in parameters else 'buffer'} {target}")
 
-    def _emit(self, op: str, name: str, inputs: list[_Value], path: str = "", *, args: dict[str, Any] | None = None,
-              tensors: dict[str, Tensor | None] | None = None, step: int | None = None) -> _Value:
+    def _emit(self, op: str, name: str, inputs: list[Value], path: str = "", *, args: dict[str, Any] | None = None,
+              tensors: dict[str, Tensor | None] | None = None, step: int | None = None) -> Value:
         steps = {v.step for v in inputs if v.step is not None}
         if len(steps) > 1:
             raise ParameterError(f"{path or name}: {op} mixes timesteps {sorted(steps)}; legal: operands of one step")
@@ -203,7 +184,7 @@ class _Folder:
             self.nodes.append(Node(name=unique, op=op, inputs=names, path=path, args=args or {}))
             present = {r: t for r, t in (tensors or {}).items() if t is not None}
             self.tensors.update({f"{unique}.{role}": _array(t) for role, t in present.items()})
-        return _Value(self.known[key], step)
+        return Value(self.known[key], step)
 
     def _unique(self, name: str) -> str:
         base = re.sub(r"\W", "_", name)
@@ -214,9 +195,10 @@ class _Folder:
     def _module(self, path: str, args: list[Any]) -> Any:
         module = self.model.get_submodule(path)
         kind = kind_of(module)
-        data = args[0] if args else None
-        if not isinstance(data, _Value):
-            found = data.what if isinstance(data, _State) else "no tensor"
+        data: Any = args[0] if args else None
+        grouped = isinstance(data, Part) and data.number is not None and not data.path and kind in NEURONS
+        if not isinstance(data, Value) and not grouped:
+            found = data.what if isinstance(data, State) else "no tensor"
             raise unsupported(path, module, f"its first argument is {found}, not spikes or currents")
         if kind in ("Identity", "Dropout", "Dropout2d"):
             return data
@@ -232,11 +214,11 @@ class _Folder:
         except (AttributeError, TypeError) as error:
             raise unsupported(path, module, f"not the {kind} of its library ({error})") from None
         operands = args if op == "attention" or kind in TIMES else [data]
-        if not all(isinstance(operand, _Value) for operand in operands):
+        if not all(isinstance(operand, Value) for operand in operands):
             raise unsupported(path, module, "its arguments must be spikes of three layers")
         return self._emit(op, path, operands, path, args=arguments, tensors=tensors)
 
-    def _step_conv(self, path: str, module: nn.Module, data: _Value) -> _Value:
+    def _step_conv(self, path: str, module: nn.Module, data: Value) -> Value:
         """Return the sum of the kernels, each of which is 0 at the steps of the others."""
         parts = [self._emit(op, f"{path}.{number}", [data], path, args=arguments, tensors=tensors)
                  for number, (op, arguments, tensors) in enumerate(describe_steps(path, module))]
@@ -245,8 +227,15 @@ class _Folder:
             total = self._emit("add", path, [total, part], path)
         return total
 
-    def _neuron(self, path: str, module: nn.Module, data: _Value) -> Any:
+    def _neuron(self, path: str, module: nn.Module, data: Value | Part) -> Any:
         arguments = neuron_args(path, module)
+        spikes = self.sharing.take(path, data) if isinstance(data, Part) else self._spikes(path, module, data, arguments)
+        pair = arguments["class"] == "Leaky" and (not getattr(module, "init_hidden", False)
+                                                  or bool(getattr(module, "output", False)))
+        return [spikes, State()] if pair else spikes
+
+    def _spikes(self, path: str, module: nn.Module, data: Value, arguments: dict[str, Any]) -> Value:
+        """Return the spikes of a timestep, of all channels."""
         step = self.calls.get(path, 0)
         self.calls[path] = step + 1
         value = self._emit("neuron", path, [data], path, args=arguments,
@@ -254,43 +243,58 @@ class _Folder:
         owners = [node for node in self.nodes if node.op == "neuron" and node.path == path]
         if len(owners) > 1:
             raise unsupported(path, module, f"called on {len(owners)} different inputs, which would share a membrane")
-        pair = arguments["class"] == "Leaky" and (not getattr(module, "init_hidden", False)
-                                                  or bool(getattr(module, "output", False)))
-        return [value, _State()] if pair else value
+        return value
+
+    def _joined(self, last: Part | None, call: str) -> Value:
+        """Return the spikes of neurons that took the groups of channels of a tensor one after the other."""
+        if last is None:
+            raise ParameterError(f"{call}: must join, along dimension 1, what the same neurons made of all groups of channels "
+                                 "of one tensor in their order, and of nothing else in between; legal: 2 or 4 groups; try: "
+                                 "docs/layers.md, chunk")
+        module = self.model.get_submodule(last.path)
+        return self._spikes(last.path, module, last.value, {**neuron_args(last.path, module), "share": last.groups})
 
     def _function(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any]) -> Any:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         arguments = args + list(kwargs.values())
-        if name in ("_assert_is_none", "_assert", "eq") and isinstance(args[0], _State):
-            return _State()
+        grouped = any(isinstance(argument, Part) for argument in arguments)
+        if name in ("_assert_is_none", "_assert", "eq") and isinstance(args[0], State):
+            return State()
         if name in ("getattr", "size", "dim"):
-            return _Size()
-        if name == "getitem" and isinstance(args[0], _Size):
-            return _Size()
+            return Size()
+        if name == "getitem" and isinstance(args[0], Size):
+            return Size()
         if name == "getitem" and isinstance(args[0], list) and isinstance(args[1], int):
             return args[0][args[1]]
-        if name == "getitem" and args[0] == _Value("input") and isinstance(args[1], int):
+        if name == "getitem" and isinstance(args[0], Part) and args[0].number is None and type(args[1]) is int and args[1] >= 0:
+            return replace(args[0], number=args[1])
+        if name in ("chunk", "split", "tensor_split") and not self.multi_step and (groups := parts(name, arguments)):
+            return groups
+        if name in ("cat", "concat", "concatenate") and isinstance(args[0], list) and any(
+                isinstance(item, Part) for item in args[0]):
+            return self._joined(self.sharing.join(arguments), f"{node.name}: {name}({', '.join(map(_shown, arguments))})")
+        if name == "getitem" and args[0] == Value("input") and isinstance(args[1], int):
             self.multi_step = False
-            return _Value("input", args[1])
-        if name in ("add", "iadd", "add_"):
+            return Value("input", args[1])
+        if name in ("add", "iadd", "add_") and not grouped:
             return self._add(arguments, node)
-        elif name in ("mul", "imul", "mul_") and len(arguments) == 2 and all(isinstance(a, _Value) for a in arguments):
+        elif name in ("mul", "imul", "mul_") and len(arguments) == 2 and all(isinstance(a, Value) for a in arguments):
             return self._emit("mul", "mul", arguments)
-        elif name == "sum" and isinstance(args[0], _Value) and arguments[1:] in ([[-2, -1], True], [self._map(), True]):
+        elif name == "sum" and isinstance(args[0], Value) and arguments[1:] in ([[-2, -1], True], [self._map(), True]):
             return self._emit("sum", "sum", [args[0]])
         elif name == "stack" and isinstance(args[0], list) and arguments[1:] in ([], [0]):
             return args[0]
-        elif name in ("sum", "mean") and arguments[1:] == [0]:
+        elif name in ("sum", "mean") and arguments[1:] == [0] and not grouped:
             return self._reduce(name, args[0], node)
-        elif name in ("truediv", "div") and isinstance(args[0], _Value) and args[0].summed:
+        elif name in ("truediv", "div") and isinstance(args[0], Value) and args[0].summed:
             return self._divide(args[0], args[1], node)
         elif name == "flatten" and arguments[1:] in ([1], [2], [1, -1], [2, -1]):
             return self._emit("flatten", "flatten", [args[0]])
-        if name in ("view", "reshape") and isinstance(args[0], _Value) and arguments[2:] == [-1]:
+        if name in ("view", "reshape") and isinstance(args[0], Value) and arguments[2:] == [-1]:
             return self._emit("flatten", "flatten", [args[0]])
-        if name in ("relu", "relu_") and isinstance(args[0], _Value) and not any(arguments[1:]):
+        if name in ("relu", "relu_") and isinstance(args[0], Value) and not any(arguments[1:]):
             return self._emit("relu", "relu", [args[0]])
-        if name in ("contiguous", "detach") and isinstance(args[0], (_Value, _State)):
+        if name in ("contiguous", "detach") and isinstance(args[0], (Value, State)):
             return args[0]
         raise ParameterError(f"{node.name}: {name}({', '.join(map(_shown, arguments))}) is not supported; "
                              f"legal: {SUPPORTED}; try: spikeloom capture --help")
@@ -300,27 +304,27 @@ class _Folder:
         return [3, 4] if self.multi_step else [2, 3]
 
     def _add(self, args: list[Any], node: fx.Node) -> Any:
-        states = [a for a in args if isinstance(a, _State)]
+        states = [a for a in args if isinstance(a, State)]
         if states:
-            mixed = len(states) < len(args) and any(isinstance(a, _Value) for a in args)
-            return _State(f"a sum with {states[0].what}") if mixed else states[0]
+            mixed = len(states) < len(args) and any(isinstance(a, Value) for a in args)
+            return State(f"a sum with {states[0].what}") if mixed else states[0]
         left, right = args[0], args[1]
         if isinstance(left, (int, float)) and left == 0:
             return right
         if isinstance(right, (int, float)) and right == 0:
             return left
-        if len(args) != 2 or not isinstance(left, _Value) or not isinstance(right, _Value):
+        if len(args) != 2 or not isinstance(left, Value) or not isinstance(right, Value):
             raise ParameterError(f"{node.name}: add of {[type(a).__name__ for a in args]} is not supported; "
                                  "legal: two tensors of one shape")
         steps = [value.summed or (value.step,) for value in (left, right)]
         over_steps = left.summed or right.summed or left.step != right.step
         if left.name == right.name and over_steps and None not in steps[0] + steps[1] and left.scale == right.scale == 1:
-            return _Value(left.name, summed=tuple(sorted(step for part in steps for step in part if step is not None)))
+            return Value(left.name, summed=tuple(sorted(step for part in steps for step in part if step is not None)))
         return self._emit("add", "add", [left, right])
 
     def _reduce(self, name: str, data: Any, node: fx.Node) -> Any:
         items = data if isinstance(data, list) else [data]
-        states = [item for item in items if isinstance(item, _State)]
+        states = [item for item in items if isinstance(item, State)]
         if states:
             return states[0]
         if len({item.name for item in items}) != 1:
@@ -333,9 +337,9 @@ class _Folder:
             raise ParameterError(f"{node.name}: {name} over dimension 0 is over the images of a batch, not over timesteps; "
                                  "legal: the stacked steps of one layer, or a [T, N, ...] tensor; try: no such "
                                  f"{name}, outputs of all steps are summed anyway")
-        return _Value(items[0].name, summed=steps, scale=1 / len(steps) if name == "mean" else 1.0)
+        return Value(items[0].name, summed=steps, scale=1 / len(steps) if name == "mean" else 1.0)
 
-    def _divide(self, data: _Value, divisor: Any, node: fx.Node) -> _Value:
+    def _divide(self, data: Value, divisor: Any, node: fx.Node) -> Value:
         if not isinstance(divisor, (int, float)) or divisor <= 0:
             shown = divisor if isinstance(divisor, (int, float)) else "a tensor or size"
             raise ParameterError(f"{node.name}: a sum over steps may be divided by a number above 0, not {shown}; "
@@ -347,8 +351,8 @@ class _Folder:
         while isinstance(data, list) and data and not _listed(data):
             data, depth = data[0], depth + 1
         items = data if isinstance(data, list) else [data]
-        if not items or not isinstance(items[0], _Value):
-            found = items[0].what if items and isinstance(items[0], _State) else "a membrane"
+        if not items or not isinstance(items[0], Value):
+            found = items[0].what if items and isinstance(items[0], State) else "a membrane"
             raise ParameterError("output: the first thing that forward returns must be spikes or logits, "
                                  f"not {found}; legal: logits, spikes, (spikes, membrane) or lists of them per step")
         first, steps = items[0], [item.step for item in items]
@@ -368,14 +372,17 @@ class _Folder:
 
 
 def _shown(argument: Any) -> str:
+    if isinstance(argument, Part):
+        part = "parts" if argument.number is None else f"part {argument.number}"
+        return f"{argument.path} of {part}" if argument.path else part
     if isinstance(argument, list):
         return f"[{', '.join(map(_shown, argument))}]"
-    return "tensor" if isinstance(argument, (_Value, _State)) else repr(argument)
+    return "tensor" if isinstance(argument, (Value, State)) else repr(argument)
 
 
 def _listed(data: list[Any]) -> bool:
     """Return whether ``data`` is one layer's output at several steps, not several things."""
-    values = [item for item in data if isinstance(item, _Value)]
+    values = [item for item in data if isinstance(item, Value)]
     one_layer = len(values) == len(data) and len({value.name for value in values}) == 1
     return one_layer and (len(data) == 1 or len({value.step for value in values}) > 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from golden.arch import Arch, ParameterError
-from golden.dynamics import Dynamics, dynamics, leak_text, leaks
+from golden.dynamics import Dynamics, check_share, dynamics, leak_text, leaks
 from golden.kernel import FloatArray, average_outputs, dense_kernel, unpool
 from golden.network import Pool
 from golden.store import Captured, Node
@@ -372,6 +372,7 @@ class _Builder:
 
     def _neuron(self, node: Node, value: Linear | Words) -> Words:
         found, linear = self._leak(node, dynamics(node)), self._currents(value)
+        check_share(node, linear.shape[0])
         anywhere = self._anywhere(node, linear) if found.fires_on(1.0) and found.reset == "hard" else None
         return anywhere or self._fire(node, linear, dynamics=found)
 

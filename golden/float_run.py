@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from golden.arch import ParameterError
-from golden.dynamics import dynamics
+from golden.dynamics import check_share, dynamics
 from golden.float_times import float_times
 from golden.network import Array
+from golden.neuron import joined, visits
 from golden.store import TIMES, Captured, Node
 
 
@@ -181,15 +182,17 @@ def _convolutions(captured: Captured) -> list[str]:
 
 
 def _sent(node: Node, spikes: list[Tensor], currents: Tensor) -> Tensor:
-    """Return the spikes that the model's neuron made in its calls (one, or one per step) as [T, B, ...]."""
-    if [part.shape for part in spikes] == [currents.shape]:
+    """Return the spikes that the model's neuron made in its calls (one, or one per step or group of it) as [T, B, ...]."""
+    share = node.args.get("share", 1)
+    if share == 1 and [part.shape for part in spikes] == [currents.shape]:
         return spikes[0].to(currents.dtype)
-    shapes = [list(part.shape) for part in spikes]
-    if shapes != [list(currents.shape[1:])] * len(currents):
+    check_share(node, currents.shape[2])
+    shapes, wanted = [list(part.shape) for part in spikes], [list(part.shape) for part in visits(currents, share, 2)]
+    if shapes != wanted:
         shown = f"{len(shapes)} outputs {shapes[0]}" if shapes else "no output"
-        raise ParameterError(f"{node.path}: {node.args['class']}: makes {shown} in the model, not {len(currents)} "
-                             f"{list(currents.shape[1:])}; {SAME}")
-    return torch.stack(spikes).to(currents.dtype)
+        raise ParameterError(f"{node.path}: {node.args['class']}: makes {shown} in the model, not {len(wanted)} "
+                             f"{wanted[0]}; {SAME}")
+    return torch.asarray(joined(torch.stack(spikes), share, 2)).to(currents.dtype)
 
 
 def _times(captured: Captured, node: Node, operands: list[Tensor]) -> Tensor:
@@ -218,6 +221,8 @@ def _float_layer(captured: Captured, node: Node, x: Tensor) -> Tensor:
 def _float_neuron(node: Node, x: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return what fires and the membrane minus the threshold; resets follow ``given`` if there is one."""
     found = dynamics(node)
+    check_share(node, x.shape[2])
+    x, given = visits(x, found.share, 2), None if given is None else visits(given, found.share, 2)
     v, owed, fired, margins = torch.zeros_like(x[0]), torch.zeros_like(x[0]), [], []
     for step, current in enumerate(x):
         h = found.decay * v + found.gain * current - owed
@@ -231,7 +236,7 @@ def _float_neuron(node: Node, x: Tensor, given: Tensor | None = None) -> tuple[T
             v = torch.where(fire, h - found.threshold, h)
         else:
             v, owed = h, torch.where(fire, found.threshold, 0.0)
-    return torch.stack(fired), torch.stack(margins)
+    return joined(torch.stack(fired), found.share, 2), joined(torch.stack(margins), found.share, 2)
 
 
 def compare(model: nn.Module, captured: Captured, example: Tensor, protocol: Protocol) -> None:

@@ -26,6 +26,9 @@ LAYERS = {
            "of a square map",
     "sum": "`Tensor.sum((-2, -1), keepdim=True)` of spikes over the whole map; before a neuron that fires on one spike, with a "
            "hard reset, it is an OR-pool",
+    "chunk": "`x.chunk(S, 1)` or `x.split(size, 1)` into S = 2 or 4 groups of channels; in every step the same neurons take "
+             "group 0, then 1, and so on, and `torch.cat` joins their spikes along dimension 1: channels share membranes, "
+             "which `--top imc` runs",
     "SpatialTemporalAttention": "STAtten: spikes `(query, key, value)` [T, N, C, H, W] of one shape, `heads`, `chunk_steps`, "
                                 "`scale`; before neurons with a hard reset whose threshold x scale is a whole number",
     "Identity": "removed",

@@ -9,6 +9,7 @@ from golden.arch import FRACTION_BITS, Arch, ParameterError, word_bits
 from golden.formats import LAYER, LEAD_BITS, NEVER, PASS, PLANE, SCALE
 from golden.kept_taps import kept_taps
 from golden.network import Attention, Digit, Layer, Network, Neuron, Pass, Requantise, Ttfs, map_arrays
+from golden.neuron import visits
 
 Bound = NDArray[np.int64]
 
@@ -288,6 +289,10 @@ def membrane_bounds(p: Neuron, low: Bound, high: Bound) -> tuple[Bound, Bound]:
 
     low, high : int64 [T, N] bounds of the currents; with ``leak="1-2^-k"`` the bounds are of ``h`` rounded down
     """
+    if p.share > 1:
+        alone = replace(p, share=1, threshold=p.threshold[: low.shape[1] // p.share])
+        least, most = membrane_bounds(alone, visits(low, p.share), visits(high, p.share))
+        return np.tile(least, p.share), np.tile(most, p.share)
     k = p.leak_shift
     v_low = v_high = owed = np.zeros_like(p.threshold)
     least, most = np.zeros_like(v_low), np.zeros_like(v_low)

@@ -9,7 +9,13 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from golden.arch import ParameterError
+
 Array = Any
+
+
+# Channels that may have one membrane.
+SHARES = (1, 2, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,12 @@ class Neuron:
     decay_input : the input decays with the membrane (only k = 0 or 1, only ``leak="2^-k"``)
     compare : ``">="`` or ``">"``
     reset : ``"hard"`` (to 0), ``"soft"`` (minus threshold) or ``"soft_delayed"`` (minus threshold one step later)
+    share : S, 1, 2 or 4 contiguous groups of the channels, which the neurons of one group take one after the other in every
+        timestep: channel c has the membrane of ``c mod (N / S)`` as the group before it left it, and its threshold; not with
+        ``leak="1-2^-k"``
+
+    Raises ParameterError for a share that does not exist, or of channels that differ.
+    Source: EfficientLIF-Net (arXiv:2305.18360), as its authors' code has it.
     """
 
     threshold: Array
@@ -56,6 +68,21 @@ class Neuron:
     compare: str = ">="
     reset: str = "hard"
     leak: str = "2^-k"
+    share: int = 1
+
+    def __post_init__(self) -> None:
+        if self.share == 1:
+            return
+        count = int(self.threshold.shape[0])
+        if self.share not in SHARES or count % self.share:
+            legal = ", ".join(str(share) for share in SHARES if count % share == 0)
+            raise ParameterError(f"neuron: share, not {self.share}; legal: {legal} with {count} channels; try: share=1")
+        groups = array_namespace(self.threshold).reshape(self.threshold, (self.share, -1))
+        if not bool((groups == groups[:1, ...]).all()):
+            raise ParameterError("neuron: thresholds of channels that share a membrane, not different ones; legal: those of "
+                                 f"the first of {self.share} groups in all; try: share=1")
+        if self.leak != "2^-k":
+            raise ParameterError(f"neuron: share, not {self.share}; legal: 1 with leak {self.leak}; try: leak 2^-k")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,10 +16,28 @@ def neuron(x: Array, p: Neuron) -> Array:
     Fires on ``h >= threshold`` or ``h > threshold``; hard reset to 0, soft reset ``h - threshold``,
     or soft_delayed: ``threshold`` leaves after the next decay.
 
+    With ``share`` S these are T * S steps of N / S neurons: `visits`.
+
     Source: networks F1 and section 8 (nested floor / ceil), snnTorch ``Leaky`` for soft_delayed.
     """
-    threshold = array_namespace(x, p.threshold).reshape(p.threshold, (-1, *[1] * (x.ndim - 2)))
-    return _complement(x, p, threshold) if p.leak == "1-2^-k" else _shift(x, p, threshold)
+    x = visits(x, p.share)
+    threshold = array_namespace(x, p.threshold).reshape(p.threshold[: x.shape[1]], (-1, *[1] * (x.ndim - 2)))
+    return joined(_complement(x, p, threshold) if p.leak == "1-2^-k" else _shift(x, p, threshold), p.share)
+
+
+def visits(x: Array, share: int, axis: int = 1) -> Array:
+    """Return [T * S, ...] of [T, ...]: the ``share`` groups of channels, which lie along ``axis``, one after the other."""
+    xp = array_namespace(x)
+    parts = xp.reshape(x, (*x.shape[:axis], share, x.shape[axis] // share, *x.shape[axis + 1:]))
+    turned = xp.moveaxis(parts, axis, 1)
+    return xp.reshape(turned, (-1, *turned.shape[2:]))
+
+
+def joined(x: Array, share: int, axis: int = 1) -> Array:
+    """Return [T, ...] of [T * S, ...]: the inverse of `visits`."""
+    xp = array_namespace(x)
+    parts = xp.moveaxis(xp.reshape(x, (-1, share, *x.shape[1:])), 1, axis)
+    return xp.reshape(parts, (*parts.shape[:axis], -1, *parts.shape[axis + 2:]))
 
 
 def step(x: Array, v: Array, owed: Array, threshold: Array, p: Neuron) -> tuple[Array, Array, Array]:

@@ -243,8 +243,7 @@ def _units(group: list[Draft], spec: Input, arch: Arch) -> Iterator[tuple[list[i
     """
     terms, channels = _terms(group), group[0].value.shape[0]
     own = np.array([np.abs(_effective(term, spec)).max((1, 2, 3)) for term in terms]).reshape(-1, channels)
-    if any(draft.readout for draft in group):
-        own = np.broadcast_to(own.max(1, initial=0, keepdims=True), own.shape)
+    own = _alike(group, own)
     fixed = np.array([term.identity for term in terms])
     fixed &= not fixed.all()
     used = np.where(own > 0, own, np.inf)
@@ -263,15 +262,22 @@ def _units(group: list[Draft], spec: Input, arch: Arch) -> Iterator[tuple[list[i
         yield shifts.tolist(), most
 
 
+def _alike(group: list[Draft], largest: FloatArray) -> FloatArray:
+    """Return the largest magnitudes [..., N] of all channels that have one scale: those of a read-out, or of one membrane."""
+    if any(draft.readout for draft in group):
+        return np.broadcast_to(largest.max(-1, keepdims=True), largest.shape)
+    share = max((draft.dynamics.share for draft in group if draft.dynamics is not None), default=1)
+    most = largest.reshape(*largest.shape[:-1], share, -1).max(-2)
+    return np.tile(most, share)
+
+
 def _choose_scale(group: list[Draft], largest: FloatArray, arch: Arch) -> None:
     """Set one scale per channel for layers that share a residual stream; 1 / scale divides every threshold.
 
     largest : float [N], the weights that take the whole range of the build's weights
     """
     top = (1 << (arch.weight_bits - 1)) - 1
-    bias = np.abs([draft.value.bias for draft in group]).max(0)
-    if any(draft.readout for draft in group):
-        bias = np.full(len(bias), bias.max())
+    bias = _alike(group, np.abs([draft.value.bias for draft in group]).max(0))
     room = float(1 << (arch.stream_bits - 4))
     thresholds = [_threshold(draft.dynamics, arch) for draft in group if draft.dynamics is not None]
     unit = thresholds[0] if thresholds else 1.0
@@ -349,7 +355,7 @@ def _layer(draft: Draft, passes: tuple[Pass, ...], arch: Arch) -> Layer:
     if found is not None:
         step = Neuron(threshold=np.maximum(_round(_threshold(found, arch) / draft.scale), 1),
                       leak_shift=leaks(arch)[found.decay], decay_input=_native(found, arch), compare=found.compare,
-                      reset=found.reset, leak=arch.leak)
+                      reset=found.reset, leak=arch.leak, share=found.share)
     return Layer(name=draft.name, passes=passes,
                  bias=_round((value.bias + sum(lost)) / draft.scale), residual=value.residual.name if value.residual else None,
                  max_pool=draft.max_pool, sum_pool=draft.sum_pool, store_currents=draft.store, neuron=step,

@@ -69,11 +69,14 @@ ARGS: dict[str, dict[str, _Legal]] = {
 }
 
 
-# Arguments that an operation may have: a convolution of some steps names them, and T; `golden.float_run.measured` adds peaks.
+_SHARED: dict[str, _Legal] = {"share": ("2 or 4", lambda value: type(value) is int and value in (2, 4))}
+# Arguments that an operation may have: a convolution of some steps names them, and T; `golden.float_run.measured` adds peaks;
+# ``share``: `golden.network.Neuron`.
 OPTIONAL: dict[str, dict[str, _Legal]] = {
     "add": {"peak": ARGS["relu"]["peak"]},
     "conv": {"peak": ARGS["relu"]["peak"], "of": _SIZE, "steps": (
         "a list of steps", lambda value: isinstance(value, list) and all(type(v) is int and v >= 0 for v in value))},
+    "IFNode": _SHARED, "LIFNode": _SHARED, "Leaky": _SHARED,
 }
 
 

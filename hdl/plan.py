@@ -71,6 +71,8 @@ def plan_layer(layer: Any, arch: Arch, steps: int, sources: list[Shape], before:
     order : see `hdl.image.build_image`
     Raises `ParameterError` when the layer does not fit the build.
     """
+    if layer.neuron and layer.neuron.share > 1:
+        raise ParameterError(f"layer {layer.name}: share, not {layer.neuron.share}; legal: 1 on {arch.name}; try: --top imc")
     columns, slot = len(layer.bias), slot_bytes(len(layer.bias), word_log2(layer.word_width(steps)))
     if layer.passes:
         height, width = _map(layer.passes[0], sources[0])

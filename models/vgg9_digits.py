@@ -30,21 +30,40 @@ EPOCHS, ROUND_AT = 60, 20
 
 
 class Rounded(nn.Module):
-    """Weights as multiples of a step, the largest one of each output over ``2^(WEIGHT_BITS - 1) - 1``; the gradient passes."""
+    """Weights as multiples of a step, the largest one of each output over ``2^(WEIGHT_BITS - 1) - 1``; the gradient passes.
+
+    share : outputs that share a membrane, whose steps are the same behind ``norm``
+    """
+
+    def __init__(self, share: int = 1, norm: nn.BatchNorm2d | None = None) -> None:
+        super().__init__()
+        self.share, self.norms = share, [norm] if norm is not None and share > 1 else []
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weights in the shape that they have."""
-        most = weight.detach().flatten(1).abs().amax(1).reshape(-1, *(1,) * (weight.ndim - 1))
-        step = most / ((1 << WEIGHT_BITS - 1) - 1)
+        most = weight.detach().flatten(1).abs().amax(1)
+        if self.share > 1:
+            gain = torch.ones_like(most)
+            for norm in self.norms:
+                assert norm.running_var is not None
+                gain = norm.weight.detach().abs() / torch.sqrt(norm.running_var + norm.eps)
+            together = (most * gain).unflatten(0, (self.share, -1)).amax(0)
+            most = together.repeat(self.share) / gain
+        step = most.reshape(-1, *(1,) * (weight.ndim - 1)) / ((1 << WEIGHT_BITS - 1) - 1)
         rounded = (weight / step).round() * step
         return weight + (rounded - weight).detach()
 
 
 class Vgg9Digits(Stepwise):
-    """One timestep: x [N, 1, 8, 8] in 0..1 to logits [N, 10]."""
+    """One timestep: x [N, 1, 8, 8] in 0..1 to logits [N, 10].
 
-    def __init__(self) -> None:
+    share : contiguous groups of the channels of a layer that its LIF takes one after the other, with the same membranes
+        (EfficientLIF-Net, arXiv:2305.18360)
+    """
+
+    def __init__(self, share: int = 1) -> None:
         super().__init__()
+        self.share = share
         parts: list[tuple[str, nn.Module]] = []
         before = 1
         for size in CONVOLUTIONS:
@@ -63,8 +82,16 @@ class Vgg9Digits(Stepwise):
     def forward(self, x: Tensor) -> Tensor:
         """Advance one step."""
         for part in self.children():
-            x = part(x)
+            x = self._fired(part, x) if isinstance(part, LIFNode) else part(x)
         return x
+
+    def _fired(self, lif: LIFNode, x: Tensor) -> Tensor:
+        """Return the spikes of one timestep."""
+        if self.share == 1:
+            spikes: Tensor = lif(x)
+            return spikes
+        groups = x.chunk(self.share, 1)
+        return torch.cat([lif(groups[number]) for number in range(self.share)], 1)
 
     def answers(self, x: Tensor) -> Tensor:
         """Return the mean read-out of the steps from rest, [N, 10]; every layer takes its steps at once."""
@@ -72,7 +99,8 @@ class Vgg9Digits(Stepwise):
         for part in self.children():
             if isinstance(part, LIFNode):
                 part.reset()
-                x = torch.cat([part(current) for current in (x.split(count) if len(x) > count else [x] * STEPS)])
+                steps = x.split(count) if len(x) > count else [x] * STEPS
+                x = torch.cat([self._fired(part, current) for current in steps])
             else:
                 x = part(x)
         mean: Tensor = x.unflatten(0, (STEPS, count)).mean(0)
@@ -91,27 +119,31 @@ def accuracy(model: Vgg9Digits, x: Tensor, y: Tensor) -> float:
         return float((model.answers(x).argmax(1) == y).float().mean())
 
 
-def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None) -> Vgg9Digits:
+def train(seed: int = 0, progress: Callable[[int, int], None] = lambda done, of: None, *, share: int = 1) -> Vgg9Digits:
     """Train from scratch on the training part; return the network in evaluation mode.
 
     From epoch `ROUND_AT` on weights are rounded to `WEIGHT_BITS` bits, in steps of each output channel, which BatchNorm does
-    not move. ``progress(done, of)`` is called after each epoch.
+    not move; of channels that share a membrane, in steps that are the same behind BatchNorm. ``progress(done, of)`` is called
+    after each epoch.
     """
     x, y, _, _ = map(torch.from_numpy, digits())
     with repeatable(seed):
-        model = Vgg9Digits()
-        weighted = [part for part in model.children() if isinstance(part, (nn.Conv2d, nn.Linear))]
+        model = Vgg9Digits(share)
+        parts = [*model.children()]
+        weighted = [(part, behind) for part, behind in zip(parts, [*parts[1:], None], strict=True)
+                    if isinstance(part, (nn.Conv2d, nn.Linear))]
 
         def begin(epoch: int) -> None:
             if epoch == ROUND_AT:
-                for part in weighted:
-                    parametrize.register_parametrization(part, "weight", Rounded())
+                for part, behind in weighted:
+                    norm = behind if isinstance(behind, nn.BatchNorm2d) else None
+                    parametrize.register_parametrization(part, "weight", Rounded(share if behind else 1, norm))
 
         def loss(index: Tensor) -> Tensor:
             return F.cross_entropy(model.answers(distort(x[index])), y[index], label_smoothing=0.05)
 
         learn(model, len(x), loss, rate=6e-3, decay=1e-3, epochs=EPOCHS, progress=progress, begin=begin)
-        for part in weighted:
+        for part, _ in weighted:
             if parametrize.is_parametrized(part):
                 parametrize.remove_parametrizations(part, "weight")
     return model.eval()

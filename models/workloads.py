@@ -14,7 +14,8 @@ class Shipped:
     """A shipped network; its torch module (with ``_`` for ``-``) and its checkpoint, if it is trained, bear its name.
 
     data : name in `models.datasets.SPLITS`, or ``"seeded"`` (`models.datasets.seeded`)
-    preset : the smallest preset that runs it
+    preset : the smallest preset that runs it, or which its accuracy is of
+    top : ``"ftp"`` or, where only that runs it, ``"imc"``
     steps : T that it was trained for
     input_kind, input_bits, input_scale : as `golden.lower.lower` takes them
     weight_sparsity : share of weights that are zero; with ``silent``, of the layers that do not read the image
@@ -37,6 +38,7 @@ class Shipped:
     accuracy_golden: float | None = None
     images: int = 20
     ranks: bool = False
+    top: str = "ftp"
     silent: float | None = None
     shape: list[int] | None = None
 

@@ -59,11 +59,12 @@ def membranes(entry: Placed, trace: LayerTrace, *, time_inner: bool) -> int:
     layer, steps = entry.mapped.layer, trace.sums.shape[0]
     if layer.neuron is None or trace.words is None:
         return 0
-    channels, height, width = trace.words.shape
+    count, height, width = trace.words.shape
+    channels = int(count) // layer.neuron.share
     pool = layer.or_pool
     if time_inner or entry.converted < steps:
-        return int(channels * (pool.kernel ** 2 if pool else 1))
-    return int(channels) * int(_visits(layer, height, width).sum())
+        return channels * (pool.kernel ** 2 if pool else 1)
+    return channels * int(_visits(layer, height, width).sum())
 
 
 def _layer(arch: ImcArch, setting: Setting, entry: Placed, tensors: dict[str, Numbers], trace: LayerTrace, steps: int

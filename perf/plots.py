@@ -50,39 +50,45 @@ def bars(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float]
     return "\n".join([*out, "</svg>"])
 
 
-def lines(title: str, axis: str, series: Mapping[str, Sequence[tuple[float, Sequence[float]]]]) -> str:
-    """Return a chart of shares, 0 to 1, over the numbers x that the series have, evenly spaced: a file of its own, too.
+def lines(title: str, axis: str, series: Mapping[str, Sequence[tuple[float, Sequence[float]]]], *, shares: bool = True) -> str:
+    """Return a chart over the numbers x that the series have, evenly spaced: a file of its own, too.
 
-    series : (x, shares) by name; a line goes through the means, a bar from the smallest to the largest share
+    series : (x, values) by name; a line goes through the means, a bar from the smallest to the largest value
+    shares : values are shares, 0 to 1, of the whole; else the chart is from the integer below the least to that above the most
     """
     places = {x: n for n, x in enumerate(sorted({x for points in series.values() for x, _ in points}))}
     bottom, right = HEIGHT - BOTTOM - 14, WIDTH - RIGHT - 20
+    every = [value for points in series.values() for _, values in points for value in values]
+    low, high = (0, 1) if shares else (math.floor(min(every)), math.ceil(max(every)))
+    ticks = [n / 4 for n in range(5)] if shares else [*map(float, range(low, high + 1, max(1, (high - low) // 6)))]
+    scale, told = (".0%", ".2%") if shares else ("g", ".2f")
 
     def across(x: float) -> float:
         return LEFT + 20 + (right - LEFT - 20) * places[x] / max(1, len(places) - 1)
 
-    def up(share: float) -> float:
-        return bottom - (bottom - TOP) * share
+    def up(value: float) -> float:
+        return bottom - (bottom - TOP) * (value - low) / max(1, high - low)
 
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}" '
            f'{LABELS}><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
            f'<text x="{LEFT}" y="16" font-size="14" font-weight="600">{escape(title)}</text>']
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+    for tick in ticks:
         out += [f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(tick):.1f}" y2="{up(tick):.1f}" stroke="#d8dde3"/>',
-                f'<text x="{LEFT - 6}" y="{up(tick) + 4:.1f}" text-anchor="end">{tick:.0%}</text>']
+                f'<text x="{LEFT - 6}" y="{up(tick) + 4:.1f}" text-anchor="end">'
+                f'{tick:{scale}}</text>']
     for x in places:
         out.append(f'<text x="{across(x):.1f}" y="{bottom + 16}" text-anchor="middle">{x:g}</text>')
     out.append(f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 6}" text-anchor="middle">{escape(axis)}</text>')
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
-        means = [(across(x), up(fmean(shares))) for x, shares in points]
+        means = [(across(x), up(fmean(values))) for x, values in points]
         out.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in means)}" fill="none" stroke="{colour}" '
                    'stroke-width="2"/>')
-        for (x, y), (place, shares) in zip(means, points, strict=True):
-            told = escape(f"{name} {place:g}: {', '.join(f'{share:.2%}' for share in shares)}")
-            high, low = up(max(shares)), up(min(shares))
-            out += [f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" stroke="{colour}"/>',
-                    f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{told}</title></circle>']
+        for (x, y), (place, values) in zip(means, points, strict=True):
+            text = escape(f"{name} {place:g}: {', '.join(f'{value:{told}}' for value in values)}")
+            bar = f'y1="{up(min(values)):.1f}" y2="{up(max(values)):.1f}"'
+            out += [f'<line x1="{x:.1f}" x2="{x:.1f}" {bar} stroke="{colour}"/>',
+                    f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{text}</title></circle>']
         if name:
             x = LEFT + number * 200
             out += [f'<rect x="{x}" y="24" width="10" height="10" fill="{colour}"/>',

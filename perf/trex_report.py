@@ -1,11 +1,9 @@
-"""The report of ``spikeloom bench trex`` as tables and as a chart of lines."""
+"""The report of ``spikeloom bench trex`` as tables and as a chart."""
 
-import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-from perf.plots import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from perf.plots import lines
 
 Report = dict[str, Any]
 Table = tuple[list[str], list[list[Any]]]
@@ -68,35 +66,7 @@ def provenance(report: Report) -> Table:
         for kind, entries in report["constants"].items() for one in entries])
 
 
-def curves(title: str, across: str, points: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Return a chart of lines as SVG text, a file of its own.
-
-    across : what the horizontal axis shows; points : (x, y) by the name of their line
-    """
-    every = [point for line in points.values() for point in line]
-    (left, right), (low, high) = ((min(values), max(values)) for values in zip(*every, strict=True))
-    low, high = math.floor(low), math.ceil(high)
-    wide, tall = max(right - left, 1e-9), max(high - low, 1)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return (LEFT + (x - left) / wide * (WIDTH - LEFT - RIGHT - 20), HEIGHT - BOTTOM - (y - low) / tall * (
-            HEIGHT - TOP - BOTTOM))
-
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="11" '
-           f'role="img" aria-label="{escape(title)}"><rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-           f'<text x="{LEFT}" y="16" font-size="14">{escape(title)}</text>']
-    for y in range(low, high + 1, max(1, tall // 6)):
-        place = at(left, y)[1]
-        out += [f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}" stroke="#d8dde3"/>',
-                f'<text x="{LEFT - 6}" y="{place + 4:.1f}" text-anchor="end">{y}</text>']
-    for x in sorted({x for x, _ in every}):
-        out.append(f'<text x="{at(x, low)[0]:.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{x:.2f}</text>')
-    out.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(across)}</text>')
-    for number, (name, line) in enumerate(points.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        places = [at(*point) for point in sorted(line)]
-        out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="'
-                   + " ".join(f"{x:.1f},{y:.1f}" for x, y in places) + '"/>')
-        out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places]
-        out.append(f'<text x="{LEFT + number * 190}" y="32" fill="{colour}">{escape(name)}</text>')
-    return "\n".join([*out, "</svg>", ""])
+def chart(organisation: str, curve: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Return a chart of what reuse loses and gains at every delay; ``curve`` as `verif.bench_trex.curve` returns it."""
+    return lines(f"TB reuse, {organisation} tiles", "delay", {
+        name: [(round(x, 2), [y]) for x, y in sorted(points)] for name, points in curve.items()}, shares=False)

@@ -9,22 +9,23 @@ from golden.arch import ParameterError
 
 
 def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, steps: int | None = None,
-                data: Path | None = None, macro: str | None = None, leak_nearest: bool = False,
-                force: bool = False) -> dict[str, Any]:
+                data: Path | None = None, macro: str | None = None, exit_margin: int | None = None,
+                leak_nearest: bool = False, force: bool = False) -> dict[str, Any]:
     """Write the program of a workload into the folder ``out`` and return its ``program.json``.
 
     ``cells.safetensors`` has the levels uint8 [rows, cols] of every crossbar by number, ``images.safetensors`` the words of
-    activation memory 0 (uint32 [images, words, parts]), golden's read-outs (int64 [images, classes]) and classes.
+    activation memory 0 (uint32 [images, words, parts]), golden's read-outs (int64 [images, classes]), classes and steps.
 
     macro : see `verif.imc.simulate.setting_of`; effects key what golden expects
+    exit_margin : an image stops as `golden.imc.early_exit` says. Layers are then those of step 0; another step t has
+        LAYER_FIRST_STEP t and LAYER_FRESH 0, and no layer with LAYER_ONCE
     Raises `ParameterError` for bad input, or a folder as `hdl.folder.write_folder` says.
     """
     import numpy as np
     from safetensors.numpy import save
 
     from golden.imc.arch import load_preset
-    from golden.imc.run import number, place, run
-    from golden.run import logits, predict
+    from golden.imc.run import place, run
     from hdl.folder import check_folder, write_folder
     from hdl.generate import VERSION
     from hdl.imc.activation import pack, split
@@ -44,27 +45,47 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
         raise ParameterError(f"workload: must end in a read-out, which is expected, not {workload.name}; legal: classifiers; "
                              f"try: spikeloom simulate {workload.name} --top imc")
     placed = place(network, p, setting)
-    layers = programs(p, network, placed, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
-                      average_log2=setting.adc.average_log2)
-    cells = {str(number(p, entry.crossbar, -(-entry.mapped.column_blocks * p.fan_in // p.tiles), r, c)):
-             entry.mapped.cells(p, r, c).astype(np.uint8) for entry in placed
-             for r in range(entry.mapped.row_blocks) for c in range(entry.mapped.column_blocks)}
-    first, words, expected, classes = placed[0].mapped.layer, [], [], []
+    layers = [*programs(p, network, placed, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
+                        average_log2=setting.adc.average_log2, exit_margin=exit_margin)]
+    layers = [layer if exit_margin is None else layer.only(0) or layer for layer in layers]
+    cells = _cells(p, placed)
+    first, words, found = placed[0].mapped.layer, [], list[tuple[int, Any]]()
     for index in range(images):
         tensors = workload.words(index)
         words.append(pack(np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.passes]), p.rows))
         trace = run(network, p, setting, tensors, image=index, placed=placed)
-        expected.append(np.asarray(logits(trace)))
-        classes.append(predict(trace))
+        found.append(_expected(trace, exit_margin))
     description = {
         "version": VERSION, "workload": workload.name, "preset": p.name, "config_hash": p.hash, "top": "imc",
         "steps": network.steps, "images": images, "weight_sparsity": network.weight_sparsity, "scheme": setting.scheme,
-        "crossbars": len(cells), "tiles": p.tiles, "registers": OFFSETS,
+        "exit_margin": exit_margin, "crossbars": len(cells), "tiles": p.tiles, "registers": OFFSETS,
         "layers": [dataclasses.asdict(layer) | {"registers": layer.registers} for layer in layers],
         "files": ["cells.safetensors", "images.safetensors"]}
     files = {
         "cells.safetensors": save(cells),
-        "images.safetensors": save({"memory": np.stack(words), "readouts": np.stack(expected), "classes": np.asarray(classes)}),
+        "images.safetensors": save({
+            "memory": np.stack(words), "readouts": np.stack([sums for _, sums in found]),
+            "classes": np.asarray([sums.argmax() for _, sums in found]), "steps": np.asarray([ran for ran, _ in found])}),
         DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode()}
     write_folder(Path(out), files, DESCRIPTION, force=force)
     return description
+
+
+def _cells(p: Any, placed: Any) -> dict[str, Any]:
+    """Return the levels uint8 [rows, cols] of every crossbar, by number."""
+    from golden.imc.run import number
+
+    return {str(number(p, entry.crossbar, -(-entry.mapped.column_blocks * p.fan_in // p.tiles), r, c)):
+            entry.mapped.cells(p, r, c).astype("uint8") for entry in placed
+            for r in range(entry.mapped.row_blocks) for c in range(entry.mapped.column_blocks)}
+
+
+def _expected(trace: Any, exit_margin: int | None) -> tuple[int, Any]:
+    """Return the steps that an image takes, and its sums int64 [classes] after them."""
+    import numpy as np
+
+    from golden.imc.early_exit import early_exit, sums_by_step
+
+    sums = np.asarray(sums_by_step(trace))
+    steps = len(sums) if exit_margin is None else int(early_exit(sums, exit_margin).steps)
+    return steps, sums[steps - 1]

@@ -21,7 +21,7 @@ def bench_imc(source: str, p: ImcArch, chosen: dict[str, Sweep], *, images: int,
     runs = Runs(source, p, images)
     workload = runs.at_steps(None)
     workload.check_images(rtl)
-    ways = levers.levers(p)
+    ways = levers.levers(p, source)
     whole, done = sum(sweep.count(item, seeds) for item in chosen.values()) + len(ways), 0
 
     def step() -> None:

@@ -44,11 +44,16 @@ WAIVERS = {
 # The wheel's verilated.mk names the compiler and the Python of the machine that built it.
 MAKE_VARIABLES = ("LINK=$(CXX)", "AR=ar", "PYTHON3=python3", "PERL=perl", "CFG_CXXFLAGS_PCH_I=-include",
                   "CFG_LDLIBS_THREADS=-pthread", "CFG_CXXFLAGS_STD_NEWEST=-std=c++20")
+# A quick build is one C++ file: what all files begin with costs more than what follows.
+SINGLE = "VM_PARALLEL_BUILDS=0"
 OPTIMISE = {
-    "-O0": ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0"),
+    "-O0": ("OPT_FAST=-O0", "OPT_SLOW=-O0", "OPT_GLOBAL=-O0", SINGLE),
     "-O3": ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"),
 }
 RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
+# What the C++ of quick builds begins with, compiled once for all of them; a compiler that cannot use it so reads it as text.
+HEADER, HEADERS = "runtime.h", '#include "verilated.h"\n#include "verilated_dpi.h"\n#include "verilated_vpi.h"\n'
+PRECOMPILE = f"include Vtop.mk\n{HEADER}.gch: {HEADER}\n\t$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -x c++-header -o $@ $<\n"
 CAUGHT = {"AssertionError", "SimTimeoutError"}
 CONTROL_SEED = 1
 LOADED = time.time()
@@ -148,22 +153,32 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _runtime_args(build: Path, stored: Path) -> tuple[str, ...]:
-    """Copy the objects of Verilator's runtime, equal for all models, into ``build``; return what tells make so."""
+    """Bring what all models share of Verilator's runtime into ``build``; return what tells make of them."""
     names = [f"{name}.o" for name in RUNTIME if (stored / f"{name}.o").exists()]
     for name in names:
         shutil.copy2(stored / name, build / name)
-    return tuple(word for name in names for word in ("-o", name))
+    words = [word for name in names for word in ("-o", name)]
+    if (stored / HEADER).exists():
+        for name in (HEADER, f"{HEADER}.gch"):
+            (build / name).symlink_to(stored / name)
+        words.append(f"OPT=-include {HEADER}")
+    return tuple(words)
 
 
-def _keep_runtime(build: Path, stored: Path) -> None:
+def _keep_runtime(build: Path, stored: Path, make_args: Sequence[str]) -> None:
     if stored.exists():
         return
     stored.parent.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(dir=stored.parent, prefix="tmp-"))
+    if SINGLE in make_args:
+        (build / HEADER).write_text(HEADERS)
+        (build / "precompile.mk").write_text(PRECOMPILE)
+        command = ["make", "-C", str(build), "-f", "precompile.mk", f"CXX={compiler()}", *MAKE_VARIABLES, *make_args]
+        subprocess.run([*command, f"{HEADER}.gch"], capture_output=True, env=environment(), check=False)
     try:
-        for name in RUNTIME:
-            if (build / f"{name}.o").exists():
-                shutil.copy2(build / f"{name}.o", copy)
+        for name in (HEADER, f"{HEADER}.gch", *(f"{name}.o" for name in RUNTIME)):
+            if (build / name).exists():
+                shutil.copy2(build / name, copy)
         with contextlib.suppress(OSError):
             copy.rename(stored)
     finally:
@@ -207,7 +222,7 @@ def build(
            *(f"{name} {value}" for name, value in tool_versions().items()), *OPTIMISE[optimise]]
     key = hashlib.sha256(json.dumps([text, control, how]).encode()).hexdigest()[:24]
     common = [flag for flag in flags if not flag.startswith(("-G", "-W", "-DMONITOR"))]
-    runtime = json.dumps([optimise, *common, bool(main), *RUNTIME, *tool_versions().values()])
+    runtime = json.dumps([optimise, *common, bool(main), *RUNTIME, HEADERS, *tool_versions().values()])
     runtime_key = hashlib.sha256(runtime.encode()).hexdigest()
     folder = cache_folder() / key
     if (folder / top).exists():
@@ -249,7 +264,7 @@ def _build_in(folder: Path, text: str, control: Sequence[str], top: str, *, flag
                         log=log)
     except RuntimeError:
         raise BenchError(f"Verilator build of {top} failed:\n{log.read_text()[-4000:]}") from None
-    _keep_runtime(work, stored)
+    _keep_runtime(work, stored, runner.make_args)
     shutil.move(work / top, folder / top)
     shutil.rmtree(work)
 

@@ -17,7 +17,7 @@ from golden.network import map_arrays
 from perf import imc_energy, imc_events
 from perf.imc_energy import COSTS, SPIKESIM_ENERGY, area, energy, shares, spikesim_area
 from perf.imc_events import EVENTS
-from perf.imc_report import charts, exit_table, page, tables
+from perf.imc_report import SHARING, charts, exit_table, page, tables
 from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
@@ -117,12 +117,14 @@ def test_areas() -> None:
 def test_the_page_is_what_an_image_takes(stored: dict[str, Any], runs: Runs) -> None:
     """A way of running has the events, cycles and membranes of the report again, without a mismatch on the RTL."""
     ways = {lever["name"]: lever for lever in stored["levers"]}
-    assert list(ways) == [lever.name for lever in levers.levers(P)]
-    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False)):
+    assert list(ways) == [lever.name for lever in levers.levers(P, NAME)]
+    for way in (levers.Lever(name="zero-skip", macro="skip=1"), levers.Lever(name="time outside", time_inner=False),
+                levers.Lever(name=SHARING, source=f"{NAME}-shared")):
         found = levers.measure(runs, way, stored["rtl"])
         assert found["mismatches"] == 0 and found["neuron_steps"] == 27_904
         assert {name: found[name] for name in ("events", "cycles", "membranes", "energy")} == {
             name: ways[way.name][name] for name in ("events", "cycles", "membranes", "energy")}
+    assert ways[SHARING]["membranes"] * 2 == ways["as usual"]["membranes"]
     assert ways["zero-skip"]["events"]["skipped"] == ways["as usual"]["events"]["zero"] > 0
 
 
@@ -191,7 +193,9 @@ def test_lines() -> None:
     """Points lie evenly from 0 to 1, a bar spans the seeds; names are escaped."""
     text = lines("t", "a", {"<": [(1, [0.0]), (5, [1.0]), (9, [0.25, 0.75])]})
     assert '<polyline points="96.0,232.0 514.0,44.0 932.0,138.0"' in text and "&lt;" in text
-    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text
+    assert '<line x1="932.0" x2="932.0" y1="185.0" y2="91.0"' in text and ">75%<" in text
+    text = lines("t", "a", {"gain": [(0.5, [2.5]), (1, [-1.0])]}, shares=False)
+    assert '<polyline points="96.0,67.5 932.0,232.0"' in text and ">-1<" in text and ">3<" in text
 
 
 def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

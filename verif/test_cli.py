@@ -124,6 +124,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
      "exit-margin: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
     (["compile", "digits", "-o", "x", "--macro", "offset=1"],
      "macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
+    (["compile", "digits", "-o", "x", "--exit-margin", "3"],
+     "exit-margin: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc"),
     (["simulate", "digits", "--top", "imc", "--memory", "ideal"],
      "memory: an option of --top ftp, not of tiles; legal: --top ftp; try: no --memory"),
     (["simulate", "digits", "--top", "imc", "--macro", "bits=8"],

@@ -14,12 +14,14 @@ class Exit:
     """When a network stops, and with what.
 
     steps : int64 [...], timesteps that are run, from 1
-    label : int64 [...], the class; of equal sums the lowest
+    label : int64 [...], the class after them
+    labels : int64 [..., T], the class after each step; of equal sums the lowest
     margins : int64 [..., T], the largest sum less the second, of equal ones 0
     """
 
     steps: Array
     label: Array
+    labels: Array
     margins: Array
 
 
@@ -44,7 +46,7 @@ def early_exit(sums: Array, threshold: int) -> Exit:
     end = xp.min(xp.where(stops, count, steps), axis=-1)
     best = xp.min(xp.where(sums == order[..., -1:], xp.arange(classes, dtype=xp.int64), classes), axis=-1)
     label = xp.sum(xp.where(count == end[..., None], best, 0), axis=-1)
-    return Exit(steps=end, label=label, margins=margins)
+    return Exit(steps=end, label=label, labels=best, margins=margins)
 
 
 def sums_by_step(trace: Trace) -> Array:

@@ -39,8 +39,8 @@ def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Arra
     """Yield what comes of the vectors of a layer, each with its sums int64 [channels].
 
     layer : channels, pool_mode, pool_kernel, readout, scale, factor, word_bits, word_signed, leak_shift, decay_input, strict,
-        reset, fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A read-out
-        has no pool, and time inside or one pixel
+        reset, share_log2, fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A
+        read-out has no pool, and time inside or one pixel
     biases : int64 [channels]; with them and after a pool of sums, values are of 32 bits
     seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``; see `unfit`
     memory : membranes and what they owe, int64 [membranes] each, which change in place
@@ -49,6 +49,8 @@ def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Arra
 
     A pool of sums gives one value for the members of a window, each of which else steps neurons of its own; spikes of members
     are joined by OR. With ``once`` the sums of a vector serve all steps, which its neurons take one after the other.
+    With ``share_log2`` the channels of a vector are ``2^share_log2`` groups, each of which goes on from the membranes that the
+    one before it left; only the first one starts at rest.
 
     Spikes of step t are plane t of the output, bit b of a number plane b, with ``per_step`` plane ``t * word_bits + b``. Word g
     of a pixel has channels ``g * rows`` and on, the lowest in bit 0.
@@ -111,11 +113,15 @@ def _stepped(layer: Fields, vector: Vector, number: int, x: Array, seconds: Arra
     threshold = (seconds ^ 1 << 31) - (1 << 31)
     p = Neuron(threshold=threshold, leak_shift=layer["leak_shift"], decay_input=bool(layer["decay_input"]),
                compare=">" if layer["strict"] else ">=", reset=RESETS[layer["reset"]])
-    place = slice(vector.membrane, vector.membrane + x.shape[0])
-    first = xp.full(x.shape, bool(vector.starts and number == 0 and layer["fresh"]))
-    spikes, memory[0][place], memory[1][place] = membrane(
-        x, memory[0][place], memory[1][place], threshold=threshold, first=first, p=p)
-    return spikes
+    size = x.shape[0] >> layer["share_log2"]
+    place, spikes = slice(vector.membrane, vector.membrane + size), []
+    for group in range(1 << layer["share_log2"]):
+        own = slice(group * size, (group + 1) * size)
+        first = xp.full((size,), bool(vector.starts and number == 0 and layer["fresh"] and group == 0))
+        fired, memory[0][place], memory[1][place] = membrane(
+            x[own], memory[0][place], memory[1][place], threshold=threshold[own], first=first, p=p)
+        spikes.append(fired)
+    return xp.concat(spikes)
 
 
 def _writes(layer: Fields, vector: Vector, words: list[int], rows: int) -> Iterator[tuple[int, int]]:

@@ -90,7 +90,8 @@ def place_layer(layer: Layer, steps: int, arch: ImcArch, setting: Setting, first
     write : how often they were written before, a coordinate of what their cells draw
 
     With ``once`` a layer whose steps share their operand is converted in the first step alone, if there are at most
-    ``input_bits`` steps: a core collects so many planes of a pixel.
+    ``input_bits`` steps: a core collects so many planes of a pixel. Not where channels share membranes, all of whose groups
+    take a step before the next one.
 
     Row blocks go to the tiles of a tree, column blocks to lanes: block (r, c) lies in tile
     ``(c % lanes) * fan_in + r % fan_in``, crossbar ``first + (r // fan_in) * rounds + c // lanes``; its number is
@@ -103,7 +104,8 @@ def place_layer(layer: Layer, steps: int, arch: ImcArch, setting: Setting, first
     macros = tuple(tuple(
         _built(arch, setting, mapped.cells(arch, r, c), number(arch, first, rounds, r, c), write)
         for c in range(mapped.column_blocks)) for r in range(mapped.row_blocks))
-    once = setting.once and not mapped.operand.per_step and steps <= arch.input_bits
+    shared = layer.neuron is not None and layer.neuron.share > 1
+    once = setting.once and not mapped.operand.per_step and not shared and steps <= arch.input_bits
     return Placed(mapped=mapped, macros=macros, crossbar=first, converted=1 if once else steps)
 
 

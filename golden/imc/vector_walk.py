@@ -40,10 +40,11 @@ def vector_walk(layer: Fields) -> Iterator[Vector]:
     With ``once`` there are those of the first step alone, whose sums serve all steps.
 
     layer : steps, first_step, time_inner, once, out_height, out_width, pool_kernel, pool_stride, pool_mode, stride, padding,
-        conv_width, pixels, channels, membrane, as in the register map of a core; ``first_step + steps <= 16``
+        conv_width, pixels, channels, share_log2, membrane, as in the register map of a core; ``first_step + steps <= 16``
 
     The members of a window follow each other, row-major. Without a pool of sums each of them has membranes of its own, with one
-    the window has. Time inside, the membranes of all windows lie in the same place.
+    the window has. Time inside, the membranes of all windows lie in the same place. A pixel has one for each of
+    ``channels >> share_log2``.
 
     Source: imc 10, B0, and 1.5, TIME_OUTER and TIME_INNER.
     """
@@ -62,4 +63,4 @@ def vector_walk(layer: Fields) -> Iterator[Vector]:
                 top=row * layer["stride"] - layer["padding"], left=column * layer["stride"] - layer["padding"], step=time,
                 key=time * layer["pixels"] + row * layer["conv_width"] + column, first=member == 0, last=last,
                 starts=step == 0, ends=ends, end=last and ends and window == len(windows) - 1,
-                membrane=layer["membrane"] + neuron * layer["channels"], window=window)
+                membrane=layer["membrane"] + neuron * (layer["channels"] >> layer["share_log2"]), window=window)

@@ -13,11 +13,12 @@ from hdl.imc import legal
 from hdl.imc.bounds import Bounds
 from hdl.imc.core_control import CoreControl
 from hdl.imc.dispatch import Dispatch
+from hdl.imc.early_exit import EarlyExit
 from hdl.imc.event_counters import EventCounters
 from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import layer_layout, machine_layout, vector_layout
+from hdl.imc.layer import exit_layout, layer_layout, machine_layout, may_exit, vector_layout
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
@@ -36,11 +37,11 @@ class Core(Block):
 
     Members
     -------
-    machine, layer, places, misfit, changed : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
+    machine, layer, exits, places, misfit, changed : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
         `golden.imc.arch.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets wait while ``busy``
-    counters : Out, see `EventCounters`, of the last run
+    counters : Out, see `EventCounters`, of the last run; verdict : Out, see `EarlyExit`, of the last layer
     operate, store, work, load, writing : In, `hdl.imc.transformer.host_ports`, which stand while ``busy``
 
     Source: imc 10, B0; decision 0015.
@@ -49,10 +50,10 @@ class Core(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "machine": In(machine_layout()), "layer": In(layer_layout()),
+            "machine": In(machine_layout()), "layer": In(layer_layout()), "exits": In(exit_layout()),
             "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misfit": In(1), "changed": In(1), "start": In(1),
             "calibrate": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
-            "counters": Out(EventCounters.counters_layout()),
+            "counters": Out(EventCounters.counters_layout()), "verdict": Out(EarlyExit.verdict_layout(p)),
             "host": In(stream.Signature(HostPort.word_layout())), "answer": Out(stream.Signature(HostPort.word_layout())),
             **{name: In(shape) for name, shape in host_ports(p).items()},
         })
@@ -65,8 +66,8 @@ class Core(Block):
         self.walk, self.gather, self.dispatch, self.post = VectorWalk(p), Gather(p), Dispatch(p), Post(p)
         self.port, self.events, self.queue = HostPort(p), EventCounters(p), Fifo(vector_layout(p).size, 2)
         self.maps = MapPair(p.rows, p.map_words, 3 if p.tokens else 2)
-        self.transformer = Transformer(p) if p.tokens else None
-        for name in ("walk", "gather", "queue", "dispatch", "post", *(["transformer"] if p.tokens else [])):
+        self.transformer, self.early_exit = Transformer(p) if p.tokens else None, EarlyExit(p)
+        for name in ("walk", "gather", "queue", "dispatch", "post", "early_exit", *(["transformer"] if p.tokens else [])):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
@@ -81,6 +82,7 @@ class Core(Block):
         self._settings(m)
         self._vectors(m)
         self._memories(m)
+        self._exit(m)
         self._control(m, self._transformer(m))
         for number, tile in enumerate(self.tiles):
             m.submodules[f"macro_{number}"] = instance(p, tile, number)
@@ -106,7 +108,7 @@ class Core(Block):
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
             post.i.valid.eq(queue.o.valid & self.bounds.done), queue.o.ready.eq(post.i.ready),
             post.i.payload.as_value().eq(queue.o.payload),
-            post.ended.eq(Cat(lane.ended for lane in self.lanes).all()),
+            post.ended.eq(Cat(lane.ended for lane in self.lanes).all() & self.early_exit.idle),
         ]
         for number, lane in enumerate(self.lanes):
             m.d.comb += [lane.released.eq(post.released | self.walk.start), post.sums[number].valid.eq(lane.o.valid),
@@ -132,11 +134,20 @@ class Core(Block):
             port.hold.eq(self.busy | self.control.asked.any()), port.i.valid.eq(self.host.valid),
             self.host.ready.eq(port.i.ready), port.i.p.eq(self.host.p),
             self.answer.valid.eq(port.o.valid), port.o.ready.eq(self.answer.ready), self.answer.p.eq(port.o.p),
-            port.readout.valid.eq(post.readout.valid), post.readout.ready.eq(port.readout.ready),
-            port.readout.p.eq(post.readout.p), post.parameters.eq(port.parameters),
+            post.parameters.eq(port.parameters),
         ]
         for number, tile in enumerate(self.tiles):
             m.d.comb += [tile.write.eq(port.number), tile.write.valid.eq(port.number.valid & (port.tile == number))]
+
+    def _exit(self, m: Module) -> None:
+        """Let what is read out pass early exit on its way to the host."""
+        early, layer = self.early_exit, self.layer
+        connect(m, self.post.readout, early.i)
+        connect(m, early.o, self.port.readout)
+        m.d.comb += [
+            early.start.eq(self.control.begins[0]), early.settings.fresh.eq(layer.fresh & layer.readout),
+            early.settings.classes.eq(layer.channels), self.verdict.eq(early.verdict),
+            *(early.settings[name].eq(self.exits[name]) for name in exit_layout().members)]
 
     def _transformer(self, m: Module) -> Value:
         """Connect what works on tokens; return whether something happens there."""
@@ -180,5 +191,6 @@ class Core(Block):
         """Return which commands the settings allow; sums over a layer are known some cycles after they are written."""
         p, machine, layer = self.params, self.machine, self.layer
         converts = legal.converts(p, machine) & ~self.misfit
-        runs = legal.runs(p, layer) & legal.computes(p, machine, layer.bits, layer.outputs) & ~self.bounds.wrong
+        runs = (legal.runs(p, layer) & legal.computes(p, machine, layer.bits, layer.outputs) & ~self.bounds.wrong
+                & (may_exit(p, layer, self.exits, self.verdict.step) | self.control.runs))
         return Cat(converts & runs, converts & (layer.crossbar < p.crossbars), ~self.misfit, ~self.misfit)

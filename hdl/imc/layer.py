@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import signed
+from amaranth.hdl import Value, signed
 from amaranth.lib import data
 
 from golden.imc.arch import ImcArch
@@ -67,6 +67,8 @@ FIELDS = (
     LayerField("out_groups", 9, "words of a pixel of the output"),
     LayerField("once", 1, "sums of the first step serve all steps, at most as many as an input has bits; not with per_step"),
     LayerField("membrane", 20, "where its membranes begin, so that those of other layers stay for their next steps"),
+    LayerField("share_log2", 2, "log2 of the groups of channels that have the same membranes, one after another in each "
+               "step: 0..2, 0 with once, readout or scale"),
 )
 
 
@@ -118,3 +120,26 @@ MACHINE = (
 def machine_layout() -> data.StructLayout:
     """Return how the tiles work."""
     return data.StructLayout({field.name: field.width for field in MACHINE})
+
+
+EXIT = (
+    LayerField("steps", 5, "most steps of an image, the last of which stops; what is read out is then the sums of all steps so "
+               "far; 0: no early exit"),
+    LayerField("threshold", 31, "an image stops at the first step t at which its two best classes are t times as far apart"),
+)
+
+
+def exit_layout() -> data.StructLayout:
+    """Return when an image stops."""
+    return data.StructLayout({field.name: field.width for field in EXIT})
+
+
+def may_exit(p: ImcArch, layer: data.View, settings: data.View, steps: Value) -> Value:
+    """Return whether early exit is off, or the layer gives it all classes of one step, the next one.
+
+    steps : of the image so far
+    """
+    return (settings.steps == 0) | ~layer.readout | (
+        (settings.steps <= p.t_max) & (layer.channels > 1) & (layer.out_height == 1) & (layer.out_width == 1)
+        & (layer.steps == 1) & (layer.first_step < settings.steps) & (layer.fresh == (layer.first_step == 0))
+        & (layer.fresh | (layer.first_step == steps)))

@@ -54,6 +54,7 @@ def runs(p: ImcArch, layer: data.View) -> Value:
               "column_blocks", "kernel_height", "kernel_width", "out_height", "out_width", "pool_kernel", "word_bits")
     lanes, groups, tails = p.tiles // p.fan_in, -(-p.channels // p.rows), layer.scale + layer.readout
     some = [layer[name] != 0 for name in counts]
+    odd = layer.channels[0] | (layer.share_log2[1] & layer.channels[1])
     sums = (
         (layer.channels <= p.channels) & (layer.chunk_log2 <= (p.rows - 1).bit_length())
         & (layer.blocks <= layer.rounds_in * p.fan_in) & (layer.blocks > (layer.rounds_in - 1) * p.fan_in)
@@ -68,8 +69,9 @@ def runs(p: ImcArch, layer: data.View) -> Value:
         (layer.word_bits <= p.word_bits) & (layer.pool_mode <= PoolMode.SUM) & (layer.leak_shift <= 2)
         & ~((layer.leak_shift == 2) & layer.decay_input) & (layer.reset < len(Reset)) & (tails != 2)
         & (~layer.readout | ((layer.pool_kernel == 1) & (layer.pool_mode == PoolMode.NONE))))
+    shared = (layer.share_log2 == 0) | ~(layer.share_log2.all() | odd | layer.once | layer.readout | layer.scale)
     words = layer.readout | ((layer.out_groups <= groups) & (layer.channels <= layer.out_groups * p.rows))
-    return Cat(some).all() & sums & time & tail & words
+    return Cat(some).all() & sums & time & tail & shared & words
 
 
 def layer_bounds(p: ImcArch, layer: data.View) -> list[Bound]:
@@ -86,9 +88,10 @@ def layer_bounds(p: ImcArch, layer: data.View) -> list[Bound]:
     return [
         Bound([[layer.in_base], [layer.in_plane, layer.bits - 1], [layer.in_plane, layer.bits, in_times],
                [layer.in_row, layer.in_height - 1], [layer.in_groups, layer.in_width]], p.map_words),
-        Bound([[layer.out_base, writes], [layer.out_plane, planes - 1, writes], [layer.out_plane, planes, out_times, writes],
+        Bound([[layer.out_base, writes], [layer.out_plane, planes - 1, writes],
+               [layer.out_plane, planes, out_times, writes],
                [writes, layer.out_height, layer.out_width, layer.out_groups]], p.map_words),
-        Bound([[layer.membrane, neurons], [neurons, layer.channels, member, member, *windows]], p.membranes),
+        Bound([[layer.membrane, neurons], [neurons, layer.channels >> layer.share_log2, member, member, *windows]], p.membranes),
         Bound([[layer.crossbar], [layer.rounds_in, layer.rounds_out]], p.crossbars),
         Bound([[layer.chunks, 1 << layer.chunk_log2]], p.rows),
         *(Bound([[layer.stride, layer.pool_stride, size], [layer.stride, layer.pool_kernel]], REACH)

@@ -20,7 +20,8 @@ class Membrane(Block):
     then the next neuron) give the same spikes.
 
     A membrane never wraps: the mapping proves ``|h| <= T * (X + |threshold|) < 2^(membrane_bits - 1)`` for currents of up to X
-    and T steps, or the closer bounds of `golden.limits.membrane_bounds`, h as well as the sums inside the step.
+    and T steps, times the channels that share it, or the closer bounds of `golden.limits.membrane_bounds`, h as well as the
+    sums inside the step.
 
     Parameters
     ----------

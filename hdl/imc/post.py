@@ -21,10 +21,11 @@ SCALE_LAYOUT = data.StructLayout({"mult": 16, "shift": 5})
 class Post(Block):
     """Take the sums of a vector's channels from all lanes, and write what the layer makes of them.
 
-    Twin of `golden.imc.post.post`. A sum a cycle, whichever lane has one; a vector that ends a window then writes a word a
-    cycle. With ``once`` a sum that becomes spikes or is read out stays for ``steps`` cycles, one for each step. The next vector
-    begins when the last one is written. A vector takes 3 cycles beside those, 7 when it is read out, 9 when neurons step, 11
-    when it is scaled, 13 where the build has tokens, up to the cycle of ``released``.
+    Twin of `golden.imc.post.post`. A sum a cycle, whichever lane has one, or in the order of channels where these share
+    membranes; a vector that ends a window then writes a word a cycle. With ``once`` a sum that becomes spikes or is read out
+    stays for ``steps`` cycles, one for each step. The next vector begins when the last one is written. A vector takes 3
+    cycles beside those, 7 when it is read out, 9 when neurons step, 11 when it is scaled, 13 where the build has tokens, up
+    to the cycle of ``released``.
 
     Members
     -------
@@ -67,6 +68,7 @@ class Post(Block):
         m.submodules.membrane = membrane = Membrane(p, tag_bits + len(self.turn))
         m.submodules.scale = scale = Scale(p, tag_bits)
         fed, came, wanted = Signal(13), Signal(13), Signal(13)
+        self.group_base = Signal(13)
         neurons, pooled, emits, clear, takes = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             self.turns.eq(Mux(layer.once, layer.steps, 1)), self.last_turn.eq(self.turn + 1 == self.turns),
@@ -82,7 +84,7 @@ class Post(Block):
         group, plane = Signal(9), Signal(range(p.word_bits + 1))
         with m.FSM():
             with m.State("BEGIN"):
-                m.d.sync += [fed.eq(0), came.eq(0), group.eq(0), plane.eq(0)]
+                m.d.sync += [fed.eq(0), came.eq(0), group.eq(0), plane.eq(0), self.group_base.eq(0)]
                 with m.If(i.valid):
                     m.d.comb += clear.eq(i.p.first)
                     m.next = "TAKE"
@@ -134,18 +136,23 @@ class Post(Block):
             m.d.sync += fed.eq(fed + 1)
         chosen = m.If
         for lane in self.sums:
-            with chosen(lane.valid):
+            with chosen(lane.valid & ((layer.share_log2 == 0) | (lane.p.channel == fed))):
                 m.d.comb += [any_lane.eq(1), lane.ready.eq(open_), biases.r_addr.eq(lane.p.channel)]
                 with m.If(open_):
                     m.d.sync += held.eq(lane.p)
             chosen = m.Elif
 
     def _second(self, m: Module, pool: Pool, membrane: Membrane, scale: Scale, neurons: Signal) -> Signal:
-        """Give what leaves the pool to neurons, for each of its steps, to scale or read-out; return when one is complete."""
+        """Give what leaves the pool to neurons, for each of its steps, to scale or read-out; return when one is complete.
+
+        ``group_base`` is the first channel of the group that comes, of those that share membranes.
+        """
         p, layer, i = self.params, self.layer, self.i
         m.submodules.seconds = seconds = Ram(32, max(2, p.channels))
         held, full, ready, arrives = Signal(Pool.o_layout(p)), Signal(), Signal(), Signal()
         channel, turn = membrane.o.p.tag[: len(held.channel)], membrane.o.p.tag[len(held.channel):]
+        own, place = Signal(13), Signal(13)
+        m.d.comb += [own.eq(layer.channels >> layer.share_log2), place.eq(held.channel - self.group_base)]
         scaled = self._scaled(m, scale, held, full & layer.scale, seconds.r_data[: SCALE_LAYOUT.size])
         m.d.comb += [
             ready.eq(Mux(layer.scale, scaled, membrane.i.ready & self.last_turn)),
@@ -156,8 +163,8 @@ class Post(Block):
                                      neurons & ~holds_signed(seconds.r_data, p.membrane_bits))),
             self.readout.valid.eq(full & layer.readout), self.readout.p.eq(held),
             membrane.i.valid.eq(full & neurons), membrane.i.p.x.eq(held.d), membrane.i.p.tag.eq(Cat(held.channel, self.turn)),
-            membrane.i.p.address.eq(i.p.membrane + held.channel), membrane.i.p.threshold.eq(seconds.r_data.as_signed()),
-            membrane.i.p.first.eq(i.p.starts & layer.fresh & (self.turn == 0)), membrane.o.ready.eq(1),
+            membrane.i.p.address.eq(i.p.membrane + place), membrane.i.p.threshold.eq(seconds.r_data.as_signed()),
+            membrane.i.p.first.eq(i.p.starts & layer.fresh & (self.turn == 0) & (self.group_base == 0)), membrane.o.ready.eq(1),
             self.steps.eq(membrane.o.valid), self.spikes.eq(membrane.o.valid & membrane.o.p.spike),
             self.stepped.eq(channel), self.stepped_key.eq(i.p.key), self.stepped_step.eq(i.p.step + turn),
             arrives.eq((membrane.o.valid & (turn + 1 == self.turns)) | scale.o.valid),
@@ -166,6 +173,8 @@ class Post(Block):
             m.d.comb += [ready.eq(self.readout.ready), arrives.eq(self.readout.valid & self.readout.ready)]
         with m.If(Mux(layer.readout, pool.i.valid & pool.i.ready, membrane.i.valid & membrane.i.ready)):
             m.d.sync += self.turn.eq(Mux(self.last_turn, 0, self.turn + 1))
+            with m.If((layer.share_log2 != 0) & (place + 1 == own)):
+                m.d.sync += self.group_base.eq(self.group_base + own)
         with m.If(pool.o.ready):
             m.d.sync += [full.eq(pool.o.valid), held.eq(pool.o.p)]
         return arrives

@@ -6,7 +6,7 @@ from typing import Any
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
-from hdl.imc.layer import FIELDS, MACHINE
+from hdl.imc.layer import EXIT, FIELDS, MACHINE
 from hdl.imc.pool import PoolMode
 from hdl.imc.settings import Times, tile_settings
 from hdl.parallel_lif import Reset
@@ -14,6 +14,7 @@ from hdl.parallel_lif import Reset
 RESETS = {"hard": Reset.HARD, "soft": Reset.SOFT, "soft_delayed": Reset.SOFT_DELAYED}
 FACTOR_BITS, SHIFT_BITS = 16, 5
 USUAL = Times()
+NO_EXIT = {"steps": 0, "threshold": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class LayerProgram:
     """One layer of a network.
 
     fields : of `hdl.imc.layer.FIELDS`, all of them
-    machine : of `hdl.imc.layer.MACHINE`
+    machine, exits : of `hdl.imc.layer.MACHINE` and of `hdl.imc.layer.EXIT`
     places : shift, negate << 4, used << 5 of every column of a weight
     biases, seconds : per channel, as 32-bit words
     planes, shape : of the output: planes of [C, H, W]; of a read-out, no planes
@@ -30,6 +31,7 @@ class LayerProgram:
     name: str
     fields: dict[str, int]
     machine: dict[str, int]
+    exits: dict[str, int]
     places: tuple[int, ...]
     biases: tuple[int, ...]
     seconds: tuple[int, ...]
@@ -41,10 +43,11 @@ class LayerProgram:
         """Return all registers of the layer by name (`hdl.imc.register_map`)."""
         return {**{f"LAYER_{name.upper()}": value for name, value in self.fields.items()},
                 **{f"MACHINE_{name.upper()}": value for name, value in self.machine.items()},
+                **{f"EXIT_{name.upper()}": value for name, value in self.exits.items()},
                 **{f"PLACE_{number}": place for number, place in enumerate(self.places)}}
 
     def only(self, step: int) -> "LayerProgram | None":
-        """Return one step of a layer of a network whose layers lie ``apart``, or None where its first one ran all of them."""
+        """Return one step of a layer of a network with early exit, or None where its first one ran all of them."""
         if self.fields["once"]:
             return None if step else self
         fields = self.fields | {"steps": 1, "first_step": step, "fresh": int(step == 0)}
@@ -52,17 +55,20 @@ class LayerProgram:
 
 
 def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, adc_bits: int, average_log2: int = 0,
-             skip: bool = False, gain: bool = False, time_inner: bool = True, apart: bool = False,
+             skip: bool = False, gain: bool = False, time_inner: bool = True, exit_margin: int | None = None,
              times: Times = USUAL, patience: int = 100_000) -> Iterator[LayerProgram]:
     """Yield the layers of a network that `golden.imc.run.place` put on crossbars.
 
-    The input lies in memory 0; every layer reads the one that the layer before it wrote. With ``apart`` what layers write and
-    their membranes overlap nowhere, so that all layers may take a step before the next one (`LayerProgram.only`), with
-    ``time_inner`` False.
+    The input lies in memory 0; every layer reads the one that the layer before it wrote. With ``exit_margin`` the core tells at
+    which step an image stops. What layers write and their membranes then overlap nowhere, so that all layers take a step before
+    the next one (`LayerProgram.only`), time outside.
     Raises ParameterError for a layer that the core does not hold.
     """
     bank, planes, shape = 0, 0, (network.input.channels, network.input.height, network.input.width)
-    base, free, membrane = 0, [0, 0], 0
+    base, free, membrane, apart, exits = 0, [0, 0], 0, exit_margin is not None, NO_EXIT
+    if exit_margin is not None:
+        check_exit(placed[-1], network.steps)
+        exits = {"steps": network.steps, "threshold": exit_margin}
     for entry in placed:
         mapped = entry.mapped
         operand, layer = mapped.operand, mapped.layer
@@ -71,7 +77,8 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
                   **crossbar_fields(p, entry)}
         size, once = _sums(mapped, shape), entry.converted < network.steps
         fields |= {"conv_width": size[1], "pixels": size[0] * size[1], "steps": network.steps, "first_step": 0, "fresh": 1,
-                   "time_inner": time_inner or once, "per_step": operand.per_step, "once": once, "bits": operand.bits}
+                   "time_inner": (time_inner and not apart) or once, "per_step": operand.per_step, "once": once,
+                   "bits": operand.bits}
         pool = layer.max_pool or layer.sum_pool or layer.or_pool
         kernel, stride = (pool.kernel, pool.stride) if pool else (1, 1)
         out = tuple((n - kernel) // stride + 1 for n in size)
@@ -87,9 +94,9 @@ def programs(p: ImcArch, network: Any, placed: Sequence[Any], *, flash: bool, ad
         settings = tile_settings(p, mapped.scheme, bits=operand.bits, signed=operand.signed, skip=skip, flash=flash,
                                  adc_bits=adc_bits, average_log2=average_log2, gain=gain, times=times)
         machine = machine_fields(settings, patience)
-        check_fields(layer.name, fields, machine)
+        check_fields(layer.name, fields, machine, exits)
         yield LayerProgram(name=layer.name, fields={name: int(value) for name, value in fields.items()}, machine=machine,
-                           places=place_registers(settings), planes=planes, shape=shape,
+                           exits=exits, places=place_registers(settings), planes=planes, shape=shape,
                            biases=tuple(int(b) & 0xFFFF_FFFF for b in layer.bias), seconds=_seconds(layer, shape[0]))
         base, bank = free[1 - bank], 1 - bank
         if apart:
@@ -140,7 +147,7 @@ def _tail(layer: Any) -> dict[str, int]:
         "pool_mode": mode, "readout": layer.readout, "scale": scale is not None, "word_bits": scale.bits if scale else 1,
         "word_signed": bool(scale and scale.signed), "leak_shift": neuron.leak_shift if neuron else 0,
         "decay_input": bool(neuron and neuron.decay_input), "strict": bool(neuron and neuron.compare == ">"),
-        "reset": RESETS[neuron.reset] if neuron else 0}
+        "reset": RESETS[neuron.reset] if neuron else 0, "share_log2": neuron.share.bit_length() - 1 if neuron else 0}
 
 
 def _planes(layer: Any, steps: int) -> int:
@@ -179,7 +186,8 @@ def _membranes(mapped: Any, fields: dict[str, int]) -> int:
     if not mapped.layer.neuron:
         return 0
     members = fields["pool_kernel"] ** 2 if fields["pool_mode"] == PoolMode.NONE else 1
-    return int(fields["channels"] * members * (1 if fields["time_inner"] else fields["out_height"] * fields["out_width"]))
+    windows = 1 if fields["time_inner"] else fields["out_height"] * fields["out_width"]
+    return int((fields["channels"] >> fields["share_log2"]) * members * windows)
 
 
 def _check(p: ImcArch, mapped: Any, fields: dict[str, int], planes: int, steps: int) -> None:
@@ -215,16 +223,31 @@ def check_widths(p: ImcArch, mapped: Any, steps: int, kernel: int, gain: bool) -
     sums *= kernel * kernel if layer.sum_pool else steps if layer.readout else 1
     needed = {"stream_bits": (sums, p.stream_bits)}
     if layer.neuron:
-        needed["membrane_bits"] = (steps * (sums + max(abs(int(t)) for t in layer.neuron.threshold)), p.membrane_bits)
+        visits = steps * layer.neuron.share
+        needed["membrane_bits"] = (visits * (sums + max(abs(int(t)) for t in layer.neuron.threshold)), p.membrane_bits)
     for name, (value, bits) in needed.items():
         if value >= 1 << bits - 1:
             raise ParameterError(f"layer {layer.name}: {name}, not {value.bit_length() + 1}; legal: 1..{bits} on {p.name}; "
                                  "try: fewer inputs or input bits")
 
 
-def check_fields(name: str, fields: dict[str, int], machine: dict[str, int]) -> None:
+def check_exit(entry: Any, steps: int) -> None:
+    """Raise ParameterError unless a network ends with sums of several classes, some in each step."""
+    layer, classes = entry.mapped.layer, entry.mapped.weight.shape[1]
+    if not layer.readout:
+        raise ParameterError(f"exit-margin: layer {layer.name}, not a read-out; legal: a network that ends with one; "
+                             "try: no --exit-margin")
+    if classes < 2:
+        raise ParameterError(f"exit-margin: classes of layer {layer.name}, not {classes}; legal: 2 and more, for a margin is "
+                             "between two; try: no --exit-margin")
+    if entry.converted < steps:
+        raise ParameterError(f"exit-margin: sums of layer {layer.name}, not the same for all steps; legal: sums of each step; "
+                             "try: --macro once=0")
+
+
+def check_fields(name: str, fields: dict[str, int], machine: dict[str, int], exits: dict[str, int]) -> None:
     """Raise ParameterError for a value that its register does not hold."""
-    for prefix, table, values in (("LAYER", FIELDS, fields), ("MACHINE", MACHINE, machine)):
+    for prefix, table, values in (("LAYER", FIELDS, fields), ("MACHINE", MACHINE, machine), ("EXIT", EXIT, exits)):
         for field in (field for field in table if field.name in values):
             value, most = values[field.name], (1 << field.width) - 1
             if not 0 <= value <= most:

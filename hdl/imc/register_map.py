@@ -9,13 +9,18 @@ from collections.abc import Iterable, Mapping
 from golden.imc.arch import Error, ImcArch
 from hdl.bus.register_map import RTL_VERSION, Register, RegisterField, RegisterMap, markdown
 from hdl.imc.event_counters import EVENTS
-from hdl.imc.layer import FIELDS, MACHINE, LayerField
+from hdl.imc.layer import EXIT, FIELDS, MACHINE, LayerField
 from hdl.imc.shift_add import PLACES
 from hdl.imc.transformer_fields import LOAD, WORK
 from hdl.imc.write_registers import write_registers
 
 MAGIC = 0x4D494C53
-COUNTERS, LAYER, MACHINES, PLACE, WORKS, LOADS = 0x040, 0x100, 0x200, 0x300, 0x800, 0x900
+COUNTERS, LAYER, MACHINES, PLACE, WORKS, LOADS, EXITS = 0x040, 0x100, 0x200, 0x300, 0x800, 0x900, 0xA00
+VERDICT = (
+    RegisterField("valid", 0, 1, "the last layer was a read-out of a step, and EXIT_STEPS is not 0"),
+    RegisterField("stop", 1, 1, "the image stops"),
+    RegisterField("step", 8, 5, "its steps so far"),
+    RegisterField("channel", 16, 13, "its best class, of equal ones the lowest"))
 ERRORS = {
     Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built, or a word was wider than its register",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
@@ -53,7 +58,8 @@ def registers() -> tuple[Register, ...]:
     """Return all registers: identity and control, counters, fields of the layer and of the machine, places of a weight."""
     return (*HEAD, *counter_registers(EVENTS), *field_registers("LAYER", LAYER, FIELDS),
             *field_registers("MACHINE", MACHINES, MACHINE), *place_registers(), *write_registers(),
-            *field_registers("WORK", WORKS, WORK), *field_registers("LOAD", LOADS, LOAD))
+            *field_registers("WORK", WORKS, WORK), *field_registers("LOAD", LOADS, LOAD), *field_registers("EXIT", EXITS, EXIT),
+            *verdict_registers())
 
 
 def counter_registers(events: Mapping[str, str]) -> list[Register]:
@@ -73,6 +79,18 @@ def place_registers() -> list[Register]:
     return [Register(f"PLACE_{n}", PLACE + 4 * n, "rw", f"what column {n} of a weight adds; writes are ignored while busy", (
         RegisterField("shift", 0, 4, "of its code, below the bits of a weight"), RegisterField("negate", 4, 1, "taken away"),
         RegisterField("used", 5, 1, "0: nothing"))) for n in range(PLACES)]
+
+
+def verdict_registers() -> list[Register]:
+    """Return the registers of what early exit tells."""
+    margin, first = "how far the best class is above the second", EXITS + 4 * len(EXIT)
+    return [Register("EXIT_VERDICT", first, "ro", "whether an image stops, and what it is", VERDICT),
+            Register("EXIT_MARGIN", first + 4, "ro", margin, (RegisterField("value", 0, 32, margin),))]
+
+
+def verdict(word: int) -> dict[str, int]:
+    """Return what EXIT_VERDICT says."""
+    return {field.name: word >> field.lsb & (1 << field.width) - 1 for field in VERDICT}
 
 
 OFFSETS = {register.name: register.offset for register in registers()}

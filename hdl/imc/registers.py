@@ -12,9 +12,10 @@ from hdl.block import Block
 from hdl.bus import axi_lite
 from hdl.bus.register_map import Register
 from hdl.imc import write_registers
+from hdl.imc.early_exit import EarlyExit
 from hdl.imc.event_counters import EventCounters
-from hdl.imc.layer import layer_layout, machine_layout
-from hdl.imc.register_map import OFFSETS, identity, registers
+from hdl.imc.layer import exit_layout, layer_layout, machine_layout
+from hdl.imc.register_map import OFFSETS, VERDICT, identity, registers
 from hdl.imc.shift_add import ShiftAdd
 from hdl.imc.transformer import host_ports
 from hdl.imc.transformer_fields import leaves
@@ -32,21 +33,23 @@ class Registers(Block):
     Members
     -------
     aw*, w*, b*, ar*, r* : AXI4-Lite channels; irq : Out(1)
-    start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, places : Out, constant while busy
+    start, calibrate : Out(1), high for a cycle, never while busy; layer, machine, exits, places : Out, constant while busy
     misfit : Out(1), a word was wider than its setting, which stands until an error has told it, or the code of a place that is
         used is shifted further than weights of the build are wide
     changed : Out(1), a setting is written
     operate, store, work, load, writing : Out, `hdl.imc.transformer.host_ports`, like these
     busy, done, error : In(1); code : In, stands from ``error`` on; counters : In, see `EventCounters`
+    verdict : In, see `EarlyExit`
     """
 
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
             **axi_lite.slave_members(), "irq": Out(1), "start": Out(1), "calibrate": Out(1), "layer": Out(layer_layout()),
-            "machine": Out(machine_layout()), "places": Out(ShiftAdd.settings_layout(p)["places"].shape),
-            "misfit": Out(1), "changed": Out(1), "busy": In(1), "done": In(1), "error": In(1), "code": In(8),
-            "counters": In(EventCounters.counters_layout()),
+            "machine": Out(machine_layout()), "exits": Out(exit_layout()),
+            "places": Out(ShiftAdd.settings_layout(p)["places"].shape), "misfit": Out(1), "changed": Out(1), "busy": In(1),
+            "done": In(1), "error": In(1), "code": In(8), "counters": In(EventCounters.counters_layout()),
+            "verdict": In(EarlyExit.verdict_layout(p)),
             **{name: Out(shape) for name, shape in host_ports(p).items()},
         })
 
@@ -58,7 +61,9 @@ class Registers(Block):
         m.d.comb += active.eq(Cat(self.busy, *(getattr(self, name) for name in commands)).any())
         places, misplaced = held_places(m, given, active, self.places, self.params.weight_bits, OFFSETS)
         values = {
-            **held_fields(m, given, active, {"LAYER": self.layer, "MACHINE": self.machine}, OFFSETS), **places,
+            **held_fields(m, given, active, {"LAYER": self.layer, "MACHINE": self.machine, "EXIT": self.exits}, OFFSETS),
+            "EXIT_MARGIN": self.verdict.margin, "EXIT_VERDICT": sum(
+                self.verdict[part.name] << part.lsb for part in VERDICT), **places,
             **controls(m, access, active, self, commands), **identity(self.params),
             **{name.upper(): self.counters[name] for name in self.counters.shape().members}}
         read = {OFFSETS[name]: value for name, value in values.items()} | self._tokens(m, given, active)
@@ -91,7 +96,7 @@ def has_room(m: Module, access: axi_lite.Access, table: Iterable[Register], read
     """
     wide, offsets = Signal(32, name="wide"), dict[int, list[int]]()
     for register in table:
-        if register.offset >= SETTINGS:
+        if register.offset >= SETTINGS and register.access == "rw":
             room = sum((1 << field.width) - 1 << field.lsb for field in register.fields)
             built = len(Value.cast(read[register.offset])) if register.offset in read else 0
             offsets.setdefault(room & (1 << built) - 1, []).append(register.offset >> 2)

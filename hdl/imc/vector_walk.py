@@ -73,7 +73,7 @@ class VectorWalk(Block):
                         m.next = "IDLE"
                     m.d.sync += member_x.eq(Mux(last["x"], 0, member_x + 1))
                     with m.If((layer.pool_mode == 0) | whole):
-                        m.d.sync += membrane.eq(membrane + layer.channels)
+                        m.d.sync += membrane.eq(membrane + (layer.channels >> layer.share_log2))
                     with m.If(last["x"]):
                         m.d.sync += member_y.eq(Mux(last["y"], 0, member_y + 1))
                     with m.If(steps_of):

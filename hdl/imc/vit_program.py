@@ -11,6 +11,7 @@ from golden.arch import ParameterError, require
 from golden.imc.arch import TOKEN_BITS, ImcArch, TokenOp
 from hdl.imc.pool import PoolMode
 from hdl.imc.program import (
+    NO_EXIT,
     LayerProgram,
     check_fields,
     check_widths,
@@ -143,15 +144,16 @@ class _Program:
             "first_step": self.encoder if build is self.dynamic else 0, "fresh": 1, "time_inner": 1, "per_step": 0, "once": 0,
             "bits": bits, "pool_mode": PoolMode.NONE, "readout": out is None, "scale": out is not None, "factor": factor,
             "word_bits": out.bits if out else 1, "word_signed": 1, "leak_shift": 0, "decay_input": 0, "strict": 0, "reset": 0,
+            "share_log2": 0,
             "out_base": out.base if out else 0, "out_plane": out.plane if out else 0, "out_groups": out.row if out else 1,
             **crossbar_fields(build, entry), **geometry}
         settings = tile_settings(build, mapped.scheme, bits=bits, signed=signed, adc_bits=self.adc_bits[build is self.dynamic],
                                  times=self.times)
         words = tuple(scale_word(self.name(name), mult, shift) for mult, shift in (seconds * channels)[:channels])
         numbers, machine = {key: int(value) for key, value in fields.items()}, machine_fields(settings, self.patience)
-        check_fields(self.name(name), numbers, machine)
+        check_fields(self.name(name), numbers, machine, NO_EXIT)
         return Step(name=self.name(name), encoder=self.encoder, out=out, layer=LayerProgram(
-            name=self.name(name), fields=numbers, machine=machine, places=place_registers(settings),
+            name=self.name(name), fields=numbers, machine=machine, exits=NO_EXIT, places=place_registers(settings),
             biases=tuple(int(b) & 0xFFFF_FFFF for b in (biases * channels)[:channels]), seconds=words,
             planes=out.bits if out else 0, shape=(channels, self.tokens, 1)))
 

@@ -25,7 +25,7 @@ def trex(output: Output, delay: str, organisation: str, images: int | None, macr
     """Run a vision transformer that reuses attention (TReX), beside no reuse, skipped attention and identity reuse."""
     if plot is not None:
         check_file("--plot", plot)
-    from perf.trex_report import costs, curves, designs, encoders, provenance, runs
+    from perf.trex_report import chart, costs, designs, encoders, provenance, runs
     from verif.bench_trex import PAPER, bench_trex, check_delay, curve, failed
     from verif.trex_networks import Recipe
 
@@ -40,6 +40,6 @@ def trex(output: Output, delay: str, organisation: str, images: int | None, macr
     output.say(f"\ndelay of {organisation} tiles of {report['preset']}; clock: {report['clock']}; gains are against no reuse, "
                f"the paper's are {PAPER['edap']} and {PAPER['tops_per_mm2']}")
     if plot is not None:
-        replace_file(plot.resolve(), curves(f"TB reuse, {organisation} tiles", "delay", report["curve"]))
+        replace_file(plot.resolve(), chart(organisation, report["curve"]))
     output.result(report)
     return 1 if failed(report) else 0

@@ -22,16 +22,17 @@ from spikeloom.output import Output, common
 @click.option("--leak", type=click.Choice(["exact", "nearest"]), default="exact", show_default=True,
               help="Take the nearest leak that the hardware has.")
 @click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc, as in simulate.")
+@click.option("--exit-margin", type=click.IntRange(min=0), metavar="N", help="For --top imc, as in simulate.")
 @click.option("--force", is_flag=True, help="Write into a folder that holds other files.")
 @common
 def command(output: Output, workload: str, preset: str | None, top: str, out: Path, images: int, steps: int | None,
-            data: Path | None, leak: str, macro: str | None, force: bool) -> None:
+            data: Path | None, leak: str, macro: str | None, exit_margin: int | None, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver."""
     if top == "imc":
         from spikeloom.imc_program import compile_imc
 
         report = compile_imc(workload, preset or "spikesim", out, images=images, steps=steps, data=data, macro=macro,
-                             leak_nearest=leak == "nearest", force=force)
+                             exit_margin=exit_margin, leak_nearest=leak == "nearest", force=force)
         output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
                    f"weight sparsity {report['weight_sparsity']:.2%}, {report['crossbars']} crossbars")
         output.table(["layer", "output", "row blocks", "column blocks", "first crossbar"], [
@@ -40,8 +41,9 @@ def command(output: Output, workload: str, preset: str | None, top: str, out: Pa
         output.say(f"{out}: {', '.join([*report['files'], 'program.json'])}")
         output.result(report)
         return
-    if macro is not None:
-        raise ParameterError("macro: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
+    for name, value in (("macro", macro), ("exit-margin", exit_margin)):
+        if value is not None:
+            raise ParameterError(f"{name}: an option of --top imc, not of --top ftp; legal: --top imc; try: --top imc")
     from spikeloom.catalogue import preset_of
     from spikeloom.program import compile_workload
 

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden.imc.arch import ImcArch
+from golden.imc.early_exit import Exit
 from golden.network import Layer, Network
 from golden.run import Trace, unpack
 from hdl.imc.activation import split
 from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.program import LayerProgram
+from hdl.imc.register_map import verdict
 from verif.imc.system import DONE, Result
 from verif.system import SystemFailure
 
@@ -33,6 +35,7 @@ class Compared:
     neuron_steps : neurons times T, or scaled words, that were compared
     mismatches : steps whose spikes differ, plus stored planes and read-outs that differ
     first : the first difference, or None
+    verdict : what early exit told of the last step that was run: valid, stop, step, channel, margin; {} without it
     counters : events of the layer, and its cycles
     """
 
@@ -40,19 +43,21 @@ class Compared:
     neuron_steps: int = 0
     mismatches: int = 0
     first: dict[str, Any] | None = None
+    verdict: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
 
 
-def compare(p: ImcArch, network: Network, traces: list[Trace], result: Result,
-            runs: list[list[Run]]) -> tuple[list[list[Compared]], list[NDArray[np.int64]]]:
-    """Compare every neuron step, stored plane and read-out of the runs of all images.
+def compare(p: ImcArch, network: Network, traces: list[Trace], result: Result, runs: list[list[Run]],
+            exits: list[Exit] | None = None) -> tuple[list[list[Compared]], list[NDArray[np.int64]]]:
+    """Compare every neuron step, stored plane and read-out of the runs of all images, up to the step at which each stops.
 
+    exits : when golden stops each image, which is compared with what the core told of each step; None: all steps are run
     Returns what was found per image and layer, and the sums of each image's read-outs.
     """
     packets, started = iter(result.packets), 0
     compared: list[list[Compared]] = []
     readouts: list[NDArray[np.int64]] = []
-    for trace, image in zip(traces, runs, strict=True):
+    for number, (trace, image) in enumerate(zip(traces, runs, strict=True)):
         compared.append([Compared(layer.name) for layer in network.layers])
         for run in image:
             started += 1
@@ -66,10 +71,11 @@ def compare(p: ImcArch, network: Network, traces: list[Trace], result: Result,
                 _neurons(found, layer, run.program, network.steps, np.asarray(golden.words), records)
             got = [next(packets) for _ in range(run.places["packets"])]
             if layer.readout:
-                first = run.program.fields["first_step"]
-                currents = np.asarray(golden.currents)[first : first + run.program.fields["steps"]]
-                part = _readout(found, currents.sum(axis=0), got)
-                readouts[len(compared) - 1 :] = [part + sum(readouts[len(compared) - 1 :])]
+                currents = np.asarray(golden.currents)[: run.program.fields["first_step"] + run.program.fields["steps"]]
+                readouts[number:] = [_readout(found, currents.sum(axis=0), got)]
+                told = {name: result.reads[run.places[name]] for name in ("EXIT_VERDICT", "EXIT_MARGIN") if exits}
+                if exits and _stops(found, exits[number], run.program.fields["first_step"], told):
+                    break
             else:
                 _stored(found, layer, run.program, network.steps, np.asarray(golden.output), got[0], p.rows)
     return compared, readouts
@@ -136,6 +142,19 @@ def _stored(found: Compared, layer: Layer, program: LayerProgram, steps: int, ou
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         found.first = {"layer": layer.name, "what": "stored plane", "channel": place[-3], "y": place[-2], "x": place[-1],
                        "t": first + place[0] if layer.neuron else None, "golden": None, "rtl": None, "cycle": None}
+
+
+def _stops(found: Compared, golden: Exit, t: int, reads: dict[str, int]) -> bool:
+    """Compare the verdict on step ``t``, from 0; return whether it says stop."""
+    found.verdict = verdict(reads["EXIT_VERDICT"]) | {"margin": reads["EXIT_MARGIN"]}
+    wanted = {"valid": 1, "stop": int(t + 1 >= int(golden.steps)), "step": t + 1, "channel": int(golden.labels[t]),
+              "margin": int(golden.margins[t])}
+    wrong = [name for name, value in wanted.items() if found.verdict[name] != value]
+    found.mismatches += len(wrong)
+    if wrong and found.first is None:
+        found.first = {"layer": found.name, "what": f"early exit: {wrong[0]}", "channel": None, "y": None, "x": None, "t": t,
+                       "golden": wanted[wrong[0]], "rtl": found.verdict[wrong[0]], "cycle": None}
+    return bool(found.verdict["stop"])
 
 
 def _readout(found: Compared, golden: NDArray[np.int64], packets: list[Any]) -> NDArray[np.int64]:

@@ -67,7 +67,15 @@ class Bench {
     Bench& operator=(const Bench&) = delete;
 
     void play(const std::string& name, std::istringstream& line) {
-        if (name == "write") {
+        if (name == "land") {
+            left_ = false;
+        } else if (left_) {
+            if (name == "read") reads.push_back(0);
+            if (name == "poll" || name == "sent" || name == "wait" || name == "receive") waits.push_back(0);
+        } else if (name == "leave") {
+            const auto [address, mask, value] = numbers<3>(line);
+            left_ = (read(address) & mask) == value;
+        } else if (name == "write") {
             const auto [address, value] = numbers<2>(line);
             write(address, value);
         } else if (name == "read") {
@@ -90,7 +98,8 @@ class Bench {
             wait(name, numbers<1>(line)[0], [&] { return irq_; });
         } else if (name == "receive") {
             const auto [packets, cycles] = numbers<2>(line);
-            wait(name, cycles, [&, packets = packets] { return ends.size() >= 2 * packets; });
+            wanted_ += packets;
+            wait(name, cycles, [&] { return ends.size() >= 2 * wanted_; });
         } else if (name == "idle") {
             for (uint64_t n = numbers<1>(line)[0]; n--;) step();
         } else if (name == "stalls") {
@@ -263,9 +272,9 @@ class Bench {
     std::vector<uint32_t> words_;
     std::deque<Packet> queue_;
     Control seen_{};
-    bool offered_ = false, irq_ = false, waiting_ = false, held_last_ = false;
+    bool offered_ = false, irq_ = false, waiting_ = false, held_last_ = false, left_ = false;
     uint32_t held_ = 0;
-    uint64_t sent_ = 0, stall_in_ = 0, stall_out_ = 0;
+    uint64_t sent_ = 0, wanted_ = 0, stall_in_ = 0, stall_out_ = 0;
     std::mt19937_64 random_{1};
 };
 

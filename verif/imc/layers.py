@@ -28,7 +28,10 @@ CORNERS: tuple[dict[str, Any], ...] = (
     {"kernel": 3, "stride": 1, "padding": 1, "pool": 3, "steps": 2},
     {"kernel": 1, "height": 1, "width": 1, "padding": 0, "stride": 1, "in_channels": 37, "steps": 16},
     {"kernel": 2, "padding": 2, "in_channels": 24, "pool": 1, "steps": 3},
-    {"kernel": 2, "stride": 1, "pool": 2, "steps": 3, "per_step": 0, "once": 1, "readout": 0, "scale": 0},
+    {"kernel": 2, "stride": 1, "pool": 2, "steps": 3, "per_step": 0, "once": 1, "readout": 0, "scale": 0, "share_log2": 0},
+    {"kernel": 2, "stride": 1, "pool": 2, "steps": 2, "channels": 12, "share_log2": 2, "pool_mode": 0, "readout": 0,
+     "scale": 0},
+    {"kernel": 1, "padding": 0, "pool": 1, "steps": 3, "channels": 2, "share_log2": 1, "readout": 0, "scale": 0, "fresh": 0},
 )
 TAILS = ("neurons", "scale", "readout")
 STRIDES = {1: 1, 2: 2, 3: 2}
@@ -82,7 +85,9 @@ def draw_layer(rng: random.Random, p: ImcArch, *, most: int = 150, tail: str | N
             "out_height": out[0], "out_width": out[1], "pool_kernel": drawn["pool"], "pool_stride": stride}
         layer |= _inner(rng, p, drawn["in_channels"], layer) | _tail(rng, p, layer, tail)
         layer |= {name: value for name, value in chosen.items() if name in layer_layout().members}
-        layer["once"] &= not layer["per_step"] and layer["steps"] <= p.input_bits
+        layer["share_log2"] = 0 if layer["readout"] or layer["scale"] else chosen.get("share_log2", rng.choice([
+            log2 for log2 in (0, 0, 1, 2) if layer["channels"] % (1 << log2) == 0]))
+        layer["once"] &= not layer["per_step"] and layer["steps"] <= p.input_bits and layer["share_log2"] == 0
         layer |= _places(rng, p, layer)
         if _fits(p, layer):
             return layer
@@ -133,8 +138,8 @@ def _places(rng: random.Random, p: ImcArch, layer: Fields) -> dict[str, int]:
 
 def membranes(layer: Fields) -> int:
     """Return how many membranes a layer has."""
-    windows, members = layer["out_height"] * layer["out_width"], layer["pool_kernel"] ** 2
-    return layer["channels"] * (1 if layer["pool_mode"] else members) * (1 if layer["time_inner"] else windows)
+    windows = 1 if layer["time_inner"] else layer["out_height"] * layer["out_width"]
+    return (layer["channels"] >> layer["share_log2"]) * (1 if layer["pool_mode"] else layer["pool_kernel"] ** 2) * windows
 
 
 def _fits(p: ImcArch, layer: Fields) -> bool:

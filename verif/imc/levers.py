@@ -6,8 +6,10 @@ from typing import Any
 
 from golden.imc.arch import ImcArch
 from golden.imc.run import place
+from models.workloads import shipped
 from perf.imc_energy import area, delay, energy
 from perf.imc_events import COUNTED, EVENTS, events, membranes, total
+from perf.imc_report import SHARING
 from verif.imc.simulate import Machine, run_images, setting_of
 from verif.imc.sweep import Runs
 from verif.system import SystemFailure
@@ -15,15 +17,20 @@ from verif.system import SystemFailure
 
 @dataclass(frozen=True, kw_only=True)
 class Lever:
-    """One way of running the core; ``macro`` as ``--macro`` has it."""
+    """One way of running the core.
+
+    macro : as ``--macro`` has it
+    source : another workload that runs in place of the given one, "" for none
+    """
 
     name: str
     macro: str = ""
     time_inner: bool = True
+    source: str = ""
 
 
-def levers(p: ImcArch) -> list[Lever]:
-    """Return the ways that are compared, the usual one first."""
+def levers(p: ImcArch, source: str) -> list[Lever]:
+    """Return the ways that are compared, the usual one first; the last one is a network of its own, where one is shipped."""
     few = min(4, p.adc_bits)
     found = [Lever(name="as usual"), Lever(name="zero-skip", macro="skip=1"), Lever(name="time outside", time_inner=False),
              Lever(name="image converted in every step", macro="once=0"),
@@ -32,7 +39,8 @@ def levers(p: ImcArch) -> list[Lever]:
         most = f"flash=1,bits={p.flash_bits},full_scale={(1 << p.flash_bits) - 1}"
         found += [Lever(name=f"flash, {p.flash_bits} bits of one level", macro=most),
                   Lever(name="the same and zero-skip", macro=f"{most},skip=1")]
-    return found
+    shared = f"{source}-shared"
+    return [*found, Lever(name=SHARING, source=shared)] if shared in shipped() else found
 
 
 def measure(runs: Runs, lever: Lever, images: int, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -40,6 +48,7 @@ def measure(runs: Runs, lever: Lever, images: int, advance: Callable[[], None] =
 
     Raises `SystemFailure` where the counters of the RTL are not the events of golden.
     """
+    runs = Runs(lever.source, runs.arch, runs.images) if lever.source else runs
     p, workload = runs.arch, runs.at_steps(None)
     machine = Machine(setting=setting_of(p, lever.macro or None), time_inner=lever.time_inner)
     placed = place(workload.network, p, machine.setting)
@@ -60,7 +69,8 @@ def measure(runs: Runs, lever: Lever, images: int, advance: Callable[[], None] =
     words = [membranes(entry, done.traces[0].layers[entry.mapped.layer.name], time_inner=lever.time_inner) for entry in placed]
     advance()
     return {
-        "name": lever.name, "macro": lever.macro, "time_inner": lever.time_inner, "images": images,
+        "name": lever.name, "macro": lever.macro, "time_inner": lever.time_inner, "workload": workload.name, "images": images,
+        "share": max((layer.neuron.share for layer in workload.network.layers if layer.neuron), default=1),
         "mismatches": sum(layer.mismatches for image in done.compared for layer in image),
         "neuron_steps": sum(layer.neuron_steps for image in done.compared for layer in image),
         "cycles": cycles, "seconds": delay(cycles), "events": mean, "membranes": max(words),

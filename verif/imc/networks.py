@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from golden.imc.arch import ImcArch
 from golden.imc.cells import weight_range
 from golden.network import (
+    SHARES,
     Input,
     Layer,
     Network,
@@ -67,12 +68,13 @@ def draw(rng: random.Random, p: ImcArch, scheme: str, *,
     pools = rng.choice((None, Pool(kernel=2, stride=2), Pool(kernel=2, stride=1)))
     pool = pools if min(out) >= 2 and ends != "readout" else None
     spread = (high - low) * channels * kernel
+    share = rng.choice([share for share in SHARES if outputs % share == 0])
     layer = Layer(
         name="layer", passes=(Pass(source="input.0", weight=weight, stride=stride, padding=padding, planes=planes),),
         bias=np.asarray([rng.randint(-9, 9) for _ in range(outputs)]),
-        neuron=Neuron(threshold=np.asarray([rng.randint(1, max(2, spread // 4)) for _ in range(outputs)]),
+        neuron=Neuron(threshold=np.asarray([rng.randint(1, max(2, spread // 4)) for _ in range(outputs // share)] * share),
                       leak_shift=rng.choice((0, 1)), decay_input=rng.random() < 0.5, compare=rng.choice((">=", ">")),
-                      reset=rng.choice(("hard", "soft", "soft_delayed"))) if ends == "neuron" else None,
+                      reset=rng.choice(("hard", "soft", "soft_delayed")), share=share) if ends == "neuron" else None,
         requantise=Requantise(multiplier=np.asarray([rng.randint(1, 1 << 15) for _ in range(outputs)]),
                               shift=np.asarray([rng.randint(16, 20) for _ in range(outputs)]),
                               bits=rng.randint(2, p.input_bits), signed=rng.random() < 0.5) if ends == "scale" else None,

@@ -2,9 +2,9 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
 from golden.imc.arch import ImcArch, load_preset
-from golden.imc.early_exit import early_exit, sums_by_step
+from golden.imc.early_exit import Exit, early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects, build
 from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Network, map_arrays
@@ -56,8 +56,8 @@ class Machine:
     setting : scheme, converters, effects, skipping
     time_inner : all steps of a window, then the next window; else all windows of a step
     times : of the macro
-    exit_margin : all layers take a step before the next one, and an image ends as `golden.imc.early_exit` says of what is read
-        out; None: all steps
+    exit_margin : all layers take a step before the next one, until the core says stop, as `golden.imc.early_exit` does; None:
+        all steps
     """
 
     setting: Setting
@@ -74,17 +74,26 @@ class Simulated:
     compared: list[list[Compared]]
     readouts: list[NDArray[np.int64]]
     result: Result
-    steps: list[int]
+    exits: list[Exit] | None
+
+    @property
+    def steps(self) -> list[int]:
+        """Timesteps that the RTL ran."""
+        return [image[-1].verdict.get("step", len(sums_by_step(trace)))
+                for trace, image in zip(self.traces, self.compared, strict=True)]
 
     @property
     def golden(self) -> list[int]:
-        """Classes that golden predicts, from the steps that were run."""
-        return [int(np.asarray(sums_by_step(trace)[steps - 1]).argmax())
-                for trace, steps in zip(self.traces, self.steps, strict=True)]
+        """Classes that golden predicts."""
+        if self.exits is not None:
+            return [int(found.label) for found in self.exits]
+        return [int(np.asarray(sums_by_step(trace)[-1]).argmax()) for trace in self.traces]
 
     @property
     def rtl(self) -> list[int]:
-        """Classes that the RTL predicts."""
+        """Classes that the RTL predicts: those that the core tells, if it stops images."""
+        if self.exits is not None:
+            return [image[-1].verdict["channel"] for image in self.compared]
         return [int(readout.argmax()) for readout in self.readouts]
 
 
@@ -102,16 +111,13 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
     inject : ``"weight-bit"`` writes the largest weight of the first layer as 0, in the macros and not in golden
     """
     setting, images, margin = machine.setting, len(words), machine.exit_margin
-    if margin is not None and not network.layers[-1].readout:
-        raise ParameterError(f"exit-margin: layer {network.layers[-1].name}, not a read-out; legal: a network that ends with "
-                             "one; try: no --exit-margin")
     plain = place(network, p, setting)
     layers = list(programs(p, network, plain, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
-                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner and margin is None,
-                           apart=margin is not None, times=machine.times))
+                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner, exit_margin=margin,
+                           times=machine.times))
     placed = place(map_arrays(network, torch.asarray), p, setting)
     script = Script()
-    traces, runs, steps = list[Trace](), list[list[Run]](), list[int]()
+    traces, runs = list[Trace](), list[list[Run]]()
     with tempfile.TemporaryDirectory(prefix="spikeloom-imc-") as folder:
         macros = {macro.tile: macro for entry in plain for row in entry.macros for macro in row}
         script.macros(macro_tables(Path(folder) / "macros", macros))
@@ -122,56 +128,71 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
             tensors = {name: np.asarray(word) for name, word in found.inputs.items()} | {
                 name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
             cells = broken(plain, p, setting) if inject else plain
-            steps.append(network.steps if margin is None else int(early_exit(sums_by_step(found), margin).steps))
-            path = values(Path(folder) / f"values_{index}", _phases(p, cells, tensors, network.steps, steps[-1], setting.skip))
-            script.values(path)
             script.image(index)
-            runs.append(_play(script, p, plain, layers, tensors, None if margin is None else steps[-1]))
+            phases = _phases(p, cells, tensors, network.steps, setting.skip)
+            runs.append(_play(script, p, plain, layers, tensors, [
+                values(Path(folder) / f"values_{index}_{n}", entries)
+                for n, entries in enumerate([chain(*phases)] if margin is None else phases)]))
             script.progress(str(index + 1))
             progress(index + 1, 2 * images)
         result = ImcSystem(p, optimise=optimise, monitor=True).run(
             script, trace=trace, progress=lambda text: progress(images + int(text), 2 * images))
     if result.failure or result.violations:
         result.check(complete=False)
-    compared, readouts = compare(p, network, traces, result, runs)
+    exits = None if margin is None else [early_exit(sums_by_step(trace), margin) for trace in traces]
+    compared, readouts = compare(p, network, traces, result, runs, exits)
     if not any(layer.mismatches for image in compared for layer in image):
         result.check(complete=False)
-    return Simulated(traces, compared, readouts, result, steps)
+    return Simulated(traces, compared, readouts, result, exits)
 
 
-def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, ran: int,
-            skip: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield what `verif.imc.macro_shell.values` takes, for all layers of an image in the first ``ran`` steps."""
+def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, skip: bool) -> list[list[tuple[Any, ...]]]:
+    """Return what `verif.imc.macro_shell.values` takes, for all layers of an image, by step."""
+    found: list[list[tuple[Any, ...]]] = [[] for _ in range(steps)]
     for entry in placed:
-        for step, x in enumerate(islice(inputs(entry, tensors, steps), ran)):
-            yield from layer_phases(p, entry, x, step, skip)
+        for step, x in enumerate(inputs(entry, tensors, steps)):
+            found[step] += layer_phases(p, entry, x, step, skip)
+    return found
 
 
 def _play(script: Script, p: ImcArch, placed: tuple[Placed, ...], layers: list[LayerProgram], tensors: Tensors,
-          steps: int | None) -> list[Run]:
-    """Write the commands of an image, layer after layer, or so many steps one after the other, each of all layers."""
+          phases: list[Path]) -> list[Run]:
+    """Write the commands of an image, layer after layer, or step after step until the core says stop, each of all layers.
+
+    phases : files of the whole image, or of each step
+    """
     first = placed[0].mapped
     planes = np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.layer.passes])
     script.send(Target.MAP_0, 0, pack(planes, p.rows).ravel())
-    numbered = [*enumerate(layers)]
-    parts = numbered if steps is None else [(n, part) for step in range(steps) for n, layer in numbered
-                                            if (part := layer.only(step)) is not None]
-    runs = []
-    for number, program in parts:
-        entry = placed[number]
-        script.context(entry.mapped.operand.bits, p.rows // p.group_rows)
-        script.load(program)
-        status, error, waited = script.start()
-        counters = {name: script.read(name.upper()) for name in EVENTS}
-        packets = program.shape[0] * program.shape[1] * program.shape[2] if entry.mapped.layer.readout else 1
-        if entry.mapped.layer.readout:
-            script.receive(packets)
-        else:
-            plane, fields = program.fields["out_plane"], program.fields
-            at = fields["out_base"] + (fields["first_step"] * plane if entry.mapped.layer.neuron else 0)
-            script.fetch(1 - fields["source"], at, program.planes * plane)
-        runs.append(Run(number, program, {"status": status, "error": error, "waited": waited, "packets": packets, **counters}))
+    runs, exits = list[Run](), layers[-1].exits["steps"] > 0
+    for step, path in enumerate(phases):
+        script.values(path)
+        for number, layer in enumerate(layers):
+            program = layer.only(step) if exits else layer
+            if program is not None:
+                runs.append(_run(script, p, placed[number], number, program))
+        if exits:
+            script.leave("EXIT_VERDICT", 2, 2)
+    script.land()
     return runs
+
+
+def _run(script: Script, p: ImcArch, entry: Placed, number: int, program: LayerProgram) -> Run:
+    """Write the commands of a start of the core."""
+    readout, fields = entry.mapped.layer.readout, program.fields
+    script.context(entry.mapped.operand.bits, p.rows // p.group_rows)
+    script.load(program)
+    status, error, waited = script.start()
+    told = ("EXIT_VERDICT", "EXIT_MARGIN") if readout and program.exits["steps"] else ()
+    places = {name: script.read(name.upper()) for name in (*EVENTS, *told)}
+    packets = program.shape[0] * program.shape[1] * program.shape[2] if readout else 1
+    if readout:
+        script.receive(packets)
+    else:
+        plane = fields["out_plane"]
+        at = fields["out_base"] + (fields["first_step"] * plane if entry.mapped.layer.neuron else 0)
+        script.fetch(1 - fields["source"], at, program.planes * plane)
+    return Run(number, program, {"status": status, "error": error, "waited": waited, "packets": packets, **places})
 
 
 def setting_of(p: ImcArch, text: str | None) -> Setting:

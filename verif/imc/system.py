@@ -41,7 +41,7 @@ class Script:
     def __init__(self) -> None:
         self.commands: list[str] = []
         self.words: list[NDArray[np.uint32]] = []
-        self._length = self._reads = self._waits = self._packets = 0
+        self._length = self._reads = self._waits = 0
 
     def write(self, register: str | int, value: int) -> None:
         """Write a register, by its name in `hdl.imc.register_map` or its byte offset; a negative value as 32 bits."""
@@ -122,9 +122,16 @@ class Script:
 
     def receive(self, packets: int, cycles: int = PATIENCE) -> int:
         """Wait until so many more packets have come than all `receive` before asked for; return the place of the cycles."""
-        self._packets += packets
-        self._add("receive", self._packets, cycles)
+        self._add("receive", packets, cycles)
         return self._wait()
+
+    def leave(self, register: str | int, mask: int, value: int) -> None:
+        """Read a register, and if ``read & mask == value`` leave out all up to `land`; what is left out reads and waits 0."""
+        self._add("leave", _offset(register), mask, value)
+
+    def land(self) -> None:
+        """Go on here behind `leave`."""
+        self._add("land")
 
     def idle(self, cycles: int) -> None:
         """Let time pass."""

@@ -1,4 +1,4 @@
-"""Core against golden on the macro shell: random layers of all kinds, stalls, both orders of time, calibration, errors."""
+"""Core against golden on the macro shell: random layers of all kinds, stalls, both orders of time, early exit, errors."""
 
 import dataclasses
 import random
@@ -9,20 +9,22 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
 from golden.imc.calibrator import offsets
 from golden.imc.correction import Correction
+from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects, build
-from golden.imc.run import Setting, inputs, place, run
-from golden.network import Network
+from golden.imc.run import Placed, Setting, inputs, place, run
+from golden.network import Input, Layer, Network, Pass, spike_planes
 from golden.run import LayerTrace, unpack
 from hdl.imc.activation import pack, split
 from hdl.imc.activation import unpack as unpack_map
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
 from hdl.imc.program import LayerProgram, programs
+from hdl.imc.register_map import verdict
 from verif.imc.host import CALIBRATE, DONE, ERROR, START, Host
 from verif.imc.macro_shell import SOURCES, MacroShell, layer_phases, macro_tables, values, verilog
 from verif.imc.networks import random_network
@@ -84,17 +86,8 @@ class Bench:
         placed = place(network, p, setting)
         (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, skip=setting.skip,
                               time_inner=time_inner)
-        (entry,) = placed
-        layer, operand = network.layers[0], words["input.0"]
-        shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
-        shell.image(image)
-        shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
-        seen = [found for step, x in enumerate(inputs(entry, words, network.steps))
-                for found in layer_phases(p, entry, x, step, setting.skip)]
-        shell.values(values(self.folder / "values", seen))
-        shell.clear()
+        layer, packed = network.layers[0], self.prepare(setting, network, words, placed[0], image)
         await host.load(program)
-        packed = pack(split(operand, len(layer.passes[0].planes)), p.rows).ravel()
         sender = cocotb.start_soon(host.send(Target.MAP_0, 0, packed))
         if not late:
             await sender
@@ -112,6 +105,45 @@ class Bench:
         host.answers.clear()
         return program
 
+    def prepare(self, setting: Setting, network: Network, words: dict[str, Any], entry: Placed, image: int) -> Any:
+        """Tell the macros what they will see of an image; return the words of its operand."""
+        p, shell = self.p, self.shell
+        shell.context(entry.mapped.operand.bits, p.rows // p.group_rows)
+        shell.image(image)
+        shell.macros(macro_tables(self.folder / "macros", {m.tile: m for row in entry.macros for m in row}))
+        seen = [found for step, x in enumerate(inputs(entry, words, network.steps))
+                for found in layer_phases(p, entry, x, step, setting.skip)]
+        shell.values(values(self.folder / "values", seen))
+        shell.clear()
+        return pack(split(words["input.0"], len(network.layers[0].passes[0].planes)), p.rows).ravel()
+
+    async def stops(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, near: int) -> LayerProgram:
+        """Run a read-out step after step until the core says stop, compare it with golden, return its program.
+
+        near : the step, from 0, whose margin the threshold is; beyond the last one all steps are run
+        """
+        p, host = self.p, self.host
+        placed = place(network, p, setting)
+        sums = sums_by_step(run(network, p, setting, words, image=image, placed=placed))
+        threshold = int(early_exit(sums, 0).margins[near]) // (near + 1) if near < network.steps else (1 << 31) - 1
+        exits = early_exit(sums, threshold)
+        (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, exit_margin=threshold)
+        await host.send(Target.MAP_0, 0, self.prepare(setting, network, words, placed[0], image))
+        for t in range(int(exits.steps)):
+            part = program.only(t)
+            assert part is not None
+            await host.load(part)
+            assert await host.run() == (DONE, 0), (image, t)
+            told = verdict(await host.read("EXIT_VERDICT")) | {"margin": await host.read("EXIT_MARGIN")}
+            assert told == {"valid": 1, "stop": int(t + 1 == exits.steps), "step": t + 1, "channel": int(exits.labels[t]),
+                            "margin": int(exits.margins[t])}, (sums, threshold)
+            for _ in range(20):
+                await RisingEdge(self.dut.aclk)
+            assert sorted(host.answers) == [[c, value & 0xFFFF_FFFF] for c, value in enumerate(sums[t].tolist())]
+            host.answers.clear()
+        self.shell.report().check(complete=int(exits.steps) == network.steps)
+        return program
+
 
 @cocotb.test(timeout_time=80, timeout_unit="ms")
 async def matches_golden(dut: Any) -> None:
@@ -126,6 +158,41 @@ async def matches_golden(dut: Any) -> None:
             setting = Setting(scheme=SCHEMES[case % 4], adc=Adc(bits=p.adc_bits), effects=effects, skip=rng.random() < 0.5,
                               once=case < 6)
             await bench.runs(setting, network, words, image=case, time_inner=case % 2 == 0 or network.layers[0].readout)
+
+
+def classifier(rng: random.Random, p: ImcArch) -> tuple[Network, dict[str, Any]]:
+    """Return a read-out of spikes, a sum a class and step, and the words of its operand."""
+    steps, classes, channels = rng.randint(2, 4), rng.randint(2, 6), rng.choice((3, p.rows + 5))
+    weight = np.asarray([rng.randint(-7, 7) for _ in range(classes * channels * 4)]).reshape(classes, channels, 2, 2)
+    layer = Layer(name="layer", bias=np.asarray([rng.randint(-9, 9) for _ in range(classes)]), readout=True, passes=(
+        Pass(source="input.0", weight=weight, stride=1, padding=0, planes=spike_planes(steps)),))
+    network = Network(name="classifier", steps=steps, layers=(layer,), input=Input(
+        kind="steps", channels=channels, height=2, width=2, bits=1, scale=1.0, plane_bits=1))
+    return network, {"input.0": np.asarray([rng.getrandbits(steps) for _ in range(channels * 4)]).reshape(channels, 2, 2)}
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def exits_early(dut: Any) -> None:
+    """Images one after the other stop where golden does, with its sums so far and its verdict on every step; what is not the
+    next step of an image, or has no margin, is refused.
+    """
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, read_noise=0.3)
+        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits), effects=effects)
+        for image, near in enumerate((0, 9, 1, 0)):
+            program = await bench.stops(setting, *classifier(rng, p), image=image, near=near)
+        before = program.only(0)
+        assert before is not None
+        for wrong in ({"EXIT_STEPS": 1, "LAYER_FRESH": 0, "LAYER_FIRST_STEP": 1}, {"EXIT_STEPS": p.t_max + 1},
+                      {"LAYER_STEPS": 2}, {"LAYER_CHANNELS": 1}, {"LAYER_OUT_HEIGHT": 2}, {"LAYER_OUT_WIDTH": 2},
+                      {"LAYER_FIRST_STEP": 1}, {"LAYER_FRESH": 0}, {"LAYER_FRESH": 0, "LAYER_FIRST_STEP": 1}):
+            for name, value in (before.registers | wrong).items():
+                await bench.host.write(name, value)
+            assert await bench.host.run() == (ERROR, Error.SETTINGS), wrong
+        await bench.stops(setting, *classifier(rng, p), image=4, near=1)
 
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
@@ -182,7 +249,9 @@ def wrong_layers(p: ImcArch) -> list[dict[str, int]]:
         {"POOL_MODE": 3}, {"LEAK_SHIFT": 3}, {"LEAK_SHIFT": 2, "DECAY_INPUT": 1}, {"RESET": 3}, {"SCALE": 1, "READOUT": 1},
         {"WORD_BITS": p.word_bits + 1}, {"STRIDE": 15, "POOL_STRIDE": 15, "OUT_HEIGHT": 4095, "OUT_GROUPS": groups},
         {"BLOCKS": 4095}, {"ROUNDS_OUT": 255, "COLUMN_BLOCKS": 255 * lanes, "ROUNDS_IN": 1023, "BLOCKS": 1023 * p.fan_in},
-        {"READOUT": 1, "POOL_KERNEL": 2}]
+        {"READOUT": 1, "POOL_KERNEL": 2}, {"SHARE_LOG2": 3}, {"SHARE_LOG2": 1, "CHANNELS": 1},
+        {"SHARE_LOG2": 2, "CHANNELS": 2}, {"SHARE_LOG2": 1, "CHANNELS": 2, "READOUT": 1},
+        {"SHARE_LOG2": 1, "CHANNELS": 2, "SCALE": 1}, {"SHARE_LOG2": 1, "CHANNELS": 2, "ONCE": 1, "PER_STEP": 0, "STEPS": 1}]
     empty = ("CHANNELS", "STEPS", "IN_GROUPS", "IN_HEIGHT", "IN_WIDTH", "CHUNKS", "BLOCKS", "ROUNDS_IN", "ROUNDS_OUT",
              "COLUMN_BLOCKS", "KERNEL_HEIGHT", "KERNEL_WIDTH", "OUT_HEIGHT", "OUT_WIDTH", "POOL_KERNEL", "WORD_BITS")
     return [{f"LAYER_{name}": value for name, value in fields.items()} for fields in (*wrong, *({name: 0} for name in empty))]

@@ -1,4 +1,4 @@
-"""Early exit against golden: equal sums, margins at the threshold and one below, classes in any order, images in a row."""
+"""Early exit against golden: equal sums, margins at the threshold and one below, any order, images in a row, stalls."""
 
 import dataclasses
 import random
@@ -7,12 +7,13 @@ from typing import Any
 import cocotb
 import numpy as np
 import pytest
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.early_exit import early_exit
 from hdl.imc.early_exit import EarlyExit
+from hdl.imc.lane import Lane
 from verif.mutant import mutant
 from verif.sim import parameters_of_bench, simulate
 from verif.stream import NEVER, get, idle, put, reset, stalls, word
@@ -27,11 +28,12 @@ def test_early_exit() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [
     pytest.param("margin >= needed", "margin > needed", id="not at the threshold"),
-    pytest.param("(i.p.d == best) & (i.p.channel < label)", "(i.p.d == best) & (i.p.channel > label)", id="the highest class"),
+    pytest.param("(total == best) & (channel < label)", "(total == best) & (channel > label)", id="the highest class"),
     pytest.param("(taken == 1) | wins", "wins", id="the second sum of the step before"),
+    pytest.param("works & ~settings.fresh", "works", id="sums of the image before"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
-    """Another comparison, the other one of equal classes and a second sum that stays are caught."""
+    """Another comparison, the other one of equal classes, and sums that stay from a step or an image are caught."""
     outcome = simulate(mutant(EarlyExit, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True)
     assert any("matches_golden" in name for name in outcome.failed), outcome.failed
 
@@ -63,35 +65,66 @@ def draw(rng: random.Random, p: ImcArch) -> tuple[Any, int]:
     return np.array(sums), min((1 << 31) - 1, rng.choice((0, near, near, (1 << 31) - 1)))
 
 
-@cocotb.test(timeout_time=200, timeout_unit="us")
+async def step(dut: Any, rng: random.Random, sums: list[int], settings: dict[str, int], density: float) -> list[int]:
+    """Give the sums of a step, in any order, and return what leaves, by class; documented cycles without stalls.
+
+    The verdict stands at the end, and none did since the start.
+    """
+    p = ImcArch(**parameters_of_bench())
+    layout, order = Lane.o_layout(p), rng.sample(range(len(sums)), len(sums))
+    dut.settings.value = word(EarlyExit.settings_layout(p), {"classes": len(sums), **settings})
+    dut.start.value = 1
+    await RisingEdge(dut.clk)
+    dut.start.value = 0
+    await FallingEdge(dut.clk)
+    assert dut.idle.value and not verdict(dut).valid
+    await RisingEdge(dut.clk)
+    pauses = [stalls(rng, density) if density else NEVER for _ in range(2)]
+    half, left = 1 << p.stream_bits - 1, list[int]()
+    words = [word(layout, {"channel": c, "d": (sums[c] + half) % (2 * half) - half}) for c in order]
+    sender = cocotb.start_soon(put(dut, "i", words, pauses[0]))
+    got = [layout.from_bits(bits) for bits in await get(dut, "o", len(order), pauses[1], left)]
+    taken = await sender
+    assert [int(sum_.channel) for sum_ in got] == order
+    await FallingEdge(dut.clk)
+    assert dut.idle.value and not verdict(dut).valid
+    await RisingEdge(dut.clk)
+    await FallingEdge(dut.clk)
+    await RisingEdge(dut.clk)
+    if not density:
+        assert left == [at + 1 for at in taken] == [*range(left[0], left[0] + len(left))]
+    return [int(sum_.d) for _, sum_ in sorted(zip(order, got, strict=True), key=lambda pair: pair[0])]
+
+
+def verdict(dut: Any) -> Any:
+    """Return what the block tells."""
+    return EarlyExit.verdict_layout(ImcArch(**parameters_of_bench())).from_bits(int(dut.verdict.value))
+
+
+@cocotb.test(timeout_time=400, timeout_unit="us")
 @cocotb.parametrize(density=[0.0, 0.5])
 async def matches_golden(dut: Any, density: float) -> None:
-    """Verdicts on all steps of many images equal golden, also beyond the one that stops; documented cycles without stalls."""
+    """Sums so far and verdicts on all steps of many images equal golden, also beyond the one that stops.
+
+    Each image begins anew, also behind one that was given up, and after sums that only pass.
+    """
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
     dut.settings.value = dut.start.value = 0
     await reset(dut)
     for _ in range(60):
         sums, threshold = draw(rng, p)
-        steps, classes = sums.shape
-        exits = early_exit(sums, threshold)
-        wanted = [(int(exits.margins[t]) >= (t + 1) * threshold or t + 1 == steps, t + 1, int(np.argmax(sums[t])),
-                   int(exits.margins[t])) for t in range(steps)]
-        first = next(verdict for verdict in wanted if verdict[0])
-        assert (int(exits.steps), int(exits.label)) == first[1:3]
-        dut.settings.value = word(EarlyExit.settings_layout(p), {"classes": classes, "steps": steps, "threshold": threshold})
-        dut.start.value = 1
-        await RisingEdge(dut.clk)
-        dut.start.value = 0
-        sent = []
-        for row in sums.tolist():
-            order = rng.sample(range(classes), classes)
-            sent += [word(EarlyExit.i_layout(p), {"channel": c, "d": row[c]}) for c in order]
-        pauses = [stalls(rng, density) if density else NEVER for _ in range(2)]
-        sender, left = cocotb.start_soon(put(dut, "i", sent, pauses[0])), list[int]()
-        got = [EarlyExit.o_layout(p).from_bits(bits) for bits in await get(dut, "o", steps, pauses[1], left)]
-        taken = await sender
-        assert [(bool(v.stop), int(v.step), int(v.channel), int(v.margin)) for v in got] == wanted, (sums, threshold)
-        if not density:
-            assert left == [at + 2 for at in taken[classes - 1::classes]]
-            assert taken == [taken[0] + n + 2 * (n // classes) for n in range(len(taken))]
+        steps, exits = len(sums), early_exit(sums, threshold)
+        stops = [int(exits.margins[t]) >= (t + 1) * threshold or t + 1 == steps for t in range(steps)]
+        assert (int(exits.steps), int(exits.label)) == (stops.index(True) + 1, int(exits.labels[stops.index(True)]))
+        for t in range(rng.choice((steps, int(exits.steps)))):
+            given = (sums[t] - (sums[t - 1] if t else 0)).tolist()
+            settings = {"fresh": int(t == 0), "steps": steps, "threshold": threshold}
+            assert await step(dut, rng, given, settings, density) == sums[t].tolist()
+            told = verdict(dut)
+            assert (bool(told.valid), bool(told.stop), int(told.step), int(told.channel), int(told.margin)) == (
+                True, stops[t], t + 1, int(exits.labels[t]), int(exits.margins[t])), (sums, threshold)
+            if rng.random() < 0.2:
+                off = {"fresh": 0, "steps": 0, "threshold": threshold}
+                assert await step(dut, rng, sums[t].tolist(), off, density) == sums[t].tolist()
+                assert not verdict(dut).valid and verdict(dut).step == t + 1
     await idle(dut, "o", 10)

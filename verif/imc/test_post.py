@@ -49,10 +49,12 @@ def test_post(name: str) -> None:
     pytest.param("takes & move", "i.valid & move", id="a sum ahead of its vector"),
     pytest.param("(turn == b)", "(b == 0)", id="spikes of another step"),
     pytest.param("~holds(seconds.r_data, SCALE_LAYOUT.size)", "0", id="a shift that is cut"),
+    pytest.param(" & (self.group_base == 0)", "", id="every group at rest"),
+    pytest.param(" | (lane.p.channel == fed)", " | 1", id="groups in another order"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """Spikes of members and sums that are lost, and membranes that do not last, are caught."""
-    p = CORES["one tile"]
+    p = CORES[TREES]
     simulate(mutant(Post, old, new)(p), __name__, parameters=dataclasses.asdict(p), expect_failure=True,
              test_filter="stall=0.5")
 
@@ -90,6 +92,7 @@ def test_golden_is_the_tail(kind: Any, tail: str, time_inner: int, seed: int) ->
         layer = draw_layer(rng, p, most=80, tail=tail, time_inner=time_inner, steps=steps, pool=pooled, first_step=0, fresh=1,
                            per_step=0)
         sums, biases, seconds = draw(rng, layer)
+        seconds = np.tile(seconds[: layer["channels"] >> layer["share_log2"]], 1 << layer["share_log2"])
         vectors = vectors_of(layer, kind.asarray(sums))
         done = [*post(layer, vectors, biases=kind.asarray(biases), seconds=kind.asarray(seconds), memory=rest(p, kind),
                       rows=p.rows)]
@@ -116,7 +119,7 @@ def tail_of(layer: dict[str, int], biases: Sums, seconds: Sums) -> Layer:
         signed=bool(layer["word_signed"]))} if layer["scale"] else {"neuron": Neuron(
             threshold=(seconds ^ 1 << 31) - (1 << 31), leak_shift=layer["leak_shift"],
             decay_input=bool(layer["decay_input"]), compare=">" if layer["strict"] else ">=",
-            reset=RESETS[layer["reset"]])}
+            reset=RESETS[layer["reset"]], share=1 << layer["share_log2"])}
     chosen: dict[str, Any] = {pools[layer["pool_mode"]]: window} if pools else {}
     return Layer(name="tail", passes=(), bias=biases, **kind, **chosen)
 

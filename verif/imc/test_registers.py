@@ -10,9 +10,10 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import Error
+from hdl.imc.early_exit import EarlyExit
 from hdl.imc.event_counters import EVENTS
-from hdl.imc.layer import FIELDS, MACHINE, layer_layout, machine_layout
-from hdl.imc.register_map import OFFSETS, identity, registers
+from hdl.imc.layer import EXIT, FIELDS, MACHINE, exit_layout, layer_layout, machine_layout
+from hdl.imc.register_map import OFFSETS, identity, registers, verdict
 from hdl.imc.registers import Registers
 from hdl.imc.shift_add import PLACES, ShiftAdd
 from verif.axi import AxiLite
@@ -25,9 +26,11 @@ from verif.test_registers import pulse, watch
 START, IRQ_ENABLE, CALIBRATE = 1, 2, 4
 BUSY, DONE, FAILED = 1, 2, 4
 # Addresses behind the last register of every part, and the last one.
-EMPTY = (0x00C, 0x01C, 0x040 + 4 * len(EVENTS), 0x100 + 4 * len(FIELDS), 0x200 + 4 * len(MACHINE), 0x300 + 4 * PLACES, 0xFFC)
+EMPTY = (0x00C, 0x01C, 0x040 + 4 * len(EVENTS), 0x100 + 4 * len(FIELDS), 0x200 + 4 * len(MACHINE), 0x300 + 4 * PLACES,
+         0xA08 + 4 * len(EXIT), 0xFFC)
 SETTINGS = {r.name: sum((1 << f.width) - 1 << f.lsb for f in r.fields) for r in registers()
-            if r.name.startswith(("LAYER_", "MACHINE_", "PLACE_"))}
+            if r.access == "rw" and r.name.startswith(("LAYER_", "MACHINE_", "PLACE_", "EXIT_"))}
+PORTS = {"LAYER": layer_layout(), "MACHINE": machine_layout(), "EXIT": exit_layout()}
 
 
 def test_registers() -> None:
@@ -61,7 +64,7 @@ def test_map_is_consistent() -> None:
     for register in registers():
         bits = [bit for f in register.fields for bit in range(f.lsb, f.lsb + f.width)]
         assert len({*bits}) == len(bits) and max(bits) < 32
-    for prefix, layout in (("LAYER", layer_layout()), ("MACHINE", machine_layout())):
+    for prefix, layout in PORTS.items():
         assert {name: (1 << size) - 1 for name, size in layout.members.items()} == {
             name.removeprefix(f"{prefix}_").lower(): mask for name, mask in SETTINGS.items() if name.startswith(prefix)}
 
@@ -71,7 +74,7 @@ async def started(dut: Any, *, paused: bool = False) -> tuple[AxiLite, random.Ra
     rng = random.Random(cocotb.RANDOM_SEED)
     bus = AxiLite(dut, "", clock=dut.clk, pauses=stalls(rng) if paused else None)
     bus.idle()
-    for name in ("busy", "done", "error", "code", "counters"):
+    for name in ("busy", "done", "error", "code", "counters", "verdict"):
         getattr(dut, name).value = 0
     await reset(dut, ())
     cocotb.start_soon(watch(dut))
@@ -108,7 +111,7 @@ async def written_values(dut: Any, paused: bool) -> None:
     assert arch().weight_bits <= 15 and not dut.misfit.value
     for name in rng.sample([*SETTINGS], len(SETTINGS)):
         room = SETTINGS[name]
-        for value in rng.sample((room, rng.getrandbits(32) & room, min(room + 1, 0xFFFF_FFFF), 0xFFFF_FFFF), 4):
+        for value in rng.sample((room, rng.getrandbits(32) & room, (room + 1) & 0xFFFF_FFFF, 0xFFFF_FFFF), 4):
             await bus.write(OFFSETS[name] | rng.getrandbits(2), value, rng.choice((15, 15, rng.getrandbits(4))))
             wide = value & ~room != 0
             model[name] = model[name] if wide else value
@@ -124,9 +127,8 @@ async def written_values(dut: Any, paused: bool) -> None:
         await bus.write(OFFSETS[name], 1)
         assert dut.misfit.value and not await bus.read(OFFSETS[name])
         await told(dut, misplaced)
-    layer, machine = ({name: model[f"{prefix}_{name.upper()}"] for name in layout.members}
-                      for prefix, layout in (("LAYER", layer_layout()), ("MACHINE", machine_layout())))
-    assert int(dut.layer.value) == word(layer_layout(), layer) and int(dut.machine.value) == word(machine_layout(), machine)
+    for port, (prefix, layout) in zip((dut.layer, dut.machine, dut.exits), PORTS.items(), strict=True):
+        assert int(port.value) == word(layout, {name: model[f"{prefix}_{name.upper()}"] for name in layout.members})
     assert int(dut.places.value) == word(places, [
         {"shift": value & shift, "negate": value >> 4 & 1, "used": value >> 5}
         for value in (model[f"PLACE_{n}"] for n in range(PLACES))])
@@ -145,11 +147,16 @@ async def told(dut: Any, misplaced: bool) -> None:
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
 async def counters(dut: Any) -> None:
-    """Each counter reads as its word."""
+    """Each counter reads as its word, and the verdict of early exit as its parts."""
     bus, rng = await started(dut)
     values = [rng.getrandbits(32) for _ in EVENTS]
     dut.counters.value = sum(value << 32 * n for n, value in enumerate(values))
     assert [await bus.read(OFFSETS[name.upper()]) for name in EVENTS] == values
+    for _ in range(4):
+        dut.verdict.value = bits = rng.getrandbits(len(dut.verdict))
+        told = EarlyExit.verdict_layout(arch()).from_bits(bits)
+        got = verdict(await bus.read(OFFSETS["EXIT_VERDICT"])) | {"margin": await bus.read(OFFSETS["EXIT_MARGIN"])}
+        assert got == {name: int(told[name]) for name in got}
 
 
 async def count(dut: Any, pulses: dict[str, int]) -> None:
@@ -178,7 +185,7 @@ async def life_of_a_run(dut: Any, command: int) -> None:
     dut.busy.value = 1
     for again in (START, CALIBRATE, START | CALIBRATE):
         await bus.write(control, again | IRQ_ENABLE)
-    for name in ("LAYER_CHANNELS", "MACHINE_PATIENCE", "PLACE_31"):
+    for name in ("LAYER_CHANNELS", "MACHINE_PATIENCE", "EXIT_STEPS", "PLACE_31"):
         before = await bus.read(OFFSETS[name])
         await bus.write(OFFSETS[name], 0xFFFF_FFFF if name == "PLACE_31" else 63)
         assert await bus.read(OFFSETS[name]) == before and not dut.misfit.value

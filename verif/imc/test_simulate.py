@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from golden.arch import ParameterError
+from golden.arch import PRESETS, ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects
@@ -23,6 +23,8 @@ from verif.imc import simulate as module
 from verif.imc.macro_shell import MacroShellError
 from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, setting_of, simulate
 from verif.imc.verify import random_layers
+from verif.simulate import run_images as accelerator
+from verif.system import System
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
@@ -67,6 +69,28 @@ def test_macros_that_are_not_ideal(text: str, digits: Workload) -> None:
     assert (words[0] != words[1]).any()
 
 
+@pytest.mark.parametrize(("text", "alike"), [
+    pytest.param(None, True, id="ideal"),
+    pytest.param("flash=1,full_scale=15,read_noise=0.3,comparator_noise=0.3,offset=1,stuck_on=0.01,seed=7", False,
+                 id="not ideal")])
+def test_twenty_digits(text: str | None, alike: bool) -> None:
+    """Twenty images on macros of 64 rows equal golden; ideal ones give every spike that the RTL of the other core gives.
+
+    Both cores are compared with golden runs of one network, word by word, and these with each other.
+    """
+    p = IMC_PRESETS["spikesim"]
+    workload = load_workload("digits", lowering_arch(p))
+    done = run_images(workload, p, Machine(setting=setting_of(p, text)), 20)
+    assert sum(layer.mismatches for image in done.compared for layer in image) == 0
+    assert sum(layer.neuron_steps for image in done.compared for layer in image) == 245_760
+    other = accelerator(workload, System(PRESETS["tiny"]), 20)
+    assert sum(layer.mismatches for image in other.compared for layer in image) == 0
+    same = [bool((np.asarray(a.layers[name].words) == np.asarray(b.layers[name].words)).all())
+            for a, b in zip(done.traces, other.traces, strict=True) for name in ("lif1", "lif2")]
+    assert all(same) == alike and len(same) == 40
+    assert not alike or done.rtl == other.rtl
+
+
 def test_weight_that_is_broken() -> None:
     """A weight that is wrong in the macros shows; the report says where, and the command that repeats it."""
     report = simulate("digits", "tiny-ci", 1, inject="weight-bit")
@@ -107,9 +131,9 @@ def steps_of_three_layers(rng: np.random.Generator) -> tuple[Network, list[dict[
 
 
 def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    """All layers take a step before the next one, up to the one at which golden stops, and every spike of it equals golden.
+    """All layers take a step before the next one until the core says stop; every spike and verdict is golden's.
 
-    Where layers share membranes or memory, their next steps are wrong.
+    Where layers share membranes or memory, their next steps are wrong; a core with another threshold stops elsewhere.
     """
     network, words = steps_of_three_layers(np.random.default_rng(seed))
     setting = setting_of(TINY, "comparator_noise=0.3,seed=2")
@@ -122,8 +146,18 @@ def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     for image, trace, steps, compared in zip(range(3), done.traces, done.steps, done.compared, strict=True):
         assert [layer.mismatches for layer in compared] == [0, 0, 0]
         assert [layer.neuron_steps for layer in compared] == [54 * steps, 162 * steps, 0]
-        assert done.rtl[image] == done.golden[image] == int(early_exit(sums_by_step(trace), margin).label)
+        exits = early_exit(sums_by_step(trace), margin)
+        assert done.rtl[image] == done.golden[image] == int(exits.label)
+        assert compared[2].verdict == {"valid": 1, "stop": 1, "step": steps, "channel": int(exits.label),
+                                       "margin": int(exits.margins[steps - 1])}
+        assert done.readouts[image].tolist() == sums_by_step(trace)[steps - 1].tolist()
         assert compared[1].counters["steps"] == 162 * steps
+    monkeypatch.setattr(module, "programs", lambda *words, **options: (
+        dataclasses.replace(layer, exits=layer.exits | {"threshold": 0}) for layer in hdl_program.programs(*words, **options)))
+    found = run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
+    assert found.steps == [1] * 3 and [image[2].mismatches for image in found.compared] == [1] * 3
+    first = found.compared[0][2].first
+    assert first is not None and (first["what"], first["t"], first["golden"], first["rtl"]) == ("early exit: stop", 0, 0, 1)
     together = {"membrane": 0}
     monkeypatch.setattr(module, "programs", lambda *words, **options: (
         dataclasses.replace(layer, fields=layer.fields | together) for layer in hdl_program.programs(*words, **options)))
@@ -135,10 +169,18 @@ def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 
 
 def test_early_exit_refusals(digits: Workload) -> None:
-    """Without a read-out there is no margin, and membranes of all layers must fit together."""
+    """Without a read-out of several sums in each step there is no margin, and membranes of all layers must fit together."""
     machine, network = Machine(setting=setting_of(TINY, None), exit_margin=1), digits.network
     short = dataclasses.replace(network, layers=network.layers[:2])
-    for given, message in ((short, "exit-margin: layer lif2, not a read-out; legal: a network that ends with one; "
+    sums = dataclasses.replace(network.layers[0].passes[0], padding=0)
+    alone, still = (dataclasses.replace(network, layers=(Layer(
+        name="one", bias=np.zeros(n, np.int64), readout=True,
+        passes=(dataclasses.replace(sums, weight=np.ones((n, 1, 8, 8), np.int64)),)),)) for n in (1, 2))
+    for given, message in ((alone, "exit-margin: classes of layer one, not 1; legal: 2 and more, for a margin is between two; "
+                                   "try: no --exit-margin"),
+                           (still, "exit-margin: sums of layer one, not the same for all steps; legal: sums of each step; "
+                                   "try: --macro once=0"),
+                           (short, "exit-margin: layer lif2, not a read-out; legal: a network that ends with one; "
                                    "try: no --exit-margin"),
                            (network, "layer lif2: membranes, not 2048; legal: 1..256 on tiny-ci; try: a larger build")):
         with pytest.raises(ParameterError) as error:
@@ -180,6 +222,25 @@ def test_compile(tmp_path: Path) -> None:
     trace = plain_run(workload.network, workload.words(1))
     assert images["readouts"][1].tolist() == np.asarray(trace.layers["fc"].readout).ravel().tolist()
     assert images["memory"].shape[0] == 2 and images["classes"].tolist() == images["readouts"].argmax(axis=1).tolist()
+    assert images["steps"].tolist() == [4, 4] and all(layer["registers"]["EXIT_STEPS"] == 0 for layer in description["layers"])
+
+
+def test_compile_with_early_exit(tmp_path: Path) -> None:
+    """Layers are those of the first step, and what is expected is golden's at the step that stops."""
+    from safetensors.numpy import load_file
+
+    description = compile_imc("digits", "spikesim", tmp_path / "out", images=2, exit_margin=15)
+    registers = [layer["registers"] for layer in description["layers"]]
+    chosen = {"EXIT_STEPS": 4, "EXIT_THRESHOLD": 15, "LAYER_FRESH": 1, "LAYER_FIRST_STEP": 0}
+    assert all(chosen.items() <= r.items() for r in registers)
+    assert [r["LAYER_STEPS"] for r in registers] == [4, 1, 1] and description["exit_margin"] == 15
+    images = load_file(tmp_path / "out" / "images.safetensors")
+    workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
+    for index in range(2):
+        sums = sums_by_step(plain_run(workload.network, workload.words(index)))
+        exits = early_exit(sums, 15)
+        assert images["steps"][index] == int(exits.steps) and images["classes"][index] == int(exits.label)
+        assert images["readouts"][index].tolist() == sums[int(exits.steps) - 1].tolist()
 
 
 @pytest.mark.parametrize(("change", "message"), [

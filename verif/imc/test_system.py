@@ -207,6 +207,26 @@ def test_macro_failures(tmp_path: Path) -> None:
     SYSTEM.run(script).check(complete=False)
 
 
+def test_leaves() -> None:
+    """What is left out is not done, reads and waits 0, and no packet of it is waited for; what is behind it is done."""
+    for value, left in ((7, True), (5, False)):
+        script = Script()
+        script.write(LINES, value)
+        script.leave(LINES, 3, 3)
+        script.write(LINES, 9)
+        assert script.read(LINES) == 0
+        script.push([1, 2])
+        script.receive(1, 50)
+        script.land()
+        assert script.read(LINES) == 1
+        script.push([3])
+        script.receive(1, 50)
+        result = SYSTEM.run(script).check()
+        assert result.reads == ([0, 7] if left else [9, 9])
+        assert [p.tolist() for p in result.packets] == ([[3]] if left else [[1, 2], [3]])
+        assert len(result.waits) == 2 and (result.waits[0] == 0) == left
+
+
 def test_script_refuses() -> None:
     """A script knows registers and wants words."""
     script = Script()
@@ -218,7 +238,8 @@ def test_script_refuses() -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"multiplier": 70_000}, "layer layer: multiplier of the requantiser, not 70000; legal: 0..65535"),
-    ({"multiplier": -1}, "multiplier of the requantiser, not -1"), ({"shift": 40}, "shift of the requantiser, not 40; legal: 0..31")])
+    ({"multiplier": -1}, "multiplier of the requantiser, not -1"),
+    ({"shift": 40}, "shift of the requantiser, not 40; legal: 0..31")])
 def test_requantisers_fit_their_word(change: dict[str, int], message: str) -> None:
     """A factor or a shift that the word of a channel does not hold is refused, and would change the other one."""
     rng, scaled = random.Random(1), None

@@ -67,7 +67,8 @@ def test_golden_by_definition(seed: int) -> None:
 def test_golden_by_hand() -> None:
     """Two windows of two by two members, stride 2, padding 1, two steps, worked out by hand."""
     layer = {"steps": 2, "first_step": 3, "out_height": 1, "out_width": 2, "pool_kernel": 2, "pool_stride": 2, "pool_mode": 0,
-             "stride": 2, "padding": 1, "conv_width": 5, "pixels": 10, "channels": 7, "time_inner": 0, "once": 0, "membrane": 0}
+             "stride": 2, "padding": 1, "conv_width": 5, "pixels": 10, "channels": 7, "time_inner": 0, "once": 0, "membrane": 0,
+             "share_log2": 0}
     got = [*vector_walk(layer)]
     assert [(v.top, v.left, v.step, v.window) for v in got[:6]] == [
         (-1, -1, 3, 0), (-1, 1, 3, 0), (1, -1, 3, 0), (1, 1, 3, 0), (-1, 3, 3, 1), (-1, 5, 3, 1)]
@@ -75,6 +76,7 @@ def test_golden_by_hand() -> None:
     assert [v.membrane for v in got] == [*range(0, 56, 7)] * 2
     assert [v.membrane for v in vector_walk(layer | {"time_inner": 1})] == [*range(0, 28, 7)] * 4
     assert [v.membrane for v in vector_walk(layer | {"pool_mode": 1, "membrane": 50})] == [*[50] * 4, *[57] * 4] * 2
+    assert [v.membrane for v in vector_walk(layer | {"channels": 12, "share_log2": 2})] == [*range(0, 24, 3)] * 2
 
 
 async def run(dut: Any, p: ImcArch, rng: random.Random, layer: Any, stall: float) -> None:

@@ -83,15 +83,15 @@ def layer_bounds(p: ImcArch, layer: data.View) -> list[Bound]:
     writes, neurons = ~layer.readout, ~layer.readout & ~layer.scale
     times, planes = layer.first_step + layer.steps, Mux(layer.scale, layer.word_bits, 1)
     in_times, out_times = Mux(layer.per_step, times - 1, 0), Mux(layer.scale & ~layer.per_step, 0, times - 1)
-    member, apart = Mux(layer.pool_mode == PoolMode.NONE, layer.pool_kernel, 1), ~layer.time_inner
+    own, apart = layer.channels >> layer.share_log2, ~layer.time_inner
+    member = Mux(layer.pool_mode == PoolMode.NONE, layer.pool_kernel, 1)
     windows = [Mux(apart, layer.out_height, 1), Mux(apart, layer.out_width, 1)]
     return [
         Bound([[layer.in_base], [layer.in_plane, layer.bits - 1], [layer.in_plane, layer.bits, in_times],
                [layer.in_row, layer.in_height - 1], [layer.in_groups, layer.in_width]], p.map_words),
-        Bound([[layer.out_base, writes], [layer.out_plane, planes - 1, writes],
-               [layer.out_plane, planes, out_times, writes],
+        Bound([[layer.out_base, writes], [layer.out_plane, planes - 1, writes], [layer.out_plane, planes, out_times, writes],
                [writes, layer.out_height, layer.out_width, layer.out_groups]], p.map_words),
-        Bound([[layer.membrane, neurons], [neurons, layer.channels >> layer.share_log2, member, member, *windows]], p.membranes),
+        Bound([[layer.membrane, neurons], [neurons, own, member, member, *windows]], p.membranes),
         Bound([[layer.crossbar], [layer.rounds_in, layer.rounds_out]], p.crossbars),
         Bound([[layer.chunks, 1 << layer.chunk_log2]], p.rows),
         *(Bound([[layer.stride, layer.pool_stride, size], [layer.stride, layer.pool_kernel]], REACH)

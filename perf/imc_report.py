@@ -96,11 +96,12 @@ def bottleneck_table(report: Report) -> Table:
          f"{outside['membranes']:,} to {usual['membranes']:,} words of membrane; cycles {_percent(outside, usual, 'cycles')}"],
         ["", "LIF sharing", _sharing(report)],
         ["flaws of crossbars add up over T", "calibration: offsets or trim codes of ADCs, gains of columns",
-         _calibration(report)],
+         _end(report, "calibration", "offsets of {x:g} steps")],
         ["sparsity is not used", "zero-skip of row groups without a spike", _change(usual, skip)],
         ["ADCs and periphery dominate", "kind, bits and range of the ADC at run time",
          f"{cheap['name']}: {_change(usual, cheap)}; accuracy {cheap['accuracy']:.1%} for {usual['accuracy']:.1%}"],
-        ["cells: precision, writing, drift", "slices, four schemes; write-verify; gains", "docs/imc.md, Programming"]]
+        ["cells: precision, writing, drift", "slices, four schemes; write-verify; gains",
+         f"docs/imc.md, Programming; {_end(report, 'drift', 'drift with exponent {x:g}')}"]]
     return ["bottleneck", "lever", "measured"], rows
 
 
@@ -123,13 +124,14 @@ def _sharing(report: Report) -> str:
             f"{SHARED_AREA[4]}x with 4")
 
 
-def _calibration(report: Report) -> str:
-    sweep = report["sweeps"].get("calibration")
+def _end(report: Report, name: str, what: str) -> str:
+    """Return the accuracies at the last point of a sweep, of each of its series."""
+    sweep = report["sweeps"].get(name)
     if sweep is None:
-        return "--sweep calibration"
+        return f"--sweep {name}"
     x = sweep["series"][0]["points"][-1]["x"]
     told = ", ".join(f"{series['points'][-1]['accuracy']:.1%} {series['name']}" for series in sweep["series"])
-    return f"offsets of {x:g} steps: {told}"
+    return f"{what.format(x=x)}: {told}"
 
 
 def _change(before: Report, after: Report) -> str:

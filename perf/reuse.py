@@ -27,7 +27,7 @@ def reused_encoders(delays: list[int], fraction: float) -> int:
     enough = [count for count, delay in enumerate(delays) if delay <= fraction * delays[0]]
     if not 0 < fraction <= 1 or not enough:
         near = max(0.6, float(np.ceil(least * 100) / 100))
-        raise ParameterError("--delay: must be a fraction of the delay without reuse that some number of encoders reaches, not "
+        raise ParameterError("--delay: fraction of the delay without reuse that some number of encoders reaches, not "
                              f"{fraction:g}; legal: {least:.3f}..1; try: --delay {near:g}")
     return enough[0]
 

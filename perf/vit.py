@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
-from golden.arch import require
+from golden.arch import ParameterError, require
 from golden.imc.arch import ImcArch
 from golden.imc.devices import DEVICES
 from golden.imc.reuse_buffer import MODES
@@ -148,7 +148,9 @@ class Machine:
     times: Macros
 
     def __post_init__(self) -> None:
-        require(self.organisation in ORGANISATIONS, "organisation", self.organisation, f"one of {', '.join(ORGANISATIONS)}")
+        if self.organisation not in ORGANISATIONS:
+            raise ParameterError(f"organisation: unknown name, not {self.organisation!r}; legal: {', '.join(ORGANISATIONS)}; "
+                                 f"try: {ORGANISATIONS[0]}")
 
     @cached_property
     def written(self) -> ImcArch:

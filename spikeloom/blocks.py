@@ -22,6 +22,16 @@ def blocks() -> list[str]:
             if defines_block(path.read_text())]
 
 
+def purpose(stem: str, top: str) -> str:
+    """Return what a block of a top is, the beginning of its file's docstring; nothing of a module that is no block."""
+    for folder in sorted(FOLDERS.values(), reverse=top != "ftp"):
+        path = ROOT / folder / f"{stem}.py"
+        if path.exists():
+            text = ast.get_docstring(ast.parse(path.read_text())) or ""
+            return text.partition("\n")[0].partition(":")[0].rstrip(".")
+    return ""
+
+
 def bench(block: str) -> Path:
     """Return the file with the bench of a block."""
     folder, stem = ROOT / "verif", block.removeprefix("bus.")

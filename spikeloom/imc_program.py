@@ -16,7 +16,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     ``cells.safetensors`` has the levels uint8 [rows, cols] of every crossbar by number, ``images.safetensors`` the words of
     activation memory 0 (uint32 [images, words, parts]), golden's read-outs (int64 [images, classes]), classes and steps.
 
-    macro : see `verif.imc.simulate.setting_of`; effects key what golden expects
+    macro : see `verif.imc.setting.setting_of`; effects key what golden expects
     exit_margin : an image stops as `golden.imc.early_exit` says. Layers are then those of step 0; another step t has
         LAYER_FIRST_STEP t and LAYER_FRESH 0, and no layer with LAYER_ONCE
     Raises `ParameterError` for bad input, or a folder as `hdl.folder.write_folder` says.
@@ -32,7 +32,8 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     from hdl.imc.program import programs
     from hdl.imc.register_map import OFFSETS
     from hdl.program_files import DESCRIPTION
-    from verif.imc.simulate import lowering_arch, setting_of
+    from verif.imc.setting import setting_of
+    from verif.imc.simulate import lowering_arch
     from verif.workload import load_workload
 
     p = load_preset(preset)
@@ -42,7 +43,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     workload.check_images(images)
     network = workload.network
     if not network.layers[-1].readout:
-        raise ParameterError(f"workload: must end in a read-out, which is expected, not {workload.name}; legal: classifiers; "
+        raise ParameterError(f"workload: network that ends in a read-out, not {workload.name}; legal: classifiers; "
                              f"try: spikeloom simulate {workload.name} --top imc")
     placed = place(network, p, setting)
     layers = [*programs(p, network, placed, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,

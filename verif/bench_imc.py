@@ -5,7 +5,7 @@ from typing import Any
 
 from golden.imc.arch import ImcArch
 from verif.imc import levers, sweep
-from verif.imc.simulate import setting_of
+from verif.imc.setting import setting_of
 from verif.imc.sweep import Runs, Sweep
 
 

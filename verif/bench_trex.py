@@ -28,7 +28,7 @@ from models.vit_digits import accuracy
 from perf.crossbar import AREA, CLOCK_SOURCE, ENERGY
 from perf.reuse import alignments, choose, reused_encoders
 from perf.vit import DEIT_S, ORGANISATIONS, Cost, Machine, Shape, cost
-from verif.imc.simulate import setting_of
+from verif.imc.setting import setting_of
 from verif.imc.vit_run import run_vit
 from verif.trex_networks import Advance, Recipe, Trained, network, pixels
 
@@ -221,14 +221,14 @@ def bench_trex(fraction: float, organisation: str = "core", recipe: Recipe | Non
     tiles = None if macro is None else effect_tiles(macro)
     data = Data.load(images)
     say("network without reuse")
-    base = Design(name="none", trained=network(recipe, progress=progress), mode="skip", data=data)
+    base = Design(name="none", trained=network(recipe, progress=progress, say=say), mode="skip", data=data)
     table = alignments(attention_outputs(base.model, data.x))
     rows = []
     for name, count in counts.items():
         reuse = choose(table, count)
         say(f"{name}: encoders {', '.join(map(str, reuse)) or 'none'} reuse")
         design = Design(name=name, mode=DESIGNS[name], data=data,
-                        trained=network(recipe, reuse, DESIGNS[name], progress) if reuse else base.trained)
+                        trained=network(recipe, reuse, DESIGNS[name], progress, say) if reuse else base.trained)
         row = measured(design, base)
         if tiles is not None:
             row["accuracy_macro"] = design.accuracy_integers(*tiles, progress=progress)
@@ -250,14 +250,14 @@ def curve(organisation: str, recipe: Recipe, images: int | None = None, say: Say
           progress: Advance = lambda done, of: None) -> dict[str, list[tuple[float, float]]]:
     """Return (delay, number) of networks with transformation blocks, one for each number of encoders that reuse."""
     data, on = Data.load(images), machine(organisation)
-    base = Design(name="none", trained=network(recipe, progress=progress), mode="skip", data=data)
+    base = Design(name="none", trained=network(recipe, progress=progress, say=say), mode="skip", data=data)
     table = alignments(attention_outputs(base.model, data.x))
     points: dict[str, list[tuple[float, float]]] = {"points of accuracy lost": [], "EDAP gain": [], "TOPS/mm2 gain": []}
     whole = base.accuracy_integers()
     for count in range(1, recipe.size.depth):
         reuse = choose(table, count)
         say(f"curve: encoders {', '.join(map(str, reuse)) or 'none'} reuse")
-        design = Design(name="tb", trained=network(recipe, reuse, "activation", progress), mode="activation", data=data)
+        design = Design(name="tb", trained=network(recipe, reuse, "activation", progress, say), mode="activation", data=data)
         found = _cost(design.cost(on), base.cost(on))
         lost = 100 * (whole - design.accuracy_integers())
         for line, number in zip(points.values(), (lost, found["edap_gain"], found["tops_per_mm2_gain"]), strict=True):
@@ -278,7 +278,7 @@ def check_delay(text: str) -> float:
     except ValueError:
         value = float("nan")
     if not 0 < value <= 1:
-        raise ParameterError(f"--delay: must be a fraction of the delay without reuse, not {text}; legal: above 0, at most 1; "
+        raise ParameterError(f"--delay: fraction of the delay without reuse, not {text}; legal: above 0, at most 1; "
                              "try: --delay 0.6")
     return value
 

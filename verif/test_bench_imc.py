@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from golden.arch import ParameterError
 from golden.imc.arch import IMC_PRESETS
 from golden.imc.run import place, run, run_images
 from golden.network import map_arrays
@@ -22,7 +23,7 @@ from perf.plots import lines
 from spikeloom.cli import run as command_line
 from verif import bench_imc
 from verif.imc import levers, sweep, vgg9_page
-from verif.imc.simulate import setting_of
+from verif.imc.setting import calibrated_setting, setting_of
 from verif.imc.sweep import Point, Runs, Sweep
 from verif.system import SystemFailure
 
@@ -145,7 +146,7 @@ def test_sweep() -> None:
     found = sweep.measure(runs, item, 2, lambda: steps.append(1))["series"][0]["points"]
     assert len(steps) == sweep.count(item, 2) == 4 and [len(point["accuracies"]) for point in found] == [1, 1, 2]
     assert found[0]["accuracy"] == 1 > found[1]["accuracy"]
-    offset = [runs.accuracy(Point(x=2, macro="offset=2", calibration=how), 1) for how in ("", "trims")]
+    offset = [runs.accuracy(Point(x=2, macro=f"offset=2{how}"), 1) for how in ("", ",calibrate=trims")]
     assert offset[0] < offset[1] == 1
 
 
@@ -154,7 +155,7 @@ def test_every_sweep_is_legal(monkeypatch: pytest.MonkeyPatch) -> None:
     for p in IMC_PRESETS.values():
         for item in sweep.sweeps(p).values():
             for point in (point for points in item.series.values() for point in points):
-                assert setting_of(p, point.macro or None).adc.bits >= 1 and (point.steps or 1) <= p.t_max
+                assert calibrated_setting(p, point.macro or None)[0].adc.bits >= 1 and (point.steps or 1) <= p.t_max
 
 
 def test_exits(runs: Runs) -> None:
@@ -168,7 +169,7 @@ def test_page(stored: dict[str, Any], tmp_path: Path) -> None:
     """The committed page and its figures are what the committed report renders to; another number is another page."""
     texts = vgg9_page.files(stored, (vgg9_page.DOCS / "vgg9.md").read_text())
     assert all((vgg9_page.DOCS / name).read_text() == text for name, text in texts.items()), "python -m verif.imc.vgg9_page"
-    assert len(texts) == 1 + len(stored["sweeps"]) == 6
+    assert len(texts) == 1 + len(stored["sweeps"]) == 8
     other = copy.deepcopy(stored)
     other["sweeps"]["stuck"]["series"][0]["points"][1]["accuracies"] = [0.125]
     changed = vgg9_page.files(other, texts["vgg9.md"])
@@ -177,6 +178,16 @@ def test_page(stored: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "vgg9.md").write_text(texts["vgg9.md"])
     assert vgg9_page.main(["--docs", str(tmp_path)]) == 0
     assert (tmp_path / "figures" / "vgg9-stuck.svg").read_text() == changed["figures/vgg9-stuck.svg"]
+
+
+def test_sweeps_that_are_measured_anew(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page measures sweeps by name, in the order of the command, and refuses another build than the report's."""
+    monkeypatch.setattr(Runs, "accuracy", lambda runs, point, seed: point.x / 10 if "gains" in point.macro else 0.0)
+    found = vgg9_page.measured({**stored, "images": 1}, "drift", lambda text: None)
+    assert [*found["sweeps"]] == [*sweep.sweeps(P)]
+    assert [series["points"][-1]["accuracy"] for series in found["sweeps"]["drift"]["series"]] == pytest.approx([0.0, 0.006])
+    with pytest.raises(ParameterError, match=r"vgg9: build of the report, not 396f49a0; legal: 0; try: spikeloom bench imc"):
+        vgg9_page.measured({**stored, "configuration": "0"}, "drift", lambda text: None)
 
 
 def test_report(stored: dict[str, Any]) -> None:
@@ -214,8 +225,8 @@ def test_command_line(stored: dict[str, Any], tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, all, "
-                           "none; try: --sweep adc,steps"),
+    (["--sweep", "speed"], "--sweep: unknown name, not 'speed'; legal: adc, variation, stuck, steps, calibration, noise, "
+                           "drift, all, none; try: --sweep adc,steps"),
     (["digit"], "workload: unknown name 'digit'"),
     (["--images", "361"], "images: must be in 1..360, the images of vgg9-digits, not 361; try: --images 360"),
     (["--rtl", "400", "--images", "1"], "images: must be in 1..360, the images of vgg9-digits, not 400; try: --images 360"),

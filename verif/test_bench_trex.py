@@ -121,13 +121,13 @@ def test_command(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--delay", "2"],
-     "--delay: must be a fraction of the delay without reuse, not 2; legal: above 0, at most 1; try: --delay 0.6"),
+     "--delay: fraction of the delay without reuse, not 2; legal: above 0, at most 1; try: --delay 0.6"),
     (["--delay", "slow"],
-     "--delay: must be a fraction of the delay without reuse, not slow; legal: above 0, at most 1; try: --delay 0.6"),
+     "--delay: fraction of the delay without reuse, not slow; legal: above 0, at most 1; try: --delay 0.6"),
     (["--delay", "0.1"],
-     "--delay: must be a fraction of the delay without reuse that some number of encoders reaches, not 0.1; legal: 0.380..1; "
+     "--delay: fraction of the delay without reuse that some number of encoders reaches, not 0.1; legal: 0.380..1; "
      "try: --delay 0.6"),
-    (["--tiles", "moon"], "organisation must be one of core, spatial, not 'moon'"),
+    (["--tiles", "moon"], "organisation: unknown name, not 'moon'; legal: core, spatial; try: core"),
     (["--macro", "warp=1"], None),
     (["--images", "361"], None),
 ])

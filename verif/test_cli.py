@@ -32,6 +32,7 @@ from models import digits
 from models.datasets import SPLITS
 from models.workloads import find, shipped
 from spikeloom import catalogue, cli, output
+from spikeloom.blocks import blocks, purpose
 from spikeloom.cli import COMMANDS, run
 from spikeloom.tools import MissingToolError
 from verif import sim, simulate, system, workload
@@ -131,9 +132,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     (["simulate", "digits", "--top", "imc", "--macro", "bits=8"],
      "adc: bits, not 8; legal: 1..7 on spikesim; try: bits=7"),
     (["simulate", "digits", "--top", "imc", "--macro", "scheme=none"],
-     "scheme must be one of diff, offset, dummy, twos, not 'none'"),
+     "scheme: unknown name, not 'none'; legal: diff, offset, dummy, twos; try: scheme=twos"),
     (["simulate", "digits", "--top", "imc", "--macro", "offset=x"],
      "macro: offset, not 'x'; legal: a number; try: --macro offset=1"),
+    (["simulate", "digits", "--top", "imc", "--macro", "skip=1,"],
+     "macro: each part a NAME=VALUE, not ''; legal: parts with one comma between them; try: --macro offset=1.5,seed=3"),
     (["simulate", "digits", "--top", "imc", "--macro", "flash=1,lossless=1"],
      "adc: lossless, not 4 bits up to 64; legal: at least 7 bits up to 64 on spikesim; try: bits=7"),
     (["simulate", "digits", "--top", "imc", "--preset", "tiny-ci", "--T", "16"],
@@ -142,6 +145,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
      "--flat: a build of --top ftp, not of tiles; legal: --top ftp; try: no --flat"),
     (["verify", "--top", "imc", "--sizes"],
      "verify: --sizes of tiles, not any; legal: --random N, or the benches of their blocks; try: spikeloom verify --top imc"),
+    (["verify", "--top", "imc", "--preset", "spikesim"],
+     "verify: --preset of --random, not of the benches of blocks, which have builds of their own; legal: with --random N; "
+     "try: spikeloom verify --top imc --random 20 --preset spikesim"),
     (["verify", "--top", "imc-tile", "--random", "1"],
      "verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; "
      "try: spikeloom verify --top imc-tile"),
@@ -373,7 +379,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["list", "--json", "-"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
-    assert set(report) == {"workloads", "presets", "blocks"} and report["presets"] == list(PRESETS)
+    assert set(report) == {"workloads", "presets", "blocks", "imc_presets"} and report["presets"] == list(PRESETS)
     assert {"fast_prefix_sum", "parallel_lif", "bus.registers"} <= set(report["blocks"])
     assert {entry["name"] for entry in report["workloads"]} == set(shipped())
     for entry in report["workloads"]:
@@ -382,6 +388,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         facts = find(entry["name"])
         assert (entry["source"], entry["preset"], entry["steps"]) == (facts.source, facts.preset, facts.steps)
         assert (entry["shapes"] == {}) == (entry["layers"] != []) and len(entry["input"]) == 3
+    assert [entry["preset"] for entry in report["imc_presets"]] == list(IMC_PRESETS)
+    assert re.search(r"^spikesim +twos +64 x 64 +4 +64 +1 +4 +8 +7 +4 +7$", captured.err, re.M)
     shapes = {entry["name"]: (entry["input"], entry["shapes"]) for entry in report["workloads"]}
     assert shapes["digits"] == ([1, 8, 8], {"conv1": [16, 1, 3, 3], "conv2": [32, 16, 3, 3], "fc": [10, 512]})
     assert "digits" in captured.err
@@ -395,6 +403,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         "statten-cifar-2-256", "statten-imagenet-block"]
     assert re.search(r"^statten-cifar-2-256 +3x32x32 +18 +10 to 1,024 +27 to 2,304 +2,553,184$", captured.err, re.M)
     assert re.search(r"^resnet19 +19 +16 to 256 +128 to 512 +64 to 4,608 +60.2% to 99.7% +14.9% to 85.8%$", captured.err, re.M)
+
+
+def test_purposes() -> None:
+    """Each block says in a few words what it is, in the words of the machine that is asked for."""
+    assert purpose("root_divide", "imc") == "Square root or quotient of integers, one digit a cycle"
+    assert purpose("core", "imc") != purpose("core", "ftp") and purpose("imc_macro", "imc") == ""
+    assert all(purpose(name.removeprefix("imc."), "imc") for name in blocks() if name.startswith("imc."))
 
 
 def test_simulate_report(simulated: dict[str, Any], capsys: pytest.CaptureFixture[str],

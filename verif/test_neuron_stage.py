@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import cocotb
+import numpy as np
 import pytest
-import torch
 from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
@@ -58,12 +58,12 @@ def test_mutants_of_what_stands_in_are_caught(old: str, new: str) -> None:
 def scaled(rng: random.Random, count: int, inside: list[bool]
            ) -> tuple[Requantise, list[list[list[int]]], list[list[int]], list[list[int]]]:
     """Return a requantiser with what `columns` returns: one step counts, the others are noise."""
-    scale = Requantise(multiplier=torch.tensor([rng.randint(1, 7) for _ in range(count)]), bits=rng.randint(1, P.t_max),
-                       shift=torch.tensor([rng.randint(3, 6) for _ in range(count)]), signed=rng.random() < 0.5,
+    scale = Requantise(multiplier=np.array([rng.randint(1, 7) for _ in range(count)]), bits=rng.randint(1, P.t_max),
+                       shift=np.array([rng.randint(3, 6) for _ in range(count)]), signed=rng.random() < 0.5,
                        step=rng.randrange(P.t_max))
-    x = torch.tensor([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
+    x = np.array([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
     words = requantise(x[:, :, scale.step], scale)
-    return scale, x.tolist(), words.tolist(), torch.where(torch.tensor(inside), words, 0).tolist()
+    return scale, x.tolist(), words.tolist(), np.where(np.array(inside), words, 0).tolist()
 
 
 def cut(rng: random.Random, count: int, inside: list[bool]
@@ -72,19 +72,19 @@ def cut(rng: random.Random, count: int, inside: list[bool]
     step = rng.choice((None, rng.randrange(P.t_max)))
     bits = 1 if step is None else rng.randint(1, P.t_max)
     taken = Digit(low=rng.randint(0, 5), bits=bits, step=step, clip=rng.random() < 0.5)
-    x = torch.tensor([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
-    words = digit(x.permute(2, 0, 1), taken)
-    return taken, x.tolist(), words.tolist(), torch.where(torch.tensor(inside), words, 0).tolist()
+    x = np.array([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
+    words = digit(x.transpose(2, 0, 1), taken)
+    return taken, x.tolist(), words.tolist(), np.where(np.array(inside), words, 0).tolist()
 
 
 def columns(rng: random.Random, count: int, sweep: Neuron, min_spikes: int, inside: list[bool]
             ) -> tuple[list[list[list[int]]], list[list[int]], list[list[int]]]:
     """Return (currents [column][lane][t], words [column][lane], words after the mask)."""
-    x = torch.tensor([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
-    spikes = neuron(x.permute(2, 0, 1), sweep)
-    words = (spikes << torch.arange(P.t_max)[:, None, None]).sum(0)
-    keep = (spikes.sum(0) >= min_spikes) & torch.tensor(inside)
-    return x.tolist(), words.tolist(), torch.where(keep, words, 0).tolist()
+    x = np.array([[[rng.randint(-60, 90) for _ in range(P.t_max)] for _ in range(P.lanes)] for _ in range(count)])
+    spikes = neuron(x.transpose(2, 0, 1), sweep)
+    words = (spikes << np.arange(P.t_max)[:, None, None]).sum(0)
+    keep = (spikes.sum(0) >= min_spikes) & np.array(inside)
+    return x.tolist(), words.tolist(), np.where(keep, words, 0).tolist()
 
 
 async def run(dut: Any, rng: random.Random, pool: bool, hold: bool, instead: str = "") -> None:
@@ -93,7 +93,7 @@ async def run(dut: Any, rng: random.Random, pool: bool, hold: bool, instead: str
     instead : what stands in for the neurons, ``"requantise"`` or ``"digit"``
     """
     count, members = rng.randint(1, 7), MEMBERS if pool else 1
-    sweep = Neuron(threshold=torch.tensor([rng.randint(10, 80) for _ in range(count)]), leak_shift=rng.randint(0, 2),
+    sweep = Neuron(threshold=np.array([rng.randint(10, 80) for _ in range(count)]), leak_shift=rng.randint(0, 2),
                    compare=rng.choice((">=", ">")), reset=rng.choice(("hard", "soft", "soft_delayed")))
     min_spikes = 1 if instead else rng.randint(1, 3)
     dut.layer.value = layer_word({"columns": count, "steps": P.t_max, "min_spikes": min_spikes, "leak_shift": sweep.leak_shift,

@@ -6,14 +6,13 @@ import random
 from typing import Any
 
 import cocotb
+import numpy as np
 import pytest
-import torch
 from cocotb.triggers import RisingEdge
-from torch import Tensor
 
 from golden.arch import Arch
 from golden.current_store import stored_currents
-from golden.network import Pool
+from golden.network import Array, Pool
 from golden.residual import Currents, residual
 from hdl.residual import Residual, currents_layout
 from verif.chunks import LOOM, TINY, TTFS
@@ -99,7 +98,7 @@ def currents_of(bits: int, p: Arch, steps: int) -> Currents:
     return Currents(tuple(int(entry.values[t]) for t in range(steps)), int(entry.lane), bool(entry.end))
 
 
-def fields_of(currents: Tensor, pool: Pool | None, *, sums: bool = False, groups: int = 1) -> dict[str, int]:
+def fields_of(currents: Array, pool: Pool | None, *, sums: bool = False, groups: int = 1) -> dict[str, int]:
     """Return the layer fields that the residual path reads; ``sums``: the window is summed, not searched."""
     steps, columns, height, width = currents.shape
     window = pool or Pool(kernel=1, stride=1)
@@ -135,7 +134,7 @@ async def begin(dut: Any, rng: random.Random, density: float, content: bytearray
 async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
     """Kept entries equal golden in order, and the end of every column comes where golden has it."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
-    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    generator = np.random.default_rng(rng.getrandbits(32))
     limit = 1 << p.stream_bits - 1
     content = bytearray(1 << 15)
     await begin(dut, rng, 0.5 if stall else 0.0, content)
@@ -144,7 +143,7 @@ async def matches_golden(dut: Any, pool: int, stall: bool) -> None:
         window = POOLS[pool]
         if window is not None and min(height, width) + 2 * window.padding < window.kernel:
             continue
-        currents = torch.randint(-limit, limit, (steps, columns, height, width), generator=generator)
+        currents = generator.integers(-limit, limit, (steps, columns, height, width))
         currents[:, :, ::2, ::3] = 0
         stored = stored_currents(currents, readout=False)
         content[BASE + OFFSET : BASE + OFFSET + len(stored)] = stored
@@ -169,7 +168,7 @@ async def takes_the_documented_cycles(dut: Any) -> None:
     """One lane with all its steps leaves in every cycle, once half a group more than the tile is fetched ahead."""
     p, rng = arch(), random.Random(cocotb.RANDOM_SEED)
     steps, pixels = p.t_max, 3 * p.lanes * p.rows
-    currents = torch.arange(pixels * steps).reshape(steps, 1, 1, pixels)
+    currents = np.arange(pixels * steps).reshape(steps, 1, 1, pixels)
     content = bytearray(1 << 15)
     stored = stored_currents(currents, readout=False)
     content[BASE + OFFSET : BASE + OFFSET + len(stored)] = stored

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import cocotb
+import numpy as np
 import pytest
-import torch
 from cocotb.triggers import FallingEdge, RisingEdge
-from torch import Tensor
 
 from golden.arch import Arch
 from golden.current_store import stored_currents
 from golden.formats import CURRENT_BYTES
-from golden.network import Digit, Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
+from golden.network import Array, Digit, Layer, Neuron, Plane, Pool, Requantise, number_planes, spike_planes
 from golden.parallel_lif import RESETS
 from golden.residual import Currents, residual
 from golden.tail import stored_fibers, tail
@@ -74,13 +73,13 @@ class Case:
     layer: Layer
     steps: int
     size: tuple[int, int]
-    dots: list[Tensor]
+    dots: list[Array]
     planes: list[tuple[Plane, ...]]
-    stored: Tensor | None
+    stored: Array | None
 
-    def sums(self) -> Tensor:
+    def sums(self) -> Array:
         """Return int64 [T, N, H, W]: what the planes make of the dots."""
-        total = torch.zeros(self.steps, len(self.layer.bias), *self.size, dtype=torch.int64)
+        total = np.zeros((self.steps, len(self.layer.bias), *self.size), np.int64)
         for dots, planes in zip(self.dots, self.planes, strict=True):
             for dot, plane in zip(dots, planes, strict=True):
                 for t in plane.steps:
@@ -90,7 +89,7 @@ class Case:
 
 def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
     """Return a random layer of a kind; its sums fit ``stream_bits``."""
-    generator = torch.Generator().manual_seed(rng.getrandbits(32))
+    generator = np.random.default_rng(rng.getrandbits(32))
     steps = rng.choice((1, 2, p.t_max, rng.randint(1, p.t_max)))
     size = (rng.randint(1, 5), rng.randint(1, 5))
     columns = rng.choice((1, 5, 8, p.chunk_bits, p.chunk_bits + 3))
@@ -108,15 +107,15 @@ def draw_case(rng: random.Random, p: Arch, kind: str) -> Case:
         "digits from max-pool": [],
         "requantised": [number_planes(p.t_max, signed=True), spike_planes(1)]}.get(kind, [spike_planes(steps)])
     reach = 1 << p.acc_bits - 12 if kind != "requantised" else 1 << p.stream_bits - p.t_max - 3
-    dots = [torch.randint(-reach, reach, (len(one), columns, *size), generator=generator) for one in planes]
-    threshold = torch.randint(1, reach, (columns,), generator=generator)
+    dots = [generator.integers(-reach, reach, (len(one), columns, *size)) for one in planes]
+    threshold = generator.integers(1, reach, (columns,))
     shift = rng.randrange(3)
     neuron = Neuron(threshold=threshold, leak_shift=shift, decay_input=shift < 2 and rng.random() < 0.5,
                     compare=rng.choice((">=", ">")), reset=rng.choice(RESETS))
     stored = None
     if kind == "residual" or maxp is not None:
-        stored = torch.randint(-4 * reach, 4 * reach, (steps, columns, *size), generator=generator)
-    bias = torch.randint(-reach, reach, (columns,), generator=generator)
+        stored = generator.integers(-4 * reach, 4 * reach, (steps, columns, *size))
+    bias = generator.integers(-reach, reach, (columns,))
     scale = draw_scale(rng, p, steps, columns, 4 * reach) if kind.startswith("requantised") and p.requantise else None
     digit = draw_digit(rng, p, steps, 4 * reach) if kind.startswith("digits") and p.digit else None
     layer = Layer(name=kind, passes=(), bias=bias * (maxp is None), residual=kind if stored is not None else None,
@@ -132,7 +131,7 @@ def draw_scale(rng: random.Random, p: Arch, steps: int, columns: int, reach: int
     shift = [rng.randint(1, 31) for _ in range(columns)]
     most = [min(1 << k, 1 << 16) - 1 for k in shift]
     multiplier = [min(top, int((1 << k + bits) * rng.uniform(0.2, 2)) // reach) for top, k in zip(most, shift, strict=True)]
-    return Requantise(multiplier=torch.tensor(multiplier), shift=torch.tensor(shift), bits=bits, signed=rng.random() < 0.5,
+    return Requantise(multiplier=np.array(multiplier), shift=np.array(shift), bits=bits, signed=rng.random() < 0.5,
                       step=rng.randrange(steps) if p.digit else 0)
 
 

@@ -13,7 +13,8 @@ from golden.store import load
 from models.spiking import LIFNode
 from models.vgg9_digits import STEPS, WEIGHT_BITS, Rounded, Vgg9Digits
 from models.workloads import find
-from verif.imc.simulate import lowering_arch, setting_of, simulate
+from verif.imc.setting import setting_of
+from verif.imc.simulate import lowering_arch, simulate
 from verif.workload import load_workload
 
 P = IMC_PRESETS["spikesim"]

@@ -69,14 +69,19 @@ class Trained:
 
 
 def network(recipe: Recipe, reuse: tuple[int, ...] = (), variant: str = "activation",
-            progress: Advance = lambda done, of: None) -> Trained:
-    """Return a trained network, from a shipped file, a file of an earlier call, or training, in this order."""
+            progress: Advance = lambda done, of: None, say: Callable[[str], None] = lambda text: None) -> Trained:
+    """Return a trained network, from a shipped file, a file of an earlier call, or training, in this order.
+
+    say : is told when it is trained, which takes a while
+    """
     wanted = facts(recipe, reuse, variant)
     for path in (*(SHIPPED / name for name in SHIPPED_FILES), kept := _kept(wanted)):
         if path.exists() and (found := load(path, wanted, Vit(recipe.size, reuse, variant))) is not None:
             return found
-    if reuse:
-        model = vit_digits.adapt(network(recipe, progress=progress).model, reuse, variant, recipe.seed, progress,
+    base = network(recipe, progress=progress, say=say) if reuse else None
+    say(f"training, about two minutes of a core; kept as {kept}")
+    if base is not None:
+        model = vit_digits.adapt(base.model, reuse, variant, recipe.seed, progress,
                                  epochs=recipe.reuse_epochs)
     else:
         model = vit_digits.train(recipe.seed, progress, size=recipe.size, epochs=recipe.epochs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import permutations
 
-from golden.arch import read_preset, require, require_name
+from golden.arch import ParameterError, read_preset, require_name
 
 SCHEMES = ("diff", "offset", "dummy", "twos")
 # Bits of what programming drives and compares with: codes of both DACs, mantissa and exponent of a pulse's width, references.
@@ -70,8 +70,15 @@ class Error(IntEnum):
     STALLED = 5         # nothing happened for as long as the host's patience
     REUSE = 6           # the reuse buffer holds the attention of another layer
     CELLS = 7           # a cell is not at the level that was written
-    PACKET = 8          # a packet of another length, or for a crossbar that does not exist
+    PACKET = 8          # a packet of another length, or for what was not built
     SILENT = 9          # a comparison of cells was not answered
+
+
+def _built(ok: bool, name: str, value: int, legal: str) -> None:
+    """Raise `ParameterError` unless ``ok``: a field of a build that it cannot have."""
+    if not ok:
+        legal = legal.removeprefix("in ").removeprefix("one of ")
+        raise ParameterError(f"{name}: field of a build, not {value}; legal: {legal}; try: a preset of spikeloom list")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,41 +147,43 @@ class ImcArch:
 
     def __post_init__(self) -> None:
         require_name(self.name)
-        require(2 <= self.rows <= 256, "rows", self.rows, "in 2..256")
-        require(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
-        require(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
-                f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
-        require(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
+        _built(2 <= self.rows <= 256, "rows", self.rows, "in 2..256")
+        _built(2 <= self.cols <= 256, "cols", self.cols, "in 2..256")
+        _built(self.mux in (1, 2, 4, 8, 16, 32) and self.cols % self.mux == 0, "mux", self.mux,
+               f"one of 1, 2, 4, 8, 16, 32 that divides cols ({self.cols})")
+        _built(self.group_rows in (1, 2, 4, 8, 16, 32, 64, 128, 256) and self.rows % self.group_rows == 0, "group_rows",
                 self.group_rows, f"a power of two that divides rows ({self.rows})")
-        require(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
-        require(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
-                f"in 0..{min(6, self.adc_bits)}")
-        require(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
-        require(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
-        require(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
-        require(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
-        require(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
-        require(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
-        require(self.tiles in (1, 2, 4, 8, 16, 32), "tiles", self.tiles, "one of 1, 2, 4, 8, 16, 32")
-        require(self.fan_in in (1, 2, 4, 8, 16, 32) and self.fan_in <= self.tiles, "fan_in", self.fan_in,
-                f"a power of two in 1..{self.tiles}, the tiles")
-        require(1 <= self.crossbars <= 1024, "crossbars", self.crossbars, "in 1..1024")
-        require(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
-        require(16 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 16..32")
-        require(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
-                f"in {self.stream_bits} (stream_bits)..32")
-        require(1 <= self.channels <= 4096, "channels", self.channels, "in 1..4096")
-        require(2 <= self.membranes <= 1 << 20, "membranes", self.membranes, "in 2..1048576")
-        require(2 <= self.map_words <= 1 << 20, "map_words", self.map_words, "in 2..1048576")
-        require(0 <= self.tokens <= 1024, "tokens", self.tokens, "in 0..1024")
-        require(1 <= self.features <= 4096, "features", self.features, "in 1..4096")
+        _built(1 <= self.adc_bits <= 10, "adc_bits", self.adc_bits, "in 1..10")
+        _built(0 <= self.flash_bits <= min(6, self.adc_bits), "flash_bits", self.flash_bits,
+               f"in 0..{min(6, self.adc_bits)}")
+        _built(1 <= self.cell_bits <= 4, "cell_bits", self.cell_bits, "in 1..4")
+        _built(2 <= self.weight_bits <= 16, "weight_bits", self.weight_bits, "in 2..16")
+        _built(1 <= self.input_bits <= 8, "input_bits", self.input_bits, "in 1..8")
+        _built(0 <= self.average_log2 <= 4, "average_log2", self.average_log2, "in 0..4")
+        _built(1 <= self.trim_bits <= 8, "trim_bits", self.trim_bits, "in 1..8")
+        _built(4 <= self.gain_bits <= 12, "gain_bits", self.gain_bits, "in 4..12")
+        _built(self.tiles in (1, 2, 4, 8, 16, 32), "tiles", self.tiles, "one of 1, 2, 4, 8, 16, 32")
+        _built(self.fan_in in (1, 2, 4, 8, 16, 32) and self.fan_in <= self.tiles, "fan_in", self.fan_in,
+               f"a power of two in 1..{self.tiles}, the tiles")
+        _built(1 <= self.crossbars <= 1024, "crossbars", self.crossbars, "in 1..1024")
+        _built(1 <= self.t_max <= 16, "t_max", self.t_max, "in 1..16")
+        _built(16 <= self.stream_bits <= 32, "stream_bits", self.stream_bits, "in 16..32")
+        _built(self.stream_bits <= self.membrane_bits <= 32, "membrane_bits", self.membrane_bits,
+               f"in {self.stream_bits} (stream_bits)..32")
+        _built(1 <= self.channels <= 4096, "channels", self.channels, "in 1..4096")
+        _built(2 <= self.membranes <= 1 << 20, "membranes", self.membranes, "in 2..1048576")
+        _built(2 <= self.map_words <= 1 << 20, "map_words", self.map_words, "in 2..1048576")
+        _built(0 <= self.tokens <= 1024, "tokens", self.tokens, "in 0..1024")
+        _built(1 <= self.features <= 4096, "features", self.features, "in 1..4096")
         self.check(self.scheme)
 
     def check(self, scheme: str) -> None:
         """Raise `ParameterError` unless ``scheme`` exists and a weight fits."""
-        require(scheme in SCHEMES, "scheme", scheme, f"one of {', '.join(SCHEMES)}")
-        require(self.outputs(scheme) >= 1, "cols", self.cols,
-                f"at least {len(self.places(scheme)) * (2 if scheme == 'dummy' else 1)} with scheme {scheme}")
+        if scheme not in SCHEMES:
+            raise ParameterError(f"scheme: unknown name, not {scheme!r}; legal: {', '.join(SCHEMES)}; "
+                                 f"try: scheme={SCHEMES[-1]}")
+        _built(self.outputs(scheme) >= 1, "cols", self.cols,
+               f"at least {len(self.places(scheme)) * (2 if scheme == 'dummy' else 1)} with scheme {scheme}")
 
     def places(self, scheme: str) -> list[Place | None]:
         """Return what the columns of one weight stand for, the lowest slice first (imc 10, B4 and B5); None: nothing.

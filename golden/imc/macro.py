@@ -122,9 +122,13 @@ class Adc:
             if not low <= value <= high:
                 raise ParameterError(f"adc: {name}, not {value}; legal: {low}..{high} on {arch.name}; "
                                      f"try: {name}={min(max(value, low), high)}")
-        if self.lossless and (self.bits < arch.lossless_bits or 0 < self.full_scale < most):
+        if self.lossless and not self.keeps(arch):
             raise ParameterError(f"adc: lossless, not {self.bits} bits up to {self.full_scale or most}; legal: at least "
                                  f"{arch.lossless_bits} bits up to {most} on {arch.name}; try: bits={arch.lossless_bits}")
+
+    def keeps(self, arch: ImcArch) -> bool:
+        """Return whether codes tell all values of a full group of rows apart."""
+        return self.bits >= arch.lossless_bits and (self.full_scale or arch.group_levels) >= arch.group_levels
 
     def step(self, arch: ImcArch) -> int:
         """Return the distance of thresholds, `FRACTION` bits below a level: one level, or more where codes do not suffice."""

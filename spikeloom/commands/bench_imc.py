@@ -12,7 +12,7 @@ from spikeloom.tools import need
 @click.argument("workload", default="vgg9-digits", metavar="[NAME]")
 @click.option("--preset", default="spikesim", show_default=True, metavar="NAME|FILE.toml", help="Tiles to run on.")
 @click.option("--sweep", default="all", show_default=True, metavar="NAME,...|all|none",
-              help="Accuracy against adc, variation, stuck, steps, calibration, noise.")
+              help="Accuracy against adc, variation, stuck, steps, calibration, noise, drift.")
 @click.option("--images", type=click.IntRange(min=1), default=100, show_default=True, help="First images of every accuracy.")
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Macros where something is drawn.")
 @click.option("--rtl", type=click.IntRange(min=1), default=1, show_default=True, help="First images that run on the RTL.")

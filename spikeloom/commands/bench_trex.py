@@ -22,7 +22,10 @@ from spikeloom.output import Output, check_file, common, replace_file
 @common
 def trex(output: Output, delay: str, organisation: str, images: int | None, macro: str | None, rtl: int, seed: int,
          plot: Path | None) -> int:
-    """Run a vision transformer that reuses attention (TReX), beside no reuse, skipped attention and identity reuse."""
+    """Run a vision transformer that reuses attention (TReX), beside no reuse, skipped attention and identity reuse.
+
+    A network that is not shipped is trained once, about two minutes of a core each, and kept.
+    """
     if plot is not None:
         check_file("--plot", plot)
     from perf.trex_report import chart, costs, designs, encoders, provenance, runs

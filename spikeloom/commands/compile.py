@@ -27,7 +27,10 @@ from spikeloom.output import Output, common
 @common
 def command(output: Output, workload: str, preset: str | None, top: str, out: Path, images: int, steps: int | None,
             data: Path | None, leak: str, macro: str | None, exit_margin: int | None, force: bool) -> None:
-    """Write the program, its inputs and expected outputs, a C header and a C driver."""
+    """Write the program, its inputs and expected outputs, a C header and a C driver.
+
+    With --top imc: the cells of every crossbar, registers and parameters of every layer, images and what golden expects; no C.
+    """
     if top == "imc":
         from spikeloom.imc_program import compile_imc
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Collection, Iterable
 from math import prod
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from spikeloom.commands import top_option
 from spikeloom.output import Output, common
+
+if TYPE_CHECKING:
+    from golden.imc.arch import ImcArch
 
 
 @click.command("list", epilog="Example: spikeloom list --json -")
@@ -32,9 +36,19 @@ def command(output: Output, top: str) -> None:
          _span((1 - layer["nonzeros"] / (layer["K"] * layer["N"]) for layer in w["layers"]), ".1%"),
          _span((layer["silent"] for layer in w["layers"]), ".1%")] for w in shipped if w["layers"]])
     output.say(f"\npresets  {', '.join(PRESETS)}")
-    output.say(f"imc      {', '.join(IMC_PRESETS)}")
-    output.say(f"blocks   {', '.join(blocks())}")
-    output.result({"workloads": shipped, "presets": list(IMC_PRESETS if top == "imc" else PRESETS), "blocks": blocks()})
+    output.say(f"blocks   {', '.join(blocks())}\n")
+    tiles = [_tiles(p) for p in IMC_PRESETS.values()]
+    output.table([name.replace("_", " ") for name in ("preset of --top imc", *[*tiles[0]][1:])], [
+        [" x ".join(map(str, value)) if isinstance(value, list) else value for value in entry.values()] for entry in tiles])
+    output.result({"workloads": shipped, "presets": list(IMC_PRESETS if top == "imc" else PRESETS), "blocks": blocks(),
+                   "imc_presets": tiles})
+
+
+def _tiles(p: "ImcArch") -> dict[str, Any]:
+    """Return what there is to know of a preset of tiles: scheme, bits, sizes."""
+    return {"preset": p.name, "scheme": p.scheme, "crossbar": [p.rows, p.cols], "tiles": p.tiles,
+            "crossbars_a_tile": p.crossbars, "cell_bits": p.cell_bits, "weight_bits": p.weight_bits, "input_bits": p.input_bits,
+            "SAR_bits": p.adc_bits, "flash_bits": p.flash_bits, "lossless_bits": p.lossless_bits}
 
 
 def _sizes(shapes: Collection[list[int]]) -> list[str]:

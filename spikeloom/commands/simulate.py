@@ -22,7 +22,9 @@ from spikeloom.tools import need
 @click.option("--memory", metavar="ideal|BYTES[:LATENCY]", help="Bytes a cycle and cycles of latency; ideal: no limit, 1 "
               "cycle.  [default: a beat of the port every cycle, 100 cycles]")
 @click.option("--macro", metavar="NAME=VALUE,...", help="Crossbars of --top imc: scheme, skip, how they are converted and what "
-              "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3.  [default: ideal, lossless]")
+              "is not ideal about them, such as scheme=diff,bits=5,flash=1,offset=1.5,seed=3; "
+              "calibrate=trims+offsets+gains, or some of them: what the core does first.  [default: ideal; as many bits "
+              "as lose nothing, or all of a converter that has fewer: lossless=1 refuses those]")
 @click.option("--exit-margin", type=click.IntRange(min=0), metavar="N", help="With --top imc: stop at the first step t at "
               "which the sums of the two best classes are t * N apart.  [default: run all steps]")
 @click.option("--inject", type=click.Choice(["weight-bit"]), help="Break the loaded image; mismatches must follow.")
@@ -43,12 +45,18 @@ def command(output: Output, workload: str, preset: str | None, top: str, images:
         report = simulate_on(top, workload, preset, memory, macro, exit_margin, options | {"progress": advance})
     output.say(f"{workload} on {report['preset']}: T={report['T']}, {report['images']} images, "
                f"weight sparsity {report['weight_sparsity']:.2%}")
-    output.table(["layer", "neuron steps", "mismatches", "changed by lowering", "cycles per image"], [
+    if top == "imc":
+        from verif.imc.setting import in_words
+
+        output.say(in_words(report["setting"]))
+    changed = {"changed by lowering": "spikes_changed"} | ({"changed by macro": "changed_by_macro"} if top == "imc" else {})
+    output.table(["layer", "neuron steps", "mismatches", *changed, "cycles per image"], [
         [layer["name"], layer["neuron_steps"], layer["mismatches"],
-         "-" if layer["spikes_changed"] is None else layer["spikes_changed"], round(layer["cycles"])]
+         *("-" if layer[key] is None else layer[key] for key in changed.values()), round(layer["cycles"])]
         for layer in report["layers"]])
-    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("float", "accuracy_float")):
-        if report[key] is not None:
+    for label, key in (("RTL", "accuracy_rtl"), ("golden", "accuracy_golden"), ("ideal", "accuracy_ideal"),
+                       ("float", "accuracy_float")):
+        if report.get(key) is not None:
             output.say(f"accuracy {label:7}{report[key]:.2%}")
     output.say(f"mismatches {report['mismatches']} of {report['neuron_steps']:,} neuron steps")
     ran = "" if exit_margin is None else f" for {report['steps_per_image']:.2f} steps"

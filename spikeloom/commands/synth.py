@@ -33,7 +33,13 @@ def command(output: Output, preset: str, top: str, target: str, flat: bool) -> N
     total = report["top"]
     rows.append(["total", 1, *(total[key] if total[key] is not None else "-"
                                for key in ("cells", "luts", "ffs", "memory_bits"))])
-    output.table(["module", "count", "cells", "LUTs", "FFs", "memory bits"], rows)
+    head = ["module", "count", "cells", "LUTs", "FFs", "memory bits"]
+    if top != "ftp":
+        from spikeloom.blocks import purpose
+
+        head.append("what")
+        rows = [[*row, purpose(str(row[0]).removeprefix("spikeloom_"), top)] for row in rows]
+    output.table(head, rows)
     output.say("A row is one module without what it instantiates; the total is the sum of count x module.")
     if flat:
         output.say("One netlist, as nextpnr packs it, of an ECP5-25F: "

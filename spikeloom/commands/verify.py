@@ -36,6 +36,11 @@ def command(output: Output, networks: int | None, sizes: int | None, preset: str
     if top == "imc-tile" and (networks, sizes) != (None, None):
         raise ParameterError("verify: --random and --sizes of what runs networks, not of a tile; legal: its bench; try: "
                              "spikeloom verify --top imc-tile")
+    if preset is not None and networks is None:
+        what = "--sizes" if sizes is not None else "the benches of blocks"
+        try_ = "" if top == "imc-tile" else f" --random 20 --preset {preset}"
+        raise ParameterError(f"verify: --preset of --random, not of {what}, which have builds of their own; legal: with "
+                             f"--random N; try: spikeloom verify --top {top}{try_}")
     preset = preset or USUAL[top]
     preset_of_top(top, preset)
     from verif.imc.verify import random_layers

@@ -10,7 +10,8 @@ from models.workloads import shipped
 from perf.imc_energy import area, delay, energy
 from perf.imc_events import COUNTED, EVENTS, events, membranes, total
 from perf.imc_report import SHARING
-from verif.imc.simulate import Machine, run_images, setting_of
+from verif.imc.setting import setting_of
+from verif.imc.simulate import Machine, run_images
 from verif.imc.sweep import Runs
 from verif.system import SystemFailure
 

@@ -16,17 +16,20 @@ from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
 from golden.imc.arch import ImcArch, load_preset
 from golden.imc.early_exit import Exit, early_exit, sums_by_step
-from golden.imc.macro import Adc, Effects, build
+from golden.imc.macro import build
 from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Network, map_arrays
-from golden.run import Trace
+from golden.run import Trace, predict, unpack
+from golden.run import run as plain_run
 from hdl.imc.activation import pack, split
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.host_port import Target
 from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
+from verif.imc.calibration import calibrate, check, free_crossbar, play, refuse, tables
 from verif.imc.compare import Compared, Run, compare
 from verif.imc.macro_shell import layer_phases, macro_tables, values
+from verif.imc.setting import calibrated_setting, told
 from verif.imc.system import ImcSystem, Result, Script
 from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
@@ -54,6 +57,7 @@ class Machine:
     """How a workload runs on a core.
 
     setting : scheme, converters, effects, skipping
+    ways : what the core calibrates before the first image, see `verif.imc.setting.calibrated_setting`
     time_inner : all steps of a window, then the next window; else all windows of a step
     times : of the macro
     exit_margin : all layers take a step before the next one, until the core says stop, as `golden.imc.early_exit` does; None:
@@ -61,6 +65,7 @@ class Machine:
     """
 
     setting: Setting
+    ways: tuple[str, ...] = ()
     time_inner: bool = True
     times: Times = dataclasses.field(default_factory=Times)
     exit_margin: int | None = None
@@ -112,15 +117,18 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
     """
     setting, images, margin = machine.setting, len(words), machine.exit_margin
     plain = place(network, p, setting)
+    setting, calibrations = calibrate(p, setting, machine.ways, free_crossbar(p, plain))
+    refuse(calibrations)
     layers = list(programs(p, network, plain, flash=setting.adc.flash, adc_bits=setting.adc.bits, skip=setting.skip,
-                           average_log2=setting.adc.average_log2, time_inner=machine.time_inner, exit_margin=margin,
-                           times=machine.times))
+                           gain="gains" in machine.ways, average_log2=setting.adc.average_log2, time_inner=machine.time_inner,
+                           exit_margin=margin, times=machine.times))
     placed = place(map_arrays(network, torch.asarray), p, setting)
     script = Script()
     traces, runs = list[Trace](), list[list[Run]]()
     with tempfile.TemporaryDirectory(prefix="spikeloom-imc-") as folder:
         macros = {macro.tile: macro for entry in plain for row in entry.macros for macro in row}
-        script.macros(macro_tables(Path(folder) / "macros", macros))
+        script.macros(macro_tables(Path(folder) / "macros", tables(p, calibrations) | macros))
+        ends = [play(script, p, one, layers[0], Path(folder) / one.way) for one in calibrations]
         for index, entry in enumerate(words):
             found = run(network, p, setting, {name: torch.from_numpy(word) for name, word in entry.items()}, image=index,
                         placed=placed)
@@ -139,6 +147,7 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
             script, trace=trace, progress=lambda text: progress(images + int(text), 2 * images))
     if result.failure or result.violations:
         result.check(complete=False)
+    check(result, ends)
     exits = None if margin is None else [early_exit(sums_by_step(trace), margin) for trace in traces]
     compared, readouts = compare(p, network, traces, result, runs, exits)
     if not any(layer.mismatches for image in compared for layer in image):
@@ -195,63 +204,37 @@ def _run(script: Script, p: ImcArch, entry: Placed, number: int, program: LayerP
     return Run(number, program, {"status": status, "error": error, "waited": waited, "packets": packets, **places})
 
 
-def setting_of(p: ImcArch, text: str | None) -> Setting:
-    """Return how tiles work, from ``NAME=VALUE,...``: fields of `Effects` and `Adc`, ``scheme``, ``skip`` and ``once``.
-
-    Without ``bits`` the converters lose nothing, or as little as the build's do. Raises ParameterError for anything else.
-    """
-    legal = {field.name: field.type for kind in (Effects, Adc) for field in dataclasses.fields(kind)} | {
-        "scheme": str, "skip": bool, "once": bool}
-    given: dict[str, Any] = {}
-    for part in (text or "").split(",") if text else []:
-        name, _, value = part.partition("=")
-        if name not in legal:
-            raise ParameterError(f"macro: unknown name, not {name!r}; legal: {', '.join(legal)}; "
-                                 "try: --macro offset=1.5,seed=3")
-        try:
-            given[name] = value if legal[name] is str else float(value) if legal[name] is float else int(value)
-        except ValueError:
-            raise ParameterError(f"macro: {name}, not {value!r}; legal: a number; try: --macro {name}=1") from None
-    of_adc = {field.name for field in dataclasses.fields(Adc)}
-    adc = {name: bool(value) if name in ("flash", "lossless") else value for name, value in given.items() if name in of_adc}
-    widest = p.flash_bits if adc.get("flash") else p.adc_bits
-    adc.setdefault("bits", min(widest, p.lossless_bits))
-    effects = {name: value for name, value in given.items() if name not in (*of_adc, "scheme", "skip", "once")}
-    setting = Setting(scheme=given.get("scheme", p.scheme), adc=Adc(**adc), effects=Effects(**effects),
-                      skip=bool(given.get("skip", 0)), once=bool(given.get("once", 1)))
-    p.check(setting.scheme)
-    setting.adc.check(p)
-    return setting
-
-
 def simulate(source: str, preset: str, images: int | None = None, steps: int | None = None, data: Path | None = None,
              macro: str | None = None, exit_margin: int | None = None, trace: Path | None = None, leak_nearest: bool = False,
              inject: str | None = None, progress: Callable[[int, int], None] = lambda done, of: None) -> dict[str, Any]:
     """Return the report of ``spikeloom simulate --top imc``; its keys are a contract of the command line.
 
-    macro : see `setting_of`
+    macro : see `verif.imc.setting.calibrated_setting`
     exit_margin : see `Machine`
     Raises ParameterError for bad input, `SystemFailure` when the run cannot be compared.
     """
     p = load_preset(preset)
-    machine = Machine(setting=setting_of(p, macro), exit_margin=exit_margin)
+    setting, ways = calibrated_setting(p, macro)
+    machine = Machine(setting=setting, ways=ways, exit_margin=exit_margin)
     workload = load_workload(source, lowering_arch(p), steps=steps, data=data, leak_nearest=leak_nearest)
     images = min(workload.shown, len(workload.x)) if images is None else workload.check_images(images)
     network = workload.network
     done = run_images(workload, p, machine, images, trace=trace, inject=inject, progress=progress)
     reference = workload.captured and float_run(workload.captured, workload.x[:images], network.steps)
-    changed = spikes_changed(network, done.traces, reference) if reference else {}
+    ideal = integer_traces(workload, images)
+    changed, by_macro = spikes_changed(network, ideal, reference) if reference else {}, _differ(network, ideal, done.traces)
     layers = [{
         "name": layer.name, "neuron_steps": sum(c[n].neuron_steps for c in done.compared),
         "mismatches": sum(c[n].mismatches for c in done.compared), "spikes_changed": changed.get(layer.name),
-        "cycles": sum(c[n].counters["cycles"] for c in done.compared) / images,
+        "changed_by_macro": by_macro.get(layer.name), "cycles": sum(c[n].counters["cycles"] for c in done.compared) / images,
         "phases": sum(c[n].counters["phases"] for c in done.compared), "non_silent": non_silent(layer.name, done.traces),
     } for n, layer in enumerate(network.layers)]
     counters = {name: sum(layer.counters[name] for image in done.compared for layer in image) for name in EVENTS}
     firsts = [(n, first) for n, image in enumerate(done.compared) for layer in image if (first := layer.first)]
     labels = workload.y if network.layers[-1].readout else None
     return {
-        "workload": workload.name, "preset": p.name, "top": "imc", "T": network.steps, "images": images, "layers": layers,
+        "workload": workload.name, "preset": p.name, "top": "imc", "setting": told(p, setting, ways), "T": network.steps,
+        "images": images, "layers": layers,
         "neuron_steps": sum(c.neuron_steps for image in done.compared for c in image),
         "mismatches": sum(c.mismatches for image in done.compared for c in image),
         "first_mismatch": {"image": firsts[0][0], **firsts[0][1], "command": repeat(
@@ -259,11 +242,27 @@ def simulate(source: str, preset: str, images: int | None = None, steps: int | N
             more=["--top", "imc", *(["--macro", macro] if macro else []),
                   *([] if exit_margin is None else ["--exit-margin", str(exit_margin)])])} if firsts else None,
         "accuracy_rtl": _accuracy(done.rtl, labels), "accuracy_golden": _accuracy(done.golden, labels),
+        "accuracy_ideal": None if labels is None else _accuracy([predict(trace) for trace in ideal], labels),
         "accuracy_float": _accuracy(reference.logits.argmax(1).tolist(), labels) if reference else None,
         "weight_sparsity": network.weight_sparsity, "decision_ticks": None, "cycles_per_image": counters["cycles"] / images,
         "steps_per_image": sum(done.steps) / images,
         "simulated_cycles_per_second": done.result.cycles / done.result.seconds, "counters": counters,
     }
+
+
+def integer_traces(workload: Workload, images: int) -> list[Trace]:
+    """Return what the integer network makes of the first images by itself, in torch: no crossbar stands in between."""
+    network = map_arrays(workload.network, torch.asarray)
+    return [plain_run(network, {name: torch.from_numpy(word) for name, word in workload.words(index).items()})
+            for index in range(images)]
+
+
+def _differ(network: Network, ideal: list[Trace], traces: list[Trace]) -> dict[str, int]:
+    """Return the spikes in which traces differ, by the name of each layer with neurons."""
+    return {layer.name: sum(int((unpack(one.layers[layer.name].words, network.steps)
+                                 != unpack(other.layers[layer.name].words, network.steps)).sum())
+                            for one, other in zip(ideal, traces, strict=True))
+            for layer in network.layers if layer.neuron is not None}
 
 
 def _accuracy(classes: list[int], labels: NDArray[np.int64] | None) -> float | None:

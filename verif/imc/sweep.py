@@ -1,6 +1,5 @@
 """Accuracy of a workload on crossbars against one setting of them: golden alone, image by image the spikes of the RTL."""
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ import torch
 
 from golden.arch import ParameterError
 from golden.imc.arch import ImcArch
-from golden.imc.calibrator import offsets, trims
-from golden.imc.correction import Correction
 from golden.imc.early_exit import early_exit, sums_by_step
-from golden.imc.macro import build
 from golden.imc.run import Setting, place, run_images
 from golden.network import Network, map_arrays
 from golden.run import Trace, predict
-from verif.imc.simulate import lowering_arch, setting_of
+from verif.imc.calibration import calibrate, free_crossbar
+from verif.imc.setting import calibrated_setting
+from verif.imc.simulate import lowering_arch
 from verif.workload import Workload, load_workload
 
 # Images whose vectors are in memory together, what is swept, and what the others hold meanwhile.
@@ -29,9 +27,8 @@ STUCK = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)
 STEPS = (1, 2, 3, 4, 6, 8)
 OFFSETS = (0.0, 1.0, 2.0, 4.0)
 NOISES = (0.0, 0.1, 0.2, 0.3)
+DRIFTS, DRIFT_TIME = (0.0, 0.02, 0.04, 0.06), 10_000
 SPREAD, FEW = 0.3, 4
-# Phases of a calibration.
-LOG2 = 4
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -40,17 +37,15 @@ class Point:
     """One setting of the crossbars.
 
     x : place on the axis
-    macro : what ``--macro`` says, without the seed
+    macro : what ``simulate --macro`` takes, without the seed
     steps : T; None: the workload's own
     drawn : whether its draws differ from seed to seed
-    calibration : what is done about offsets of ADCs: nothing, ``"offsets"`` taken from codes, ``"trims"`` of comparators
     """
 
     x: float
     macro: str = ""
     steps: int | None = None
     drawn: bool = False
-    calibration: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +77,15 @@ def sweeps(p: ImcArch) -> dict[str, Sweep]:
             f"variation {SPREAD}": [Point(x=t, macro=f"proportional={SPREAD}", steps=t, drawn=True)
                                     for t in STEPS if t <= p.t_max]}),
         "calibration": Sweep(title="Accuracy against offsets of ADCs", axis="spread of an offset, in steps of the ADC", series={
-            name: [Point(x=x, macro=f"offset={x}", drawn=x > 0, calibration=calibration) for x in OFFSETS]
-            for name, calibration in (("as they are", ""), ("taken from codes", "offsets"), ("comparators trimmed", "trims"))}),
+            name: [Point(x=x, macro=f"offset={x}{calibration}", drawn=x > 0) for x in OFFSETS] for name, calibration in (
+                ("as they are", ""), ("taken from codes", ",calibrate=offsets"), ("comparators trimmed", ",calibrate=trims"))}),
         "noise": Sweep(title="Accuracy against noise of comparators, 4 bits of one level",
                        axis="spread of a comparison, in steps", series=noise),
+        "drift": Sweep(title=f"Accuracy against drift, {DRIFT_TIME:,} times as old as when cells were right",
+                       axis="exponent of drift, a tenth of it its spread", series={
+            name: [Point(x=x, macro=f"drift_time={DRIFT_TIME},drift={x},drift_spread={x / 10:g}{calibration}" if x else "",
+                         drawn=x > 0) for x in DRIFTS]
+            for name, calibration in (("as it is", ""), ("with gains", ",calibrate=gains"))}),
     }
 
 
@@ -115,18 +115,19 @@ class Runs:
         workload = self.at_steps(None)
         workload.check_images(images)
         if workload.y is None or not workload.network.layers[-1].readout:
-            raise ParameterError(f"workload: must be a classifier with labels, not {source!r}; legal: a trained network; "
+            raise ParameterError(f"workload: classifier with labels, not {source!r}; legal: a trained network; "
                                  "try: spikeloom list")
         self.labels = workload.y[:images]
 
     def _at_steps(self, steps: int | None) -> Workload:
         return load_workload(self.source, lowering_arch(self.arch), steps=steps)
 
-    def traces(self, setting: Setting, steps: int | None = None) -> list[Trace]:
-        """Return the traces of all images, in torch for its speed."""
+    def traces(self, setting: Setting, steps: int | None = None, ways: Sequence[str] = ()) -> list[Trace]:
+        """Return the traces of all images, in torch for its speed; ``ways``, what is calibrated before."""
         workload = self.at_steps(steps)
         network: Network = map_arrays(workload.network, torch.asarray)
         placed = place(network, self.arch, setting)
+        setting, _ = calibrate(self.arch, setting, ways, free_crossbar(self.arch, placed))
         found = []
         for first in range(0, self.images, BATCH):
             words = [{name: torch.from_numpy(word) for name, word in workload.words(n).items()}
@@ -136,26 +137,12 @@ class Runs:
 
     def accuracy(self, point: Point, seed: int) -> float:
         """Return the share of the images that golden classifies right."""
-        setting = setting_of(self.arch, f"{point.macro},seed={seed}".lstrip(","))
-        if point.calibration:
-            setting = calibrated(self.arch, setting, point.calibration)
-        return self.right(self.traces(setting, point.steps))
+        setting, ways = calibrated_setting(self.arch, f"{point.macro},seed={seed}".lstrip(","))
+        return self.right(self.traces(setting, point.steps, ways))
 
     def right(self, traces: Sequence[Trace]) -> float:
         """Return the share of traces whose class is the label."""
         return sum(predict(trace) == int(label) for trace, label in zip(traces, self.labels, strict=True)) / len(traces)
-
-
-def calibrated(p: ImcArch, setting: Setting, how: str) -> Setting:
-    """Return a setting with what calibration finds on every tile's ADCs, on a pedestal in the middle of the codes; no limit."""
-    empty = torch.zeros((p.rows, p.cols), dtype=torch.int64)
-    macros = {tile: build(p, setting.adc, empty, setting.effects, tile=tile) for tile in range(p.tiles)}
-    most = (1 << setting.adc.bits) - 1
-    find = {"offsets": offsets, "trims": trims}[how]
-    found = {tile: find(macro, pedestal=most // 2, log2=LOG2, limit=2 * most).numbers for tile, macro in macros.items()}
-    if how == "trims":
-        return dataclasses.replace(setting, trims=found)
-    return dataclasses.replace(setting, corrections={tile: Correction(offset=numbers) for tile, numbers in found.items()})
 
 
 def measure(runs: Runs, sweep: Sweep, seeds: int, advance: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -168,7 +155,7 @@ def measure(runs: Runs, sweep: Sweep, seeds: int, advance: Callable[[], None] = 
             for seed in range(seeds if point.drawn else 1):
                 shares.append(runs.accuracy(point, seed))
                 advance()
-            found.append({"x": point.x, "macro": point.macro, "T": point.steps, "calibration": point.calibration,
+            found.append({"x": point.x, "macro": point.macro, "T": point.steps,
                           "accuracies": shares, "accuracy": statistics.fmean(shares)})
         series.append({"name": name, "points": found})
     return {"title": sweep.title, "axis": sweep.axis, "series": series}

@@ -45,7 +45,7 @@ def test_mutants_are_caught(old: str, new: str) -> None:
 
 
 def test_gains_undo_drift(seed: int) -> None:
-    """A crossbar that lost a tenth to a third of its conductance gives its old codes again, within one step."""
+    """A crossbar that lost a tenth to a third of its conductance gives its old codes again, every one."""
     p = IMC_PRESETS["spikesim"]
     levels = np.random.default_rng(seed).integers(0, 2, (p.rows, p.cols))
     lines = np.ones(p.rows, np.int64)

@@ -76,7 +76,7 @@ def test_extremes(name: str, scheme: str) -> None:
     ("twos", [[0, 0, 0]], "weights: inputs, not 3; legal: 1..2 with scheme twos in a tile of 2 x 16; try: more tiles"),
     ("diff", [[0]] * 5, "weights: outputs, not 5; legal: 1..4 with scheme diff in a tile of 2 x 16; try: more tiles"),
     ("dummy", [[0]] * 8, "weights: outputs, not 8; legal: 1..7 with scheme dummy in a tile of 2 x 16; try: more tiles"),
-    ("ones", [[0]], "scheme must be one of diff, offset, dummy, twos, not 'ones'"),
+    ("ones", [[0]], "scheme: unknown name, not 'ones'; legal: diff, offset, dummy, twos; try: scheme=twos"),
 ])
 def test_refusals(scheme: str, weight: list[list[int]], message: str) -> None:
     """What does not fit is refused in one line."""

@@ -12,7 +12,7 @@ import pytest
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import IMC_PRESETS, SCHEMES, Error, ImcArch
-from golden.imc.calibrator import offsets
+from golden.imc.calibrator import gains, offsets, trims
 from golden.imc.correction import Correction
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects, build
@@ -83,12 +83,12 @@ class Bench:
         self.host, self.shell = Host(dut, p, stalls(rng, 0.2)), MacroShell()
 
     async def runs(self, setting: Setting, network: Network, words: dict[str, Any], *, image: int, time_inner: bool,
-                   late: bool = False) -> LayerProgram:
+                   late: bool = False, gain: bool = False) -> LayerProgram:
         """Run a layer, compare it with golden, return its program; ``late``: it is started while its operand comes."""
         p, host, shell = self.p, self.host, self.shell
         placed = place(network, p, setting)
         (program,) = programs(p, network, placed, flash=False, adc_bits=setting.adc.bits, skip=setting.skip,
-                              time_inner=time_inner)
+                              gain=gain, time_inner=time_inner)
         layer, packed = network.layers[0], self.prepare(setting, network, words, placed[0], image)
         await host.load(program)
         sender = cocotb.start_soon(host.send(Target.MAP_0, 0, packed))
@@ -200,28 +200,53 @@ async def exits_early(dut: Any) -> None:
 
 @cocotb.test(timeout_time=20, timeout_unit="ms")
 async def calibrates(dut: Any) -> None:
-    """All tiles find the offsets that golden finds, and the next layer is corrected by them; beyond the limit is an error."""
+    """All tiles find the trim codes, offsets and gains that golden finds, and the next layer is corrected by them; beyond the
+    limit is an error.
+    """
     p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    tiles, lines = range(p.tiles), (np.arange(p.rows) < p.group_rows).astype(np.int64)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(dut, p, rng, Path(folder))
         await bench.host.begin()
-        effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, offset=1.5)
+        effects = Effects(seed=rng.getrandbits(62), comparator_noise=0.4, offset=1.5, drift_time=300, drift=0.05)
         setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits), effects=effects)
-        macros = {n: build(p, setting.adc, np.zeros((p.rows, p.cols), np.int64), effects, tile=n) for n in range(p.tiles)}
+        references = {n: build(p, setting.adc, np.zeros((p.rows, p.cols), np.int64), effects, tile=n) for n in tiles}
+        cells = np.asarray([[rng.randrange(1 << p.cell_bits) for _ in range(p.cols)] for _ in range(p.rows)])
+        columns = {n: build(p, setting.adc, cells, effects, tile=p.tiles + n, bank=n) for n in tiles}
+        wanted = np.minimum(build(p, setting.adc, cells).convert(lines), (1 << p.adc_bits) - 1)
+        bench.shell.context(1, 1)
         bench.shell.image(0)
-        bench.shell.macros(macro_tables(Path(folder) / "references", macros))
-        asked = {"trims": 0, "log2": 3, "pedestal": 8, "adc_bits": p.adc_bits}
-        for name, value in asked.items():
-            await bench.host.write(f"MACHINE_{name.upper()}", value)
-        for limit in (0, 12):
-            await bench.host.write("MACHINE_LIMIT", limit)
-            found = {n: offsets(macro, pedestal=8, log2=3, limit=limit) for n, macro in macros.items()}
+        bench.shell.macros(macro_tables(Path(folder) / "references", references | {p.tiles + n: columns[n] for n in tiles}))
+        phases = np.arange(p.mux << 3)
+        bench.shell.values(values(Path(folder) / "columns", [
+            (p.tiles + n, columns[n], phases, np.broadcast_to(lines, (len(phases), p.rows))) for n in tiles]))
+        bench.shell.clear()
+        await bench.host.write("LAYER_CROSSBAR", 1)
+        for n in tiles:
+            for adc in range(p.adcs):
+                await bench.host.send(Target.TILE, n | 3 << 6 | adc << 8, wanted[adc * p.mux : (adc + 1) * p.mux].tolist())
+        for name, value in {"LOG2": 3, "PEDESTAL": 8, "ADC_BITS": p.adc_bits, "GROUPS": p.rows // p.group_rows,
+                            "GROUP_LOG2": p.group_rows.bit_length() - 1}.items():
+            await bench.host.write(f"MACHINE_{name}", value)
+        trim: dict[int, Any] = {}
+        moved: dict[int, Any] = {}
+        most = (1 << p.gain_bits) - 1
+        for way, limit in (("trims", 63), ("offsets", 0), ("offsets", 12), ("gains", most)):
+            for name, value in (("TRIMS", way == "trims"), ("GAINS", way == "gains"), ("LIMIT", limit)):
+                await bench.host.write(f"MACHINE_{name}", int(value))
+            found = {n: trims(references[n], pedestal=8, log2=3, limit=limit) if way == "trims"
+                     else offsets(references[n], pedestal=8, log2=3, limit=limit, trim=trim[n]) if way == "offsets"
+                     else gains(columns[n], lines=lines, reference=wanted, log2=3, limit=limit, trim=trim[n], offset=moved[n])
+                     for n in tiles}
             fails = any(f.failed.any() for f in found.values())
-            assert await bench.host.run(CALIBRATE) == ((ERROR, Error.CALIBRATION) if fails else (DONE, 0)), limit
-            assert fails == (limit == 0)
+            assert await bench.host.run(CALIBRATE) == ((ERROR, Error.CALIBRATION) if fails else (DONE, 0)), way
+            trim = {n: f.numbers for n, f in found.items()} if way == "trims" else trim
+            moved = {n: f.numbers for n, f in found.items()} if way == "offsets" else moved
+        bench.shell.report().check()
         network, words = random_network(rng, p, "diff")
-        corrected = dataclasses.replace(setting, corrections={n: Correction(offset=f.numbers) for n, f in found.items()})
-        await bench.runs(corrected, network, words, image=3, time_inner=True)
+        corrected = dataclasses.replace(setting, trims=trim, corrections={
+            n: Correction(offset=moved[n], gain=f.numbers) for n, f in found.items()})
+        await bench.runs(corrected, network, words, image=3, time_inner=True, gain=True)
 
 
 # Those of `wrong_machines` that a calibration is refused for as well.
@@ -325,7 +350,7 @@ async def outputs_of_a_lane(dut: Any) -> None:
         if lanes > 1 and p.outputs("diff") >= 3:
             ones = ("BLOCKS", "ROUNDS_IN", "CHUNKS", "IN_GROUPS", "IN_HEIGHT", "IN_WIDTH", "KERNEL_HEIGHT", "KERNEL_WIDTH",
                     "BITS", "OUT_HEIGHT", "OUT_WIDTH", "POOL_KERNEL", "STEPS", "TIME_INNER", "READOUT")
-            zeros = ("POOL_MODE", "SCALE", "ONCE", "PER_STEP", "FIRST_STEP", "CROSSBAR", "IN_BASE")
+            zeros = ("POOL_MODE", "SCALE", "ONCE", "PER_STEP", "FIRST_STEP", "CROSSBAR", "IN_BASE", "SHARE_LOG2")
             wide = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {
                 "CHANNELS": p.channels, "OUTPUTS": 3, "COLUMN_BLOCKS": blocks, "ROUNDS_OUT": -(-blocks // lanes)}
             for name, value in wide.items():

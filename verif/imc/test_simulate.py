@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from golden.arch import PRESETS, ParameterError
-from golden.imc.arch import IMC_PRESETS
+from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects
 from golden.imc.run import Setting, place
@@ -20,17 +20,19 @@ from hdl.imc import program as hdl_program
 from hdl.imc.settings import Times
 from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
+from verif.imc.calibration import calibrate, play, refuse
 from verif.imc.macro_shell import MacroShellError
-from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, setting_of, simulate
+from verif.imc.setting import calibrated_setting, in_words, setting_of, told
+from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, simulate
 from verif.imc.verify import random_layers
 from verif.simulate import run_images as accelerator
-from verif.system import System
+from verif.system import System, SystemFailure
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
-KEYS = {"workload", "preset", "top", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch", "accuracy_rtl",
-        "accuracy_golden", "accuracy_float", "weight_sparsity", "decision_ticks", "cycles_per_image", "steps_per_image",
-        "simulated_cycles_per_second", "counters"}
+KEYS = {"workload", "preset", "top", "setting", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
+        "accuracy_rtl", "accuracy_golden", "accuracy_ideal", "accuracy_float", "weight_sparsity", "decision_ticks",
+        "cycles_per_image", "steps_per_image", "simulated_cycles_per_second", "counters"}
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +94,20 @@ def test_twenty_digits(text: str | None, alike: bool) -> None:
 
 
 def test_weight_that_is_broken() -> None:
-    """A weight that is wrong in the macros shows; the report says where, and the command that repeats it."""
-    report = simulate("digits", "tiny-ci", 1, inject="weight-bit")
-    assert set(report) == KEYS and report["mismatches"] > 0
+    """A weight that is wrong in the macros shows; the report says where, and the command that repeats it.
+
+    What lowering changed, of the float network, is told apart from what few bits of the converter did.
+    """
+    report = simulate("digits", "tiny-ci", 1, macro="bits=3", inject="weight-bit")
+    assert set(report) == KEYS and report["mismatches"] > 0 and not report["setting"]["lossless"]
     first = report["first_mismatch"]
     assert first["layer"] == "lif1" and first["golden"] != first["rtl"]
-    assert first["command"] == "spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc"
+    assert first["command"] == ("spikeloom simulate digits --preset tiny-ci --images 1 --inject weight-bit --top imc "
+                                "--macro bits=3")
+    assert [layer["spikes_changed"] for layer in report["layers"]] == [83, 423, None]
+    assert [layer["changed_by_macro"] is not None and layer["changed_by_macro"] > 0 for layer in report["layers"]] == [
+        True, True, False]
+    assert report["accuracy_ideal"] == 1
 
 
 def test_program_that_is_broken(digits: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +178,40 @@ def test_early_exit(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
         run_words(network, words, TINY, Machine(setting=setting, exit_margin=1 << 30))
 
 
+def test_calibration(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """The core finds trim codes, offsets and gains as golden does, and every spike behind them is golden's.
+
+    A core that measures something else, or beyond a limit that golden does not have, is seen.
+    """
+    network, words = steps_of_three_layers(np.random.default_rng(seed))
+    flaws = "comparator_noise=0.3,offset=2,drift_time=1000,drift=0.05,drift_spread=0.01,seed=2"
+    for text in (f"{flaws},calibrate=trims+gains", f"{flaws},scheme=offset,calibrate=offsets"):
+        setting, ways = calibrated_setting(TINY, text)
+        done = run_words(network, words, TINY, Machine(setting=setting, ways=ways))
+        assert not any(layer.mismatches for image in done.compared for layer in image), text
+    monkeypatch.setattr(module, "play", lambda script, p, one, *more: play(
+        script, p, dataclasses.replace(one, way="trims"), *more))
+    done = run_words(network, words, TINY, Machine(setting=setting, ways=ways))
+    assert any(layer.mismatches for image in done.compared for layer in image)
+    monkeypatch.setattr(module, "play", lambda script, p, one, *more: play(
+        script, p, dataclasses.replace(one, limit=0), *more))
+    with pytest.raises(SystemFailure, match="calibration: the core stopped with error 2"):
+        run_words(network, words, TINY, Machine(setting=setting, ways=ways))
+
+
+@pytest.mark.parametrize(("p", "text", "message"), [
+    (TINY, "drift_time=1e6,drift=0.1,calibrate=gains", "macro: calibrate=gains, not on tile 0; legal: gains below 2, "),
+    (dataclasses.replace(TINY, crossbars=8), "calibrate=gains",
+     "macro: crossbars of a tile, not all 8 of tiny-ci; legal: one that is free for calibrate=gains; try: crossbars = 9"),
+])
+def test_calibration_refusals(p: ImcArch, text: str, message: str) -> None:
+    """What the core would not find is refused ahead of the run."""
+    setting, ways = calibrated_setting(p, text)
+    with pytest.raises(ParameterError) as error:
+        refuse(calibrate(p, setting, ways, 8)[1])
+    assert str(error.value).startswith(message)
+
+
 def test_early_exit_refusals(digits: Workload) -> None:
     """Without a read-out of several sums in each step there is no margin, and membranes of all layers must fit together."""
     machine, network = Machine(setting=setting_of(TINY, None), exit_margin=1), digits.network
@@ -199,10 +243,49 @@ def test_settings() -> None:
     assert setting_of(TINY, None) == Setting(scheme="diff", adc=Adc(bits=5))
     assert setting_of(TINY, "flash=1,bits=3,scheme=dummy,skip=1,once=0,offset=1.5,seed=7") == Setting(
         scheme="dummy", adc=Adc(flash=True, bits=3), effects=Effects(offset=1.5, seed=7), skip=True, once=False)
-    for text, message in (("speed=1", "macro: unknown name, not 'speed'"), ("offset=a", "macro: offset, not 'a'"),
-                          ("flash=1,bits=6", "adc: bits, not 6"), ("wire=1", "macro: wire, not 1.0")):
-        with pytest.raises(ParameterError, match=message):
-            setting_of(TINY, text)
+    assert setting_of(TINY, "lossless=1,once=1,drift_time=100,drift_spread=0.02").effects == Effects(
+        drift_time=100, drift_spread=0.02)
+
+
+@pytest.mark.parametrize(("preset", "text", "line"), [
+    ("spikesim", None, "scheme twos; SAR 7 bits, lossless; ideal"),
+    ("spikesim", "offset=2,calibrate=trims+gains",
+     "scheme twos; SAR 7 bits, lossless; calibrated: trims, gains; offset=2, seed 0"),
+    ("spikesim", "flash=1", "scheme twos; flash 4 bits, lossy (7 bits up to 64 lose nothing); ideal"),
+    ("spikesim", "bits=7,full_scale=63", "scheme twos; SAR 7 bits up to 63, lossy (7 bits up to 64 lose nothing); ideal"),
+    ("tiny-ci", "bits=5,full_scale=24,average_log2=2,skip=1,once=0,seed=4,offset=1.5,drift=0.06,drift_time=1e4",
+     "scheme diff; SAR 5 bits, lossless; mean of 4 conversions; skip; image converted in every step; drift_time=10000, "
+     "drift=0.06, offset=1.5, seed 4"),
+])
+def test_setting_in_words(preset: str, text: str | None, line: str) -> None:
+    """A run says scheme, converter, whether it loses something, and what is not ideal."""
+    p = IMC_PRESETS[preset]
+    found = told(p, *calibrated_setting(p, text))
+    assert in_words(found) == line and json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("speed=1", "macro: unknown name, not 'speed'; legal: seed, proportional, "),
+    ("offset=a", "macro: offset, not 'a'; legal: a number; try: --macro offset=1"),
+    ("seed=1.5", "macro: seed, not '1.5'; legal: an integer; try: --macro seed=1"),
+    ("flash=1,bits=6", "adc: bits, not 6; legal: 1..5 on tiny-ci; try: bits=5"), ("wire=1", "macro: wire, not 1.0; "),
+    *[(f"{name}={value}", f"macro: {name}, not '{value}'; legal: 0, 1; try: --macro {name}=1") for name, value in (
+        ("skip", "7"), ("flash", "2"), ("once", "-1"), ("lossless", "5"), ("skip", ""))],
+    ("bits=2,bits=3", "macro: bits, not given twice; legal: once; try: --macro bits=3"),
+    ("drift=0.1", "macro: drift, not without drift_time; legal: both, "),
+    ("drift_spread=0.1", "macro: drift_spread, not without drift_time; legal: both, "),
+    ("drift_time=100", "macro: drift_time, not without drift; legal: both, "),
+    ("calibrate=trims", "macro: calibrate, not of this command; legal: of simulate; try: spikeloom simulate digits --top imc "
+                        "--macro calibrate=trims"),
+    *[(f"calibrate={ways}", f"macro: calibrate, not '{ways}'; legal: some of trims+offsets+gains, in this order; "
+       "try: --macro calibrate=trims") for ways in ("", "all", "gains+trims", "trims+trims")],
+    *[(text, "macro: each part a NAME=VALUE, not ") for text in ("", "offset=1,", ",offset=1", "offset=1,,seed=2", "skip")],
+])
+def test_refused_settings(text: str, message: str) -> None:
+    """What a name is not, given twice, half a pair or no pair is one line, and never taken for something else."""
+    with pytest.raises(ParameterError) as error:
+        setting_of(TINY, text)
+    assert str(error.value).startswith(message)
 
 
 def test_compile(tmp_path: Path) -> None:

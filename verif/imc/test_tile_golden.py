@@ -163,7 +163,7 @@ def test_gain_rounds_half_up() -> None:
     (Program(scheme="twos", correction=Correction(gain=np.full(16, 512))), [[0]],
      "calibration: gain, not 512; legal: 0..511; try: gain=511"),
     (Program(scheme="twos", trim=np.full(4, -1)), [[0]], "calibration: trim, not -1; legal: 0..31; try: trim=0"),
-    (Program(scheme="none"), [[0]], "scheme must be one of diff, offset, dummy, twos, not 'none'"),
+    (Program(scheme="none"), [[0]], "scheme: unknown name, not 'none'; legal: diff, offset, dummy, twos; try: scheme=twos"),
 ])
 def test_refusals(program: Program, x: list[list[int]], message: str) -> None:
     """What does not fit is refused in one line."""

@@ -356,6 +356,7 @@ async def outputs_of_a_lane(dut: Any) -> None:
             for name, value in wide.items():
                 await bench.host.write(f"LAYER_{name}", value)
             assert await bench.host.run() == (ERROR, Error.SUMS)
+            bench.host.answers.clear()
         await bench.runs(setting, network, words, image=1, time_inner=True)
 
 

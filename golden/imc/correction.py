@@ -22,9 +22,15 @@ class Correction:
 
     def check(self, arch: ImcArch) -> None:
         """Raise `ParameterError` unless shapes and ranges are a tile's."""
-        most = (1 << arch.adc_bits) - 1
-        check_numbers("offset", self.offset, arch.adcs, -most, most)
-        check_numbers("gain", self.gain, arch.cols, 0, (2 << arch.gain_bits) - 1)
+        offset, _, gain, _ = tile_ranges(arch)
+        check_numbers("offset", self.offset, arch.adcs, *offset)
+        check_numbers("gain", self.gain, arch.cols, *gain)
+
+
+def tile_ranges(arch: ImcArch) -> tuple[tuple[int, int], ...]:
+    """Return the smallest and the largest offset, trim code, gain, and code that a column ought to give."""
+    most = (1 << arch.adc_bits) - 1
+    return (-most, most), (0, (1 << arch.trim_bits) - 1), (0, (2 << arch.gain_bits) - 1), (0, most)
 
 
 def check_numbers(name: str, numbers: Array | None, count: int, low: int, high: int) -> None:

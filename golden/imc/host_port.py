@@ -1,14 +1,17 @@
 """What packets of the host do, and what is answered."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from golden.imc.arch import ImcArch
+from golden.imc.correction import tile_ranges
 
 MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, READS = (0, 1), 2, 3, 4, 5, 6, (8, 9)
 GAIN = 2
 # Kinds of numbers of a token unit: gain and bias of a channel, then entries of two tables of a byte.
 KINDS, TABLES, ENTRIES = 4, 2, 256
+# Smallest and largest of each kind; a byte has a sign or not.
+TOKEN_NUMBERS = ((-1 << 15, (1 << 15) - 1), (-1 << 31, (1 << 31) - 1), (0, 255), (-128, 255))
 WORD_BITS = 32
 SIGN = 1 << WORD_BITS - 1
 
@@ -48,32 +51,36 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
     maps : the two memories as they are
 
     A word of a memory takes ``rows / 32`` words of a packet, rounded up, the lowest bits first. Malformed is a packet of
-    another target, a read of other than one word or beyond its memory, a word of a memory that lacks some, and a word for what
-    the build does not have. That is left out, the rest of the packet is done.
+    another target, a read of other than one word or beyond its memory, a word of a memory that lacks some, a word for what
+    the build does not have, and one that is wider than its place: a word of a memory above ``rows`` bits, a bias above
+    ``stream_bits``, numbers of a tile beyond `golden.imc.correction.tile_ranges`, of the token unit beyond `TOKEN_NUMBERS`.
+    That is left out, the rest of the packet is done. The second word of a channel is judged where it is used
+    (`golden.imc.post.unfit`).
 
     Source: imc 10, B0.
     """
     (head, *words), parts = packet, -(-arch.rows // WORD_BITS)
     target, index = head & 15, head >> 4
     if target in MAPS:
-        lines = [_joined(words[at : at + parts]) & (1 << arch.rows) - 1 for at in range(0, len(words) - parts + 1, parts)]
-        most = max(0, arch.map_words - index)
-        return Effects(writes=tuple((target, index + n, line) for n, line in enumerate(lines[:most])),
-                       malformed=len(words) % parts > 0 or len(lines) > most)
+        lines = [_joined(words[at : at + parts]) for at in range(0, len(words) - parts + 1, parts)]
+        fit = [*_fitting(lines, arch.map_words - index, (0, (1 << arch.rows) - 1))]
+        return Effects(writes=tuple((target, index + n, line) for n, line in fit),
+                       malformed=len(words) % parts > 0 or len(fit) < len(lines))
     if target in (BIAS, SECOND):
-        most = max(0, arch.channels - index)
-        return Effects(parameters=tuple((target == SECOND, index + n, word) for n, word in enumerate(words[:most])),
-                       malformed=len(words) > most)
+        top = 1 << (arch.stream_bits if target == BIAS else WORD_BITS) - 1
+        fit = [*_fitting(map(_signed, words), arch.channels - index, (-top, top - 1))]
+        return Effects(parameters=tuple((target == SECOND, index + n, words[n]) for n, _ in fit),
+                       malformed=len(fit) < len(words))
     if target == TILE:
         tile, what, adc = index & 63, index >> 6 & 3, index >> 8
         most = (arch.mux if what >= GAIN else 1) if tile < arch.tiles and adc < arch.adcs else 0
-        return Effects(numbers=tuple((tile, what, adc, n, (word ^ SIGN) - SIGN) for n, word in enumerate(words[:most])),
-                       malformed=len(words) > most)
+        fit = [*_fitting(map(_signed, words), most, tile_ranges(arch)[what])]
+        return Effects(numbers=tuple((tile, what, adc, n, number) for n, number in fit), malformed=len(fit) < len(words))
     if target == NUMBERS:
         kind, first = index >> 24, index & 0xFF_FFFF
-        most = max(0, (ENTRIES if kind >= TABLES else arch.features) - first) if arch.tokens and kind < KINDS else 0
-        return Effects(tokens=tuple((kind, first + n, word) for n, word in enumerate(words[:most])),
-                       malformed=len(words) > most)
+        most = (ENTRIES if kind >= TABLES else arch.features) - first if arch.tokens and kind < KINDS else 0
+        fit = [*_fitting(map(_signed, words), most, TOKEN_NUMBERS[kind % KINDS])]
+        return Effects(tokens=tuple((kind, first + n, words[n]) for n, _ in fit), malformed=len(fit) < len(words))
     if target == JOB:
         there = index < arch.tiles
         return Effects(job=(index, tuple(words)) if there and words else None, malformed=not there)
@@ -86,6 +93,15 @@ def host_port(arch: ImcArch, packet: Sequence[int], maps: Sequence[Sequence[int]
 def readout(sums: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the packets of a read-out: channel, and its sum in two's complement."""
     return [(channel, d & 0xFFFF_FFFF) for channel, d in sums]
+
+
+def _fitting(numbers: Iterable[int], most: int, legal: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield which of the first ``most`` numbers are in their range, and them."""
+    return ((n, number) for n, number in enumerate(numbers) if n < most and legal[0] <= number <= legal[1])
+
+
+def _signed(word: int) -> int:
+    return (word ^ SIGN) - SIGN
 
 
 def _joined(words: Sequence[int]) -> int:

@@ -16,6 +16,9 @@ from golden.network import Array, Neuron, Pool
 from golden.parallel_lif import RESETS
 from golden.walker import Fields
 
+# Bits of a factor and its shift.
+SECOND_BITS = 21
+
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
@@ -39,7 +42,7 @@ def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Arra
         reset, share_log2, fresh, per_step, once, steps, out_base, out_plane, out_groups, as in the register map of a core. A
         read-out has no pool, and time inside or one pixel
     biases : int64 [channels]; with them and after a pool of sums, values are of 32 bits
-    seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``
+    seconds : int64 [channels], the words of the host: a threshold in two's complement, or ``mult | shift << 16``; see `unfit`
     memory : membranes and what they owe, int64 [membranes] each, which change in place
     rows : bits of a word
     factors : int64 [windows], of the tokens of a layer with ``factor``
@@ -75,6 +78,17 @@ def post(layer: Fields, vectors: Iterable[tuple[Vector, Array]], *, biases: Arra
         kept = reduce(or_, [spike << n for n, spike in enumerate(spikes)] or [_scaled(layer, x, seconds)], kept)
         yield Done(writes=tuple(_writes(layer, vector, kept.tolist(), rows)) if vector.last else (),
                    spikes=tuple(tuple(spike.tolist()) for spike in spikes))
+
+
+def unfit(layer: Fields, seconds: Array, *, membrane_bits: int) -> bool:
+    """Return whether a word of the host is none that the layer takes: a wider threshold, or bits above those of a shift.
+
+    seconds : as of `post`; a read-out takes none
+    """
+    top = 1 << membrane_bits - 1
+    threshold = (seconds ^ 1 << 31) - (1 << 31)
+    wide = seconds >> SECOND_BITS != 0 if layer["scale"] else (threshold < -top) | (threshold >= top)
+    return not layer["readout"] and bool(wide.any())
 
 
 def _pooled(members: list[Array], mode: str, kernel: int) -> Array:

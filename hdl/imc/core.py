@@ -9,6 +9,8 @@ from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.bus.fifo import Fifo
 from hdl.bus.map_pair import MapPair
+from hdl.imc import legal
+from hdl.imc.bounds import Bounds
 from hdl.imc.core_control import CoreControl
 from hdl.imc.dispatch import Dispatch
 from hdl.imc.early_exit import EarlyExit
@@ -17,7 +19,7 @@ from hdl.imc.gather import Gather
 from hdl.imc.host_port import HostPort
 from hdl.imc.job_port import JobPort
 from hdl.imc.lane import Lane
-from hdl.imc.layer import exit_layout, layer_layout, machine_layout, may_exit, runs, vector_layout
+from hdl.imc.layer import exit_layout, layer_layout, machine_layout, may_exit, vector_layout
 from hdl.imc.macro import instance
 from hdl.imc.post import Post
 from hdl.imc.shift_add import ShiftAdd
@@ -37,7 +39,7 @@ class Core(Block):
 
     Members
     -------
-    machine, layer, exits, places, misplaced : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
+    machine, layer, exits, places, misfit, changed : In, settings, stand while ``busy``; see `hdl.imc.registers.Registers`
     start, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, a
         `golden.imc.arch.Error`
     host, answer : In(stream), Out(stream), see `HostPort`; packets, and so jobs, wait while ``busy``
@@ -52,9 +54,9 @@ class Core(Block):
         self.params = p
         super().__init__({
             "machine": In(machine_layout()), "layer": In(layer_layout()), "exits": In(exit_layout()),
-            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misplaced": In(1), "start": In(1), "calibrate": In(1),
-            "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "counters": Out(EventCounters.counters_layout()),
-            "verdict": Out(EarlyExit.verdict_layout(p)),
+            "places": In(ShiftAdd.settings_layout(p)["places"].shape), "misfit": In(1), "changed": In(1), "start": In(1),
+            "calibrate": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
+            "counters": Out(EventCounters.counters_layout()), "verdict": Out(EarlyExit.verdict_layout(p)),
             "writing": In(settings_layout(p)), "writes": Out(1), "host": In(stream.Signature(HostPort.word_layout())),
             "answer": Out(stream.Signature(HostPort.word_layout())),
             **{name: In(shape) for name, shape in host_ports(p).items()},
@@ -74,7 +76,9 @@ class Core(Block):
             block = getattr(self, name)
             block.also_reset = self.stop
             m.submodules[name] = block
-        for name in ("events", "port", "jobs", "control", "maps"):
+        self.bounds = Bounds.of(m, legal.layer_bounds(p, self.layer))
+        self.bounds.also_reset = self.changed
+        for name in ("events", "port", "jobs", "control", "maps", "bounds"):
             m.submodules[name] = getattr(self, name)
         for kind, blocks in (("tile", self.tiles), ("lane", self.lanes)):
             for number, part in enumerate(blocks):
@@ -108,7 +112,8 @@ class Core(Block):
             queue.i.valid.eq(walk.valid & gather.i.ready), queue.i.payload.eq(walk.payload.as_value()),
             walk.ready.eq(gather.i.ready & queue.i.ready), dispatch.key.eq(walk.p.key),
             dispatch.i.valid.eq(gather.o.valid), gather.o.ready.eq(dispatch.i.ready), dispatch.i.p.eq(gather.o.p),
-            post.i.valid.eq(queue.o.valid), queue.o.ready.eq(post.i.ready), post.i.payload.as_value().eq(queue.o.payload),
+            post.i.valid.eq(queue.o.valid & self.bounds.done), queue.o.ready.eq(post.i.ready),
+            post.i.payload.as_value().eq(queue.o.payload),
             post.ended.eq(Cat(lane.ended for lane in self.lanes).all() & self.early_exit.idle),
         ]
         for number, lane in enumerate(self.lanes):
@@ -181,18 +186,18 @@ class Core(Block):
                 m.d.comb += [
                     tile.i_job.valid.eq(unit.jobs[number].valid), unit.jobs[number].ready.eq(tile.i_job.ready),
                     tile.i_job.p.eq(unit.jobs[number].p), tile.o_job.ready.eq(1), unit.ended[number].eq(tile.o_job.valid),
-                    unit.failed[number].eq(tile.o_job.p.error != 0)]
+                    unit.errors[number].eq(tile.o_job.p.error)]
         return unit.ask.read | unit.ask.write | unit.ended.any()
 
     def _control(self, m: Module, works: Value) -> None:
         """Start, end, and stop on errors; works : something happens on tokens."""
-        p, control, events, post, tiles = self.params, self.control, self.events, self.post, self.tiles
+        control, events, post, tiles = self.control, self.events, self.post, self.tiles
         m.d.comb += [
             control.asked[:2].eq(Cat(self.start, self.calibrate)), control.idle.eq(self.port.idle),
-            control.malformed.eq(self.port.malformed | self.jobs.error), control.legal.eq(
-                runs(p, self.layer) & ~self.misplaced & may_exit(p, self.layer, self.exits, self.verdict.step)),
+            control.malformed.eq(self.port.malformed | self.jobs.error), control.legal.eq(self._legal()),
             control.over.eq(post.i.ready & post.i.p.end), control.calibrated.eq(Cat(tile.calibrated for tile in tiles)),
             control.failed.eq(Cat(tile.failed for tile in tiles).any()), self.walk.start.eq(control.begins[0]),
+            control.unfit.eq(post.unfit),
             control.sums.eq(Cat(lane.error for lane in self.lanes).any()), control.patience.eq(self.machine.patience),
             control.droop.eq(Cat(tile.droop for tile in tiles).any()), control.happens.eq(
                 Cat(tile.events.conversions | tile.events.phase | tile.writes for tile in tiles).any() | post.released
@@ -203,3 +208,11 @@ class Core(Block):
             events.words.eq(self.maps.asks[self.maps.user].write & (self.maps.user != 0)),
             self.counters.eq(events.counters), *(events.tiles[n].eq(tile.events) for n, tile in enumerate(tiles)),
         ]
+
+    def _legal(self) -> Value:
+        """Return which commands the settings allow; sums over a layer are known some cycles after they are written."""
+        p, machine, layer = self.params, self.machine, self.layer
+        converts = legal.converts(p, machine) & ~self.misfit
+        runs = (legal.runs(p, layer) & legal.computes(p, machine, layer.bits, layer.outputs) & ~self.bounds.wrong
+                & (may_exit(p, layer, self.exits, self.verdict.step) | self.control.runs))
+        return Cat(converts & runs, converts & (layer.crossbar < p.crossbars), ~self.misfit, ~self.misfit)

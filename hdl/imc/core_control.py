@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error
 from hdl.block import Block
-from hdl.imc.job_port import OF_JOB
+from hdl.imc.write_job import OF_JOB
 
 COMMANDS = ("start", "calibrate", "operate", "store")
 
@@ -19,11 +19,13 @@ class CoreControl(Block):
     Members
     -------
     asked : In, a bit for each of `COMMANDS`, high for a cycle, one at a time; begins : Out, the same, when it begins
-    idle, malformed : In(1), of `hdl.imc.host_port.HostPort`; legal : In(1), the layer can be run
+    legal : In, the same, those that the settings allow; one that runs may turn out not to be
+    idle, malformed : In(1), of `hdl.imc.host_port.HostPort`
     over : In(1), the layer's last vector is done; calibrated : In, [tiles], ``Tile.calibrated``; failed : In(1), one of them
     unit_done, unit_error, unit_code : In, of `hdl.imc.transformer.Transformer`
     job : In, {valid, error} of a job of the host that ends; ``error`` is a `golden.imc.arch.WriteError`
-    sums, droop : In(1), errors of lanes and tiles; happens : In(1), something does; patience : In, cycles without, 0: for ever
+    unfit, sums, droop : In(1), errors of what follows the sums, of lanes and of tiles; happens : In(1), something does
+    patience : In, cycles in which nothing happens, 0: for ever
     busy, done, error, code : Out, of the core; runs : Out(1), a layer; stop : Out(1), resets all blocks
 
     Source: imc 10, B0; decision 0015.
@@ -32,10 +34,11 @@ class CoreControl(Block):
     def __init__(self, tiles: int) -> None:
         self.params: int = tiles
         super().__init__({
-            "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1), "legal": In(1),
+            "asked": In(len(COMMANDS)), "begins": Out(len(COMMANDS)), "idle": In(1), "malformed": In(1),
+            "legal": In(len(COMMANDS)),
             "over": In(1), "calibrated": In(tiles), "failed": In(1), "unit_done": In(1), "unit_error": In(1),
-            "unit_code": In(8), "job": In(data.StructLayout({"valid": 1, "error": 2})), "sums": In(1), "droop": In(1),
-            "happens": In(1), "patience": In(24), "busy": Out(1),
+            "unit_code": In(8), "job": In(data.StructLayout({"valid": 1, "error": 2})), "unfit": In(1), "sums": In(1),
+            "droop": In(1), "happens": In(1), "patience": In(24), "busy": Out(1),
             "done": Out(1), "error": Out(1), "code": Out(8), "runs": Out(1), "stop": Out(1),
         })
 
@@ -57,7 +60,7 @@ class CoreControl(Block):
             with m.Elif(malformed):
                 m.d.sync += malformed.eq(0)
                 fail(Error.PACKET)
-            with m.Elif(command[0] & ~self.legal):
+            with m.Elif((command & ~self.legal).any()):
                 fail(Error.SETTINGS)
             with m.Else():
                 m.d.comb += self.begins.eq(command)
@@ -68,7 +71,9 @@ class CoreControl(Block):
                     m.next = "CALIBRATE"
 
         def errors() -> None:
-            with m.If(self.sums):
+            with m.If(self.unfit | (self.runs & ~self.legal[0])):
+                fail(Error.SETTINGS)
+            with m.Elif(self.sums):
                 fail(Error.SUMS)
             with m.Elif(self.droop):
                 fail(Error.DROOP)

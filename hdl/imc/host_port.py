@@ -2,13 +2,15 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import ImcArch
 from hdl.block import Block
 from hdl.imc.lane import Lane
+from hdl.imc.legal import holds, holds_signed, tile_number
+from hdl.imc.norm import X_BITS
 from hdl.imc.tile import Tile
 from hdl.imc.token_unit import TokenUnit
 
@@ -33,8 +35,8 @@ class HostPort(Block):
     Twin of `golden.imc.host_port.host_port`. A word a cycle; a word of a memory takes ``rows / 32`` of them, rounded up. What
     is sent back begins 3 cycles after the last word of its packet, and takes 2 cycles more for every further word of a memory.
     Sums of a read-out leave as packets of two words, channel and sum, one in 3 cycles; they go ahead of packets. A job is
-    handed on as it comes, and the next packet waits until all is told of its end. What a packet has beyond what can be done is
-    taken and forgotten.
+    handed on as it comes, and the next packet waits until all is told of its end. What a packet has beyond what can be done,
+    and a number that is wider than its place, is taken, left out and told.
 
     Members
     -------
@@ -79,7 +81,8 @@ class HostPort(Block):
         target, index, part, left = Signal(4), Signal(29), Signal(range(parts + 1)), Signal(32)
         line = Signal(32 * parts)
         full = Signal(32 * parts)
-        maps, take, second, exists = Signal(), Signal(), Signal(), Signal()
+        maps, take, second, exists, fits, done = (Signal(name=name) for name in (
+            "maps", "take", "second", "exists", "fits", "done"))
         held = Signal.like(self.readout.p)
         m.d.comb += [
             maps.eq(target <= Target.MAP_1), take.eq(i.valid & i.ready), full.eq((line >> 32) | (i.p.word << 32 * (parts - 1))),
@@ -91,14 +94,16 @@ class HostPort(Block):
         ]
         with m.Switch(target):
             with m.Case(Target.MAP_0, Target.MAP_1):
-                m.d.comb += exists.eq(index < p.map_words)
+                m.d.comb += [exists.eq(index < p.map_words), fits.eq((part != parts - 1) | holds(full, p.rows))]
             with m.Case(Target.BIAS, Target.SECOND):
-                m.d.comb += exists.eq(index < p.channels)
+                m.d.comb += [exists.eq(index < p.channels),
+                             fits.eq((target == Target.SECOND) | holds_signed(i.p.word, p.stream_bits))]
             with m.Case(Target.TILE):
-                m.d.comb += exists.eq((index[:6] < p.tiles) & (index[8:] < p.adcs)
-                                      & (left < Mux(index[7], p.mux, 1)))
+                m.d.comb += [exists.eq((index[:6] < p.tiles) & (index[8:] < p.adcs) & (left < Mux(index[7], p.mux, 1))),
+                             fits.eq(tile_number(p, index[6:8], i.p.word))]
             with m.Case(Target.NUMBERS):
-                m.d.comb += exists.eq((index[:24] < Mux(index[25], 256, p.features)) & (index[26:] == 0) & (p.tokens > 0))
+                m.d.comb += [exists.eq((index[:24] < Mux(index[25], 256, p.features)) & (index[26:] == 0) & (p.tokens > 0)),
+                             fits.eq(self._token_number(index[24:26]))]
         with m.FSM() as states:
             m.d.comb += self.idle.eq(states.ongoing("HEAD") & ~self.readout.valid)
             with m.State("HEAD"):
@@ -129,10 +134,11 @@ class HostPort(Block):
                 with m.If(take):
                     m.d.sync += [line.eq(full), part.eq(Mux(part == parts - 1, 0, part + 1)), left.eq(left + 1)]
                     m.d.comb += [
-                        self.write.eq(exists & maps & (part == parts - 1)), number.valid.eq(exists & (target == Target.TILE)),
-                        self.tokens.valid.eq(exists & (target == Target.NUMBERS)),
-                        self.parameters.valid.eq(exists & ((target == Target.BIAS) | (target == Target.SECOND))),
-                        self.malformed.eq(~exists | (maps & i.p.last & (part != parts - 1)))]
+                        done.eq(exists & fits), self.write.eq(done & maps & (part == parts - 1)),
+                        number.valid.eq(done & (target == Target.TILE)),
+                        self.tokens.valid.eq(done & (target == Target.NUMBERS)),
+                        self.parameters.valid.eq(done & ((target == Target.BIAS) | (target == Target.SECOND))),
+                        self.malformed.eq(~done | (maps & i.p.last & (part != parts - 1)))]
                     with m.If((target != Target.TILE) & (~maps | (part == parts - 1))):
                         m.d.sync += index.eq(index + 1)
                     with m.If(i.p.last):
@@ -182,3 +188,10 @@ class HostPort(Block):
                     with m.If(second):
                         m.next = "HEAD"
         return m
+
+    def _token_number(self, what: Value) -> Value:
+        """Return whether the token unit has room for a word of that kind; bytes have a sign or not."""
+        word = self.i.p.word
+        if not self.params.tokens:
+            return Const(0)
+        return Array([holds_signed(word, X_BITS), Const(1), holds(word, 8), holds(word, 8) | holds_signed(word, 8)])[what]

@@ -39,7 +39,7 @@ class Imc(Block):
             port, inner = getattr(self, f"s_axi_ctrl_{name}"), getattr(registers, name)
             m.d.comb += port.eq(inner) if name in axi_lite.OUTPUTS else inner.eq(port)
         m.d.comb += [getattr(core, name).eq(getattr(registers, name)) for name in (
-            "start", "calibrate", "layer", "machine", "exits", "places", "misplaced", "writing", *host_ports(p))]
+            "start", "calibrate", "layer", "machine", "exits", "places", "misfit", "changed", "writing", *host_ports(p))]
         m.d.comb += [getattr(registers, name).eq(getattr(core, name)) for name in (
             "busy", "writes", "done", "error", "code", "counters", "verdict")]
         m.d.comb += [

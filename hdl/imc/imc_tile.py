@@ -84,7 +84,7 @@ class ImcTile(Block):
             name: group[name] for group in (registers.machine, registers.vector) for name in group.shape().members}}
         m.d.comb += [tile.settings[name].eq(value) for name, value in given.items() if name != "patience"]
         m.d.comb += [getattr(control, name).eq(getattr(registers, name)) for name in (
-            "machine", "vector", "misplaced", "start", "stop", "calibrate")]
+            "machine", "vector", "misfit", "start", "stop", "calibrate")]
         m.d.comb += [getattr(registers, name).eq(getattr(control, name)) for name in ("busy", "done", "error", "code")]
         m.d.comb += [self.irq.eq(registers.irq), tile.writing.eq(registers.writing), tile.write.eq(registers.write),
                      registers.counters.eq(self.counters.counters)]

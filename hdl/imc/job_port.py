@@ -4,16 +4,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream
 from amaranth.lib.wiring import In, Out
 
-from golden.imc.arch import Error, ImcArch, Op
+from golden.imc.arch import ImcArch, Op
 from hdl.block import Block
 from hdl.imc.host_port import HostPort
 from hdl.imc.packet_port import PacketPort
 from hdl.imc.packet_sender import PacketSender
 from hdl.imc.writable_tile import WritableTile
 from hdl.imc.write_job import COUNTS, outcome_layout
-
-# Errors that a job ends with, by `golden.imc.arch.WriteError`.
-OF_JOB = (Error.NONE, Error.CELLS, Error.SETTINGS, Error.SILENT)
 
 
 def words(bits: int) -> int:

@@ -77,19 +77,6 @@ def layer_layout() -> data.StructLayout:
     return data.StructLayout({field.name: field.width for field in FIELDS})
 
 
-def runs(p: ImcArch, layer: data.View) -> Value:
-    """Return whether a build runs a layer: its fields are within what was built, and fit together."""
-    last_crossbar = layer.crossbar + layer.rounds_in * layer.rounds_out
-    odd = layer.channels[0] | (layer.share_log2[1] & layer.channels[1])
-    return (
-        (layer.channels != 0) & (layer.channels <= p.channels) & (layer.steps != 0) & (layer.bits != 0)
-        & (layer.bits <= p.input_bits) & (last_crossbar <= p.crossbars) & (layer.rounds_in != 0) & (layer.rounds_out != 0)
-        & (layer.outputs != 0) & (layer.word_bits <= p.word_bits)
-        & ((p.tokens > 0) | ((layer.in_shift == 0) & (layer.in_span == 0) & ~layer.factor))
-        & (~layer.once | (~layer.per_step & (layer.steps <= p.input_bits)))
-        & ((layer.share_log2 == 0) | ~(layer.share_log2.all() | odd | layer.once | layer.readout | layer.scale)))
-
-
 def vector_layout(p: ImcArch) -> data.StructLayout:
     """Return a vector of a layer: where it reads, what the macro calls it, where its outputs go.
 

@@ -9,6 +9,7 @@ from hdl.block import Block
 from hdl.bus.ram import Ram
 from hdl.imc.lane import Lane
 from hdl.imc.layer import layer_layout, vector_layout
+from hdl.imc.legal import holds, holds_signed
 from hdl.imc.membrane import Membrane
 from hdl.imc.pool import Pool, PoolMode
 from hdl.imc.row_factor import FACTOR_BITS, RowFactor
@@ -36,6 +37,7 @@ class Post(Block):
     write, address, word : Out, to the activation memory
     readout : Out(stream), {channel, d}, sums over the steps
     ended : In(1), no lane has anything more of the vector; released : Out(1), the vector is over
+    unfit : Out(1), the second word of a channel is none of those: a threshold above ``membrane_bits``, a factor with more bits
     steps : Out(1), a neuron steps, of channel ``stepped`` of the vector with key ``stepped_key``, in step ``stepped_step``;
         spikes : Out(1), it fires
 
@@ -55,6 +57,7 @@ class Post(Block):
             "write": Out(1), "address": Out(range(p.map_words)), "word": Out(p.rows),
             "readout": Out(stream.Signature(Lane.o_layout(p))), "ended": In(1), "released": Out(1), "steps": Out(1),
             "spikes": Out(1), "stepped": Out(range(max(2, p.channels))), "stepped_key": Out(24), "stepped_step": Out(4),
+            "unfit": Out(1),
         })
 
     def build(self) -> Module:
@@ -156,6 +159,8 @@ class Post(Block):
             pool.o.ready.eq(~full | ready), seconds.r_en.eq(pool.o.valid & pool.o.ready), seconds.r_addr.eq(pool.o.p.channel),
             seconds.w_en.eq(self.parameters.valid & self.parameters.second), seconds.w_addr.eq(self.parameters.channel),
             seconds.w_data.eq(self.parameters.number),
+            self.unfit.eq(full & Mux(layer.scale, ~holds(seconds.r_data, SCALE_LAYOUT.size),
+                                     neurons & ~holds_signed(seconds.r_data, p.membrane_bits))),
             self.readout.valid.eq(full & layer.readout), self.readout.p.eq(held),
             membrane.i.valid.eq(full & neurons), membrane.i.p.x.eq(held.d), membrane.i.p.tag.eq(Cat(held.channel, self.turn)),
             membrane.i.p.address.eq(i.p.membrane + place), membrane.i.p.threshold.eq(seconds.r_data.as_signed()),

@@ -12,7 +12,7 @@ from hdl.imc.settings import Times, tile_settings
 from hdl.parallel_lif import Reset
 
 RESETS = {"hard": Reset.HARD, "soft": Reset.SOFT, "soft_delayed": Reset.SOFT_DELAYED}
-FACTOR_BITS = 16
+FACTOR_BITS, SHIFT_BITS = 16, 5
 USUAL = Times()
 NO_EXIT = {"steps": 0, "threshold": 0}
 
@@ -161,8 +161,18 @@ def _seconds(layer: Any, channels: int) -> tuple[int, ...]:
         return tuple(int(t) & 0xFFFF_FFFF for t in layer.neuron.threshold)
     if layer.requantise:
         pairs = zip(layer.requantise.multiplier, layer.requantise.shift, strict=True)
-        return tuple(int(mult) | int(shift) << FACTOR_BITS for mult, shift in pairs)
+        return tuple(scale_word(layer.name, int(mult), int(shift)) for mult, shift in pairs)
     return (0,) * channels
+
+
+def scale_word(name: str, mult: int, shift: int) -> int:
+    """Return the second word of a channel that is scaled; raise ParameterError for what it does not hold."""
+    for what, value, bits in (("multiplier", mult, FACTOR_BITS), ("shift", shift, SHIFT_BITS)):
+        most = (1 << bits) - 1
+        if not 0 <= value <= most:
+            raise ParameterError(f"layer {name}: {what} of the requantiser, not {value}; legal: 0..{most}; "
+                                 f"try: {what} = {min(max(value, 0), most)}")
+    return mult | shift << FACTOR_BITS
 
 
 def _operand_words(fields: dict[str, int], mapped: Any) -> int:

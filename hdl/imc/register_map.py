@@ -22,13 +22,14 @@ VERDICT = (
     RegisterField("step", 8, 5, "its steps so far"),
     RegisterField("channel", 16, 13, "its best class, of equal ones the lowest"))
 ERRORS = {
-    Error.NONE: "none", Error.SETTINGS: "a setting is beyond what was built, or a job is illegal",
+    Error.NONE: "none",
+    Error.SETTINGS: "a setting is beyond what was built, a word was wider than its register, or a job is illegal",
     Error.CALIBRATION: "an ADC is beyond the limit", Error.DROOP: "columns were held for too long",
     Error.SUMS: "outputs of tiles do not fit together",
     Error.STALLED: "nothing happened for as long as MACHINE_PATIENCE says",
     Error.REUSE: "the reuse buffer holds the attention of another layer",
     Error.CELLS: "a cell is not at the level that was written",
-    Error.PACKET: "a packet was malformed, or for what does not exist",
+    Error.PACKET: "a packet was malformed, too wide, or for what does not exist",
     Error.SILENT: "a comparison of cells was not answered",
 }
 HEAD = (

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error, ImcArch
 from hdl.block import Block
-from hdl.imc.job_port import OF_JOB
+from hdl.imc import legal
 from hdl.imc.layer import machine_layout
-from hdl.imc.shift_add import PLACES
 from hdl.imc.tile_register_map import vector_layout
-
-LARGEST_LOG2 = 8
+from hdl.imc.write_job import OF_JOB
 
 
 class TileControl(Block):
@@ -25,7 +23,7 @@ class TileControl(Block):
 
     Members
     -------
-    machine, vector, misplaced : In, settings, stand while ``busy``; see `hdl.imc.tile_registers.TileRegisters`
+    machine, vector, misfit : In, settings, stand while ``busy``; see `hdl.imc.tile_registers.TileRegisters`
     start, stop, calibrate : In(1); busy, done, error : Out(1), ``done`` and ``error`` high for a cycle; code : Out, an `Error`
     open : Out(1), packets may begin; halt : Out(1); calibrates : Out(1), high for a cycle
     packet, droop : In(1), what stops the tile; job : In, {valid, error} of a job that ends
@@ -38,15 +36,17 @@ class TileControl(Block):
     def __init__(self, p: ImcArch) -> None:
         self.params = p
         super().__init__({
-            "machine": In(machine_layout()), "vector": In(vector_layout()), "misplaced": In(1), "start": In(1),
+            "machine": In(machine_layout()), "vector": In(vector_layout()), "misfit": In(1), "start": In(1),
             "stop": In(1), "calibrate": In(1), "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8),
             "open": Out(1), "halt": Out(1), "calibrates": Out(1), "packet": In(1), "droop": In(1),
             "job": In(data.StructLayout({"valid": 1, "error": 2})), "calibrated": In(1), "failed": In(1), "waits": In(1),
             "happens": In(1), "idle": In(1)})
 
     def build(self) -> Module:
-        m, legal, converts, waited = Module(), Signal(), Signal(), Signal(24)
-        m.d.comb += [converts.eq(self._converts()), legal.eq(converts & self._computes() & ~self.misplaced)]
+        m, p, computes, converts, waited = Module(), self.params, Signal(), Signal(), Signal(24)
+        m.d.comb += [
+            converts.eq(legal.converts(p, self.machine) & ~self.misfit),
+            computes.eq(converts & legal.computes(p, self.machine, self.vector.bits, self.vector.outputs))]
         m.d.sync += waited.eq(Mux(self.waits & ~self.happens, waited + 1, 0))
 
         def fail(code: Error) -> None:
@@ -61,7 +61,7 @@ class TileControl(Block):
                     m.d.sync += [self.code.eq(0), waited.eq(0)]
                 with m.If(self.start):
                     m.next = "OPEN"
-                    with m.If(~legal):
+                    with m.If(~computes):
                         fail(Error.SETTINGS)
                 with m.Elif(self.calibrate):
                     m.d.comb += self.calibrates.eq(converts)
@@ -103,19 +103,3 @@ class TileControl(Block):
             fail(Error.DROOP)
         with m.Elif((self.machine.patience != 0) & (waited == self.machine.patience)):
             fail(Error.STALLED)
-
-    def _converts(self) -> Value:
-        """Return whether the build converts so, and calibrates so."""
-        p, machine = self.params, self.machine
-        return ((machine.adc_bits != 0) & (machine.adc_bits <= Mux(machine.flash, p.flash_bits, p.adc_bits))
-                & (machine.average_log2 <= p.average_log2) & (machine.log2 <= LARGEST_LOG2)
-                & (machine.pedestal >> p.adc_bits == 0) & (machine.limit >> max(p.adc_bits + 1, p.gain_bits) == 0))
-
-    def _computes(self) -> Value:
-        """Return whether the build runs such vectors, and its columns hold such weights."""
-        p, machine, vector = self.params, self.machine, self.vector
-        width = machine.width_log2
-        return ((vector.bits != 0) & (vector.bits <= p.input_bits) & (machine.group_log2 < p.group_rows.bit_length())
-                & (machine.groups != 0) & (machine.groups << machine.group_log2 <= p.rows)
-                & (width < PLACES.bit_length()) & (vector.outputs != 0)
-                & (vector.outputs + machine.dummy << width <= p.cols))

@@ -1,7 +1,7 @@
 """What a core does for transformers between layers: operations on tokens, and tensors that become weights."""
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal
-from amaranth.lib import stream
+from amaranth.hdl import Array, Cat, Module, Mux, ShapeLike, Signal
+from amaranth.lib import data, stream
 from amaranth.lib.wiring import In, Out
 
 from golden.imc.arch import Error, ImcArch, Op
@@ -11,6 +11,7 @@ from hdl.imc.cell_loader import CellLoader
 from hdl.imc.row_factor import FACTOR_BITS
 from hdl.imc.token_unit import TokenUnit
 from hdl.imc.writable_tile import WritableTile
+from hdl.imc.write_job import OF_JOB
 
 
 def host_ports(p: ImcArch) -> dict[str, ShapeLike]:
@@ -38,7 +39,7 @@ class Transformer(Block):
     numbers, token, factor : of `TokenUnit`
     ask : Out, `hdl.bus.map_pair.MapPair.client_layout`, to the activation memories; word : In, in the cycle after
     jobs : Out(stream), [tiles] of `hdl.imc.writable_tile.WritableTile.order_layout`
-    ended, failed : In, [tiles], a job is over, and not all of its cells are at their levels; one at a time
+    ended, errors : In, [tiles], a job is over, and why it failed, a `golden.imc.arch.WriteError`; one at a time
 
     Source: imc 4 and 10, B9 and B10; workloads 5.2.
     """
@@ -51,7 +52,8 @@ class Transformer(Block):
             "work": In(TokenUnit.work_layout(p)), "load": In(CellLoader.load_layout()), "start": In(1), "write": In(1),
             "busy": Out(1), "done": Out(1), "error": Out(1), "code": Out(8), "numbers": In(TokenUnit.numbers_layout(p)),
             "token": In(range(max(2, p.tokens))), "factor": Out(FACTOR_BITS), "word": In(p.rows),
-            "ask": Out(MapPair.client_layout(p.rows, p.map_words)), "ended": In(p.tiles), "failed": In(p.tiles),
+            "ask": Out(MapPair.client_layout(p.rows, p.map_words)), "ended": In(p.tiles),
+            "errors": In(data.ArrayLayout(2, p.tiles)),
             "jobs": Out(stream.Signature(WritableTile.order_layout(p))).array(p.tiles),
         })
 
@@ -60,7 +62,10 @@ class Transformer(Block):
         m.submodules.unit = unit = TokenUnit(p)
         m.submodules.loader = loader = CellLoader(p)
         loads, open_rows, sent, ended = Signal(), Signal(range(p.tiles * 2 + 1)), Signal(), Signal()
-        row, ask = loader.o, self.ask
+        row, ask, failed = loader.o, self.ask, Signal(2)
+        for number in range(p.tiles):
+            with m.If(self.ended[number]):
+                m.d.comb += failed.eq(self.errors[number])
         m.d.comb += [
             unit.work.eq(self.work), loader.load.eq(self.load), unit.numbers.eq(self.numbers), unit.token.eq(self.token),
             self.factor.eq(unit.factor), ask.read.eq(Mux(loads, loader.read, unit.read)),
@@ -90,7 +95,7 @@ class Transformer(Block):
                 with m.If(unit.done | unit.error):
                     m.next = "IDLE"
             with m.State("LOAD"):
-                m.d.comb += [self.error.eq((self.ended & self.failed).any()), self.code.eq(Error.CELLS),
+                m.d.comb += [self.error.eq(failed != 0), self.code.eq(Array(OF_JOB)[failed]),
                              self.done.eq(~self.error & ~loader.busy & (open_rows == 0))]
                 with m.If(self.done | self.error):
                     m.next = "IDLE"

@@ -11,7 +11,6 @@ from golden.arch import ParameterError, require
 from golden.imc.arch import TOKEN_BITS, ImcArch, TokenOp
 from hdl.imc.pool import PoolMode
 from hdl.imc.program import (
-    FACTOR_BITS,
     NO_EXIT,
     LayerProgram,
     check_fields,
@@ -19,6 +18,7 @@ from hdl.imc.program import (
     crossbar_fields,
     machine_fields,
     place_registers,
+    scale_word,
 )
 from hdl.imc.reuse_buffer import ReuseMode
 from hdl.imc.settings import Times, tile_settings
@@ -149,7 +149,7 @@ class _Program:
             **crossbar_fields(build, entry), **geometry}
         settings = tile_settings(build, mapped.scheme, bits=bits, signed=signed, adc_bits=self.adc_bits[build is self.dynamic],
                                  times=self.times)
-        words = tuple(mult | shift << FACTOR_BITS for mult, shift in (seconds * channels)[:channels])
+        words = tuple(scale_word(self.name(name), mult, shift) for mult, shift in (seconds * channels)[:channels])
         numbers, machine = {key: int(value) for key, value in fields.items()}, machine_fields(settings, self.patience)
         check_fields(self.name(name), numbers, machine, NO_EXIT)
         return Step(name=self.name(name), encoder=self.encoder, out=out, layer=LayerProgram(

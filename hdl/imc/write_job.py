@@ -2,12 +2,14 @@
 
 from amaranth.lib import data
 
-from golden.imc.arch import CONFIRM_BITS, ORDERS, PULSE_BITS, REFERENCE_BITS, ImcArch
+from golden.imc.arch import CONFIRM_BITS, ORDERS, PULSE_BITS, REFERENCE_BITS, Error, ImcArch
 from hdl.imc.cell_access import TIMES
 from hdl.imc.pulse_sweep import pulses_layout
 
 COUNTS = ("set", "reset", "reads", "alternations", "set_bits", "reset_bits")
 COUNT_BITS = 24
+# Errors that a job ends with, by `golden.imc.arch.WriteError`.
+OF_JOB = (Error.NONE, Error.CELLS, Error.SETTINGS, Error.SILENT)
 
 
 def job_layout(p: ImcArch) -> data.StructLayout:

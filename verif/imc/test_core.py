@@ -25,7 +25,7 @@ from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
 from hdl.imc.program import LayerProgram, programs
 from hdl.imc.register_map import verdict
-from verif.imc.host import CALIBRATE, DONE, ERROR, Host
+from verif.imc.host import CALIBRATE, DONE, ERROR, START, Host
 from verif.imc.macro_shell import SOURCES, MacroShell, layer_phases, macro_tables, values, verilog
 from verif.imc.networks import random_network
 from verif.mutant import mutant
@@ -47,14 +47,17 @@ def test_core(name: str) -> None:
     simulate(Imc(p), __name__, parameters=dataclasses.asdict(p), more=[verilog(p)], cpp=SOURCES)
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    pytest.param("self.m_axis_tlast.eq(core.answer.p.last)", "self.m_axis_tlast.eq(1)", id="packets of single words"),
-    pytest.param("core.host.p.word.eq(self.s_axis_tdata)", "core.host.p.word.eq(self.s_axis_tdata ^ 256)", id="other words"),
+@pytest.mark.parametrize(("old", "new", "bench"), [
+    pytest.param("self.m_axis_tlast.eq(core.answer.p.last)", "self.m_axis_tlast.eq(1)", "calibrates",
+                 id="packets of single words"),
+    pytest.param("core.host.p.word.eq(self.s_axis_tdata)", "core.host.p.word.eq(self.s_axis_tdata ^ 256)", "calibrates",
+                 id="other words"),
+    pytest.param('"misfit", "changed"', '"misfit"', "stops_with", id="addresses of the layer before"),
 ])
-def test_mutants_are_caught(old: str, new: str) -> None:
+def test_mutants_are_caught(old: str, new: str, bench: str) -> None:
     """A top that is joined in another way is caught."""
     simulate(mutant(Imc, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), more=[verilog(TINY)], cpp=SOURCES,
-             test_filter="calibrates", expect_failure=True)
+             test_filter=bench, expect_failure=True)
 
 
 def check(network: Network, trace: LayerTrace, program: LayerProgram, got: Any, answers: list[list[int]]) -> None:
@@ -250,7 +253,53 @@ async def calibrates(dut: Any) -> None:
         await bench.runs(corrected, network, words, image=3, time_inner=True, gain=True)
 
 
-@cocotb.test(timeout_time=20, timeout_unit="ms")
+# Those of `wrong_machines` that a calibration is refused for as well.
+WRONG_CONVERSIONS = 10
+
+
+def wrong_machines(p: ImcArch) -> list[dict[str, int]]:
+    """Return registers of the machine that no build like this has; of conversions first."""
+    wrong = [("ADC_BITS", 0), ("ADC_BITS", p.adc_bits + 1), ("ADC_BITS", 15), ("AVERAGE_LOG2", p.average_log2 + 1),
+             ("GROUP_LOG2", 15), ("LOG2", 9), ("LOG2", 15), ("PEDESTAL", 1 << p.adc_bits), ("LIMIT", 2047), ("TRIMS", 1),
+             ("GROUPS", 0), ("GROUPS", p.rows + 1), ("WIDTH_LOG2", 6), ("ADC_BITS", 16), ("SKIP", 2)]
+    return [{f"MACHINE_{name}": value} for name, value in wrong]
+
+
+def wrong_layers(p: ImcArch) -> list[dict[str, int]]:
+    """Return registers that a layer of neurons has not: beyond the build, beyond its memories, wider than they are."""
+    lanes, groups, words = p.tiles // p.fan_in, -(-p.channels // p.rows), p.map_words
+    wrong: list[dict[str, int]] = [
+        {"CHANNELS": p.channels + 1}, {"STEPS": p.t_max + 1}, {"STEPS": 33},
+        {"FIRST_STEP": 15, "STEPS": 2}, {"BITS": p.input_bits + 1}, {"CHANNELS": 1 << 13 | 1}, {"CROSSBAR": p.crossbars},
+        {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
+        {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1},
+        {"OUTPUTS": p.outputs("diff") + 1}, {"OUTPUTS": 0}, {"OUT_BASE": words}, {"OUT_PLANE": words, "FIRST_STEP": 1},
+        {"OUT_GROUPS": 0}, {"OUT_GROUPS": groups + 1}, {"IN_BASE": words}, {"IN_PLANE": words, "PER_STEP": 1, "ONCE": 0,
+                                                                             "FIRST_STEP": 1},
+        {"IN_ROW": words, "IN_HEIGHT": 2}, {"IN_GROUPS": 511, "IN_WIDTH": 4095}, {"MEMBRANE": p.membranes},
+        {"TIME_INNER": 0, "ONCE": 0, "OUT_HEIGHT": 4095, "OUT_WIDTH": 4095}, {"CHUNKS": p.rows + 1}, {"CHUNK_LOG2": 9},
+        {"POOL_MODE": 3}, {"LEAK_SHIFT": 3}, {"LEAK_SHIFT": 2, "DECAY_INPUT": 1}, {"RESET": 3}, {"SCALE": 1, "READOUT": 1},
+        {"WORD_BITS": p.word_bits + 1}, {"STRIDE": 15, "POOL_STRIDE": 15, "OUT_HEIGHT": 4095, "OUT_GROUPS": groups},
+        {"BLOCKS": 4095}, {"ROUNDS_OUT": 255, "COLUMN_BLOCKS": 255 * lanes, "ROUNDS_IN": 1023, "BLOCKS": 1023 * p.fan_in},
+        {"READOUT": 1, "POOL_KERNEL": 2}, {"SHARE_LOG2": 3}, {"SHARE_LOG2": 1, "CHANNELS": 1},
+        {"SHARE_LOG2": 2, "CHANNELS": 2}, {"SHARE_LOG2": 1, "CHANNELS": 2, "READOUT": 1},
+        {"SHARE_LOG2": 1, "CHANNELS": 2, "SCALE": 1}, {"SHARE_LOG2": 1, "CHANNELS": 2, "ONCE": 1, "PER_STEP": 0, "STEPS": 1}]
+    empty = ("CHANNELS", "STEPS", "IN_GROUPS", "IN_HEIGHT", "IN_WIDTH", "CHUNKS", "BLOCKS", "ROUNDS_IN", "ROUNDS_OUT",
+             "COLUMN_BLOCKS", "KERNEL_HEIGHT", "KERNEL_WIDTH", "OUT_HEIGHT", "OUT_WIDTH", "POOL_KERNEL", "WORD_BITS")
+    return [{f"LAYER_{name}": value for name, value in fields.items()} for fields in (*wrong, *({name: 0} for name in empty))]
+
+
+async def refuses(bench: Bench, wrong: dict[str, int], command: int = START) -> None:
+    """Write registers, see that a command is refused for its settings, and write what was there before."""
+    before = {name: await bench.host.read(name) for name in wrong}
+    for name, value in wrong.items():
+        await bench.host.write(name, value)
+    assert await bench.host.run(command) == (ERROR, Error.SETTINGS), wrong
+    for name, value in before.items():
+        await bench.host.write(name, value)
+
+
+@cocotb.test(timeout_time=40, timeout_unit="ms")
 async def stops_with_an_error(dut: Any) -> None:
     """Fields beyond the build, packets that are malformed or do not end, and a core in which nothing happens end in an error
     code; the next layer runs.
@@ -260,28 +309,25 @@ async def stops_with_an_error(dut: Any) -> None:
         bench = Bench(dut, p, rng, Path(folder))
         await bench.host.begin()
         network, words = random_network(rng, p, "diff")
+        while network.layers[0].neuron is None:
+            network, words = random_network(rng, p, "diff")
         setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits))
         program = await bench.runs(setting, network, words, image=0, time_inner=True)
-        for wrong in ({"CHANNELS": p.channels + 1}, {"CHANNELS": 0}, {"STEPS": 0}, {"BITS": p.input_bits + 1},
-                      {"CROSSBAR": p.crossbars}, {"ONCE": 1, "PER_STEP": 1, "STEPS": 1},
-                      {"ONCE": 1, "PER_STEP": 0, "STEPS": p.input_bits + 1}, {"IN_SHIFT": 1}, {"IN_SPAN": 1}, {"FACTOR": 1},
-                      {"SHARE_LOG2": 3}, {"SHARE_LOG2": 1, "CHANNELS": 1}, {"SHARE_LOG2": 2, "CHANNELS": 2},
-                      {"SHARE_LOG2": 1, "CHANNELS": 2, "READOUT": 1}, {"SHARE_LOG2": 1, "CHANNELS": 2, "SCALE": 1},
-                      {"SHARE_LOG2": 1, "CHANNELS": 2, "ONCE": 1, "PER_STEP": 0, "STEPS": 1}):
-            before = {name: await bench.host.read(f"LAYER_{name}") for name in wrong}
-            for name, value in wrong.items():
-                await bench.host.write(f"LAYER_{name}", value)
-            assert await bench.host.run() == (ERROR, Error.SETTINGS), wrong
-            for name, value in before.items():
-                await bench.host.write(f"LAYER_{name}", value)
-        await bench.host.write("PLACE_0", 32 | p.weight_bits)
-        assert await bench.host.run() == (ERROR, Error.SETTINGS)
+        for wrong in (*wrong_layers(p), *wrong_machines(p)):
+            await refuses(bench, wrong)
+        for wrong in wrong_machines(p)[:WRONG_CONVERSIONS]:
+            await refuses(bench, wrong, CALIBRATE)
+        await refuses(bench, {"PLACE_0": 32 | p.weight_bits})
+        await bench.host.push([Target.SECOND, *[1 << 21] * program.shape[0]])
+        await refuses(bench, {"LAYER_SCALE": 1, "LAYER_WORD_BITS": 1, "LAYER_OUT_BASE": 0, "LAYER_OUT_PLANE": 0})
         await bench.host.write("MACHINE_PATIENCE", 40)
         await bench.host.push([Target.BIAS], last=False)
         for _ in range(2):
             assert await bench.host.run() == (ERROR, Error.STALLED)
         await bench.host.push([1, 2])
-        for packet in ([Target.READ_0, 1, 2], [Target.BIAS | p.channels << 4, 1]):
+        wide = [(0, 1 << p.adc_bits), (0, -1 << p.adc_bits), (1, 1 << p.trim_bits), (1, -1), (2, 2 << p.gain_bits), (3, -1)]
+        for packet in ([Target.READ_0, 1, 2], [Target.BIAS | p.channels << 4, 1], *(
+                [Target.TILE | what << 10, number & 0xFFFF_FFFF] for what, number in wide)):
             await bench.host.push(packet)
             assert await bench.host.run(CALIBRATE) == (ERROR, Error.PACKET), packet
         await bench.host.load(program)
@@ -290,6 +336,31 @@ async def stops_with_an_error(dut: Any) -> None:
         await bench.host.write("MACHINE_HOLD", 1)
         await bench.host.write("MACHINE_PATIENCE", 0)
         assert await bench.host.run() == (ERROR, Error.DROOP)
+        await bench.runs(setting, network, words, image=1, time_inner=True)
+
+
+@cocotb.test(timeout_time=20, timeout_unit="ms")
+async def outputs_of_a_lane(dut: Any) -> None:
+    """A layer that gives a lane more outputs than it keeps ends with the error of its sums; the next layer runs."""
+    p, rng = ImcArch(**parameters_of_bench()), random.Random(cocotb.RANDOM_SEED)
+    lanes = p.tiles // p.fan_in
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(dut, p, rng, Path(folder))
+        await bench.host.begin()
+        network, words = random_network(rng, p, "diff")
+        setting = Setting(scheme="diff", adc=Adc(bits=p.adc_bits))
+        await bench.runs(setting, network, words, image=0, time_inner=True)
+        blocks = -(-p.channels // 3)
+        if lanes > 1 and p.outputs("diff") >= 3:
+            ones = ("BLOCKS", "ROUNDS_IN", "CHUNKS", "IN_GROUPS", "IN_HEIGHT", "IN_WIDTH", "KERNEL_HEIGHT", "KERNEL_WIDTH",
+                    "BITS", "OUT_HEIGHT", "OUT_WIDTH", "POOL_KERNEL", "STEPS", "TIME_INNER", "READOUT")
+            zeros = ("POOL_MODE", "SCALE", "ONCE", "PER_STEP", "FIRST_STEP", "CROSSBAR", "IN_BASE", "SHARE_LOG2")
+            wide = dict.fromkeys(ones, 1) | dict.fromkeys(zeros, 0) | {
+                "CHANNELS": p.channels, "OUTPUTS": 3, "COLUMN_BLOCKS": blocks, "ROUNDS_OUT": -(-blocks // lanes)}
+            for name, value in wide.items():
+                await bench.host.write(f"LAYER_{name}", value)
+            assert await bench.host.run() == (ERROR, Error.SUMS)
+            bench.host.answers.clear()
         await bench.runs(setting, network, words, image=1, time_inner=True)
 
 

@@ -23,7 +23,7 @@ from golden.imc.writable_tile import row_jobs, written
 from golden.imc.write_verify import Job, Outcome, Settings
 from hdl.imc.host_port import Target
 from hdl.imc.imc import Imc
-from hdl.imc.job_port import OF_JOB
+from hdl.imc.write_job import OF_JOB
 from hdl.imc.write_program import job_words, write_packets
 from hdl.imc.write_registers import write_words
 from verif.imc.host import CALIBRATE, DONE, ERROR

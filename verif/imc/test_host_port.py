@@ -10,7 +10,8 @@ from amaranth.lib import data
 from cocotb.triggers import FallingEdge, RisingEdge
 
 from golden.imc.arch import ImcArch
-from golden.imc.host_port import BIAS, JOB, MAPS, NUMBERS, READS, SECOND, TILE, Effects, host_port, readout
+from golden.imc.correction import tile_ranges
+from golden.imc.host_port import BIAS, JOB, MAPS, NUMBERS, READS, SECOND, TILE, TOKEN_NUMBERS, Effects, host_port, readout
 from hdl.imc.host_port import HostPort, Target
 from hdl.imc.lane import Lane
 from hdl.imc.tile import Tile
@@ -22,8 +23,8 @@ from verif.sim import simulate
 from verif.stream import NEVER, cycle, get, idle, put, stalls, watch, word
 
 TREES = CORES["two trees of two"]
-ARCHS = {"one tile": TINY, "two words": dataclasses.replace(TREES, rows=64, group_rows=16, map_words=32),
-         "three words": dataclasses.replace(TREES, rows=96, group_rows=16, map_words=30, tokens=3, features=20)}
+ARCHS = {"one tile": TINY, "two words": dataclasses.replace(TREES, rows=64, group_rows=16, map_words=32, stream_bits=20),
+         "three words": dataclasses.replace(TREES, rows=80, group_rows=16, map_words=30, tokens=3, features=20)}
 # Cycles from the count of a read to its first word, and of every memory word beyond its own.
 TO_WORD, BETWEEN = 3, 2
 
@@ -40,10 +41,11 @@ def test_host_port(name: str) -> None:
     pytest.param("i.ready.eq(~self.hold)", "i.ready.eq(1)", id="does not wait"),
     pytest.param("m.d.comb += i.ready.eq(1)\n                with m.If(take & i.p.last)", "with m.If(1)", id="does not drain"),
     pytest.param("with m.If(~self.working)", "with m.If(1)", id="does not wait for the end of a job"),
+    pytest.param("done.eq(exists & fits)", "done.eq(exists)", id="cuts what is too wide"),
 ])
 def test_mutants_are_caught(old: str, new: str) -> None:
     """Words of another packet, a packet that ends early, ones that do not wait, and a rest that is taken for a packet, are
-    caught.
+    caught; so are numbers that are cut.
     """
     p = ARCHS["two words"]
     simulate(mutant(HostPort, old, new)(p), __name__, parameters=dataclasses.asdict(p), expect_failure=True)
@@ -53,11 +55,17 @@ def test_golden_by_hand() -> None:
     """Packets of all targets on words of 40 rows, worked out by hand; targets are those of the block."""
     p = dataclasses.replace(TREES, rows=40, group_rows=8)
     assert sorted(Target) == [*MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, *READS]
-    assert host_port(p, [1 | 7 << 4, 5, 0x1FF, 6, 1, 9], ()) == Effects(
-        writes=((1, 7, 5 | 0xFF << 32), (1, 8, 6 | 1 << 32)), malformed=True)
+    assert host_port(p, [1 | 7 << 4, 5, 0xFF, 6, 0x101, 7, 1, 9], ()) == Effects(
+        writes=((1, 7, 5 | 0xFF << 32), (1, 9, 7 | 1 << 32)), malformed=True)
+    narrow = dataclasses.replace(p, stream_bits=16)
+    assert host_port(narrow, [2, 1 << 15, 0xFFFF_8000], ()) == Effects(parameters=((False, 1, 0xFFFF_8000),), malformed=True)
+    for what, right, wrong in ((0, 31, 32), (0, -31, -32), (1, 31, 32), (1, 0, -1), (2, 511, 512), (3, 31, 32)):
+        head = 4 | what << 6 + 4
+        assert host_port(p, [head, right & 0xFFFF_FFFF], ()) == Effects(numbers=((0, what, 0, 0, right),))
+        assert host_port(p, [head, wrong & 0xFFFF_FFFF], ()) == Effects(malformed=True)
     assert host_port(p, [3 | 4 << 4, 11, 0xFFFF_FFFF], ()) == Effects(parameters=((True, 4, 11), (True, 5, 0xFFFF_FFFF)))
-    assert host_port(p, [4 | (3 | 2 << 6 | 1 << 8) << 4, 8, 0xFFFF_FFFF], ()) == Effects(
-        numbers=((3, 2, 1, 0, 8), (3, 2, 1, 1, -1)))
+    assert host_port(p, [4 | (3 | 2 << 6 | 1 << 8) << 4, 8, 511], ()) == Effects(
+        numbers=((3, 2, 1, 0, 8), (3, 2, 1, 1, 511)))
     maps = [[0, 1 << 32 | 2, 3 << 32], [4, 5, 6]]
     assert host_port(p, [8 | 1 << 4, 2], maps) == Effects(answer=(2, 1, 0, 3))
     assert host_port(p, [9, 0], maps) == host_port(p, [0], maps) == Effects()
@@ -73,6 +81,9 @@ def test_golden_by_hand() -> None:
     assert host_port(tokens, [5 | (18 | 1 << 24) << 4, 7, 8, 9], maps) == Effects(
         tokens=((1, 18, 7), (1, 19, 8)), malformed=True)
     assert host_port(tokens, [5 | (255 | 3 << 24) << 4, 7], maps) == Effects(tokens=((3, 255, 7),))
+    for kind, right, wrong in ((0, 0x7FFF, 0x8000), (1, 1 << 31, 1 << 32), (2, 255, 0xFFFF_FFFF), (3, 0xFFFF_FF80, 256)):
+        assert host_port(tokens, [5 | kind << 28, right], maps) == Effects(tokens=((kind, 0, right),))
+        assert wrong >> 32 or host_port(tokens, [5 | kind << 28, wrong], maps) == Effects(malformed=True)
     assert readout([(3, -2)]) == [(3, 0xFFFF_FFFE)]
 
 
@@ -146,28 +157,39 @@ def parameters_layout(p: ImcArch) -> data.StructLayout:
 
 
 def draw_packet(rng: random.Random, p: ImcArch) -> list[int]:
-    """Return a packet of any target that stays within what the build has; the first word alone now and then."""
+    """Return a packet of any target that stays within what the build has, but for numbers that are too wide here and there; the
+    first word alone now and then.
+    """
     parts, target = -(-p.rows // 32), rng.choice((*MAPS, BIAS, SECOND, TILE, NUMBERS, JOB, *READS))
     if target in READS:
         index = rng.choice((0, p.map_words - 1, rng.randrange(p.map_words)))
         words = [rng.choice((0, 1, rng.randint(1, min(5, p.map_words - index))))]
     elif target in MAPS:
         index = rng.choice((0, p.map_words - 3, rng.randrange(p.map_words - 2)))
-        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 3 * parts))]
+        last = rng.choice((0, 0, 0, 1)) + (p.rows - 1) % 32 + 1
+        words = [rng.getrandbits(32 if (n + 1) % parts else min(last, 32)) for n in range(rng.randint(1, 3 * parts))]
     elif target == TILE:
         what = rng.randrange(4)
         index = rng.randrange(p.tiles) | what << 6 | rng.randrange(p.adcs) << 8
-        words = [rng.randrange(-9, 1 << p.trim_bits) & 0xFFFF_FFFF for _ in range(p.mux if what >= 2 else 1)]
+        words = [number(rng, tile_ranges(p)[what]) for _ in range(p.mux if what >= 2 else 1)]
     elif target == JOB:
         index, words = rng.randrange(p.tiles), [rng.getrandbits(32) for _ in range(rng.randint(1, 9))]
     elif target == NUMBERS:
-        index = rng.choice((0, p.features - 2, 250)) | rng.randrange(4) << 24
-        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 8))]
+        kind = rng.randrange(4)
+        index = rng.choice((0, p.features - 2, 250)) | kind << 24
+        words = [number(rng, TOKEN_NUMBERS[kind]) for _ in range(rng.randint(1, 8))]
     else:
-        index = rng.randrange(p.channels - 5)
-        words = [rng.getrandbits(32) for _ in range(rng.randint(1, 5))]
+        index, top = rng.randrange(p.channels - 5), 1 << p.stream_bits - 1
+        words = [number(rng, (-top, top - 1)) for _ in range(rng.randint(1, 5))]
     packet = [target | index << 4, *(words if rng.random() < 0.9 else ())]
     return spoilt(rng, packet) if rng.random() < 0.2 else packet
+
+
+def number(rng: random.Random, legal: tuple[int, int]) -> int:
+    """Return a word, a number in a range or at its ends, or beyond them by one."""
+    low, high = legal
+    drawn = rng.randint(low, high) if rng.random() < 0.5 else rng.choice((low, high, low, high, low - 1, high + 1))
+    return drawn & 0xFFFF_FFFF
 
 
 def spoilt(rng: random.Random, packet: list[int]) -> list[int]:

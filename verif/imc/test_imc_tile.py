@@ -163,13 +163,16 @@ async def refuses_settings(dut: Any) -> None:
         bad = {"VECTOR_BITS": (0, p.input_bits + 1), "VECTOR_OUTPUTS": (0, p.outputs("twos") + 1), "MACHINE_GROUPS": (0, 4),
                "MACHINE_GROUP_LOG2": (3, 15), "MACHINE_ADC_BITS": (0, p.adc_bits + 1), "MACHINE_AVERAGE_LOG2": (2, 7),
                "MACHINE_WIDTH_LOG2": (6, 7), "MACHINE_LOG2": (9,), "MACHINE_PEDESTAL": (1 << p.adc_bits,),
-               "PLACE_0": (p.weight_bits | 1 << 5,), "MACHINE_LIMIT": (1 << max(p.adc_bits + 1, p.gain_bits),)}
+               "PLACE_0": (p.weight_bits | 1 << 5, 64), "MACHINE_LIMIT": (1 << max(p.adc_bits + 1, p.gain_bits), 2048),
+               "MACHINE_TRIMS": (1, 2), "MACHINE_SKIP": (2,)}
+        bad["WRITE_T_GUARD"] = bad["LEVEL_0_BOUNDS"] = bad[f"LEVEL_{1 << p.cell_bits}_BOUNDS"] = (1 << 31,)
+        bad["NUMBER"] = (1 << p.adc_bits, p.adcs << 16, p.mux << 24, 1 << 31)
         for name, numbers in bad.items():
             before = await host.read(name)
             for number in numbers:
                 await host.write({name: number})
                 assert await host.control(START, until=DONE | ERROR) == (ERROR, Error.SETTINGS), (name, number)
-            if name in ("MACHINE_ADC_BITS", "MACHINE_LOG2"):
+            if name in ("MACHINE_ADC_BITS", "MACHINE_LOG2", "MACHINE_AVERAGE_LOG2", "MACHINE_GROUP_LOG2", "MACHINE_PEDESTAL"):
                 assert await host.control(CALIBRATE, until=DONE | ERROR) == (ERROR, Error.SETTINGS)
             await host.write({name: before})
         await bench.works()

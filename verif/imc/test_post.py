@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from numpy.typing import NDArray
 
 from golden.imc.arch import ImcArch
-from golden.imc.post import Done, post
+from golden.imc.post import SECOND_BITS, Done, post, unfit
 from golden.imc.vector_walk import Vector, vector_walk
 from golden.network import Layer, Neuron, Pool, Requantise
 from golden.parallel_lif import RESETS
@@ -28,7 +28,7 @@ from verif.sim import simulate
 from verif.stream import NEVER, cycle, put, stalls, watch, word
 
 TREES = "two trees of two"
-ARCHS = {"one tile": CORES["one tile"], TREES: CORES[TREES],
+ARCHS = {"one tile": CORES["one tile"], TREES: dataclasses.replace(CORES[TREES], stream_bits=30, membrane_bits=30),
          "tokens": dataclasses.replace(CORES["one tile"], tokens=4, features=40)}
 # Cycles of a vector beyond those of its sums, as often as they serve, and words: nothing emitted, read-out, neurons, scale;
 # more of a scale in a build with tokens.
@@ -48,6 +48,7 @@ def test_post(name: str) -> None:
     pytest.param("i.p.starts & layer.fresh", "i.p.starts", id="always at rest"),
     pytest.param("takes & move", "i.valid & move", id="a sum ahead of its vector"),
     pytest.param("(turn == b)", "(b == 0)", id="spikes of another step"),
+    pytest.param("~holds(seconds.r_data, SCALE_LAYOUT.size)", "0", id="a shift that is cut"),
     pytest.param(" & (self.group_base == 0)", "", id="every group at rest"),
     pytest.param(" | (lane.p.channel == fed)", " | 1", id="groups in another order"),
 ])
@@ -129,6 +130,7 @@ class Monitor:
     def __init__(self, dut: Any, p: ImcArch, pauses: Iterable[bool]) -> None:
         self.dut, self.p, self.pauses = dut, p, iter(pauses)
         self.done: list[tuple[Done, int, tuple[int, list[int]] | None]] = []
+        self.unfit = False
 
     async def watch(self) -> None:
         """Collect for ever."""
@@ -146,6 +148,7 @@ class Monitor:
             if takes and dut.readout__valid.value:
                 out = Lane.o_layout(self.p).from_bits(int(dut.readout__payload.value))
                 readout[int(out.channel)] = int(out.d)
+            self.unfit |= bool(dut.unfit.value)
             if dut.released.value:
                 assert len(keys) <= 1
                 self.done.append((Done(writes=tuple(writes), readout=tuple(readout[c] for c in sorted(readout)),
@@ -177,9 +180,11 @@ async def lane(dut: Any, p: ImcArch, layer: dict[str, int], number: int, vectors
 
 
 async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], monitor: Monitor, memory: tuple[Sums, Sums],
-              stall: float) -> None:
-    """Compare all vectors of a layer."""
+              stall: float, wide: int | None = None) -> None:
+    """Compare all vectors of a layer, or, where a channel's second word is ``wide``, what is told of that."""
     sums, biases, seconds = draw(rng, layer)
+    if wide is not None:
+        seconds[rng.randrange(len(seconds))] = wide
     vectors = vectors_of(layer, sums)
     dut.layer.value = layer_word(layer)
     await parameters(dut, p, biases, seconds)
@@ -191,6 +196,11 @@ async def run(dut: Any, p: ImcArch, rng: random.Random, layer: dict[str, int], m
     await put(dut, "i", [vector_word(p, v) for v, _ in vectors], stalls(rng, stall) if stall else NEVER)
     wanted = [*post(layer, vectors, biases=biases, seconds=seconds, memory=memory, rows=p.rows, factors=factors)]
     server.cancel()
+    assert monitor.unfit == unfit(layer, seconds, membrane_bits=p.membrane_bits), (layer, wide)
+    if wide is not None:
+        monitor.done.clear()
+        monitor.unfit = False
+        return
     assert [done for done, _, _ in monitor.done] == wanted, layer
     assert [seen for _, _, seen in monitor.done] == [
         (v.key, [*range(v.step, v.step + len(d.spikes))]) if d.spikes else None
@@ -224,6 +234,10 @@ async def matches_golden(dut: Any, stall: float) -> None:
         await run(dut, p, rng, layer | {"fresh": 1}, monitor, memory, stall)
         if not layer["fresh"]:
             await run(dut, p, rng, layer, monitor, memory, stall)
+    top = 1 << p.membrane_bits - 1
+    for tail, wide in ((tail, wide) for tail in TAILS for wide in (top - 1, -top & 0xFFFF_FFFF, 1 << SECOND_BITS, 1 << 30, 9)):
+        layer = draw_layer(rng, p, most=2, tail=tail, channels=2, fresh=1)
+        await run(dut, p, rng, layer, monitor, memory, stall, wide)
 
 
 async def serve(dut: Any, p: ImcArch, factors: list[int]) -> None:

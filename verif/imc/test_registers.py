@@ -45,9 +45,10 @@ def test_registers() -> None:
     pytest.param("& ~active):\n            m.d.sync += target", "):\n            m.d.sync += target", "life_of_a_run",
                  id="no lock"),
     pytest.param("irq_enable & (done | failed)", "irq_enable & done", "life_of_a_run", id="errors without interrupt"),
+    pytest.param("access.write & fits", "access.write", "written_values", id="words that are cut"),
 ])
 def test_mutants_are_caught(old: str, new: str, caught: str) -> None:
-    """Settings that change in a run, and errors that nobody hears, are caught."""
+    """Settings that change in a run, errors that nobody hears, and words that are cut, are caught."""
     outcome = simulate(mutant(Registers, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True)
     assert any(caught in name for name in outcome.failed), outcome.failed
 
@@ -101,7 +102,8 @@ async def reset_values(dut: Any) -> None:
 @cocotb.test(timeout_time=2, timeout_unit="ms")
 @cocotb.parametrize(paused=[False, True])
 async def written_values(dut: Any, paused: bool) -> None:
-    """Every setting reads back in its width, written whole whatever the strobes, and is seen on its port.
+    """Every setting reads back, written whole whatever the strobes, and is seen on its port. A wider word is left out and told
+    until an error has told it; so is one for a register that the build has not.
 
     A shift that the weights of the build do not need is told, and is seen in as many bits as they need.
     """
@@ -109,14 +111,25 @@ async def written_values(dut: Any, paused: bool) -> None:
     model: dict[str, int] = dict.fromkeys(SETTINGS, 0)
     places = ShiftAdd.settings_layout(arch()).members["places"]
     shift = (1 << (arch().weight_bits - 1).bit_length()) - 1
-    assert arch().weight_bits <= 15 and not dut.misplaced.value
+    assert arch().weight_bits <= 15 and not dut.misfit.value
     for name in rng.sample([*SETTINGS], len(SETTINGS)):
-        value = rng.choice((0xFFFF_FFFF, rng.getrandbits(32)))
-        await bus.write(OFFSETS[name] | rng.getrandbits(2), value, rng.choice((15, 15, rng.getrandbits(4))))
-        model[name] = value & SETTINGS[name]
-        assert await bus.read(OFFSETS[name]) == model[name], name
-        used = [value & 15 for name, value in model.items() if name.startswith("PLACE") and value >> 5]
-        assert dut.misplaced.value == (max(used, default=0) >= arch().weight_bits)
+        room = SETTINGS[name]
+        for value in rng.sample((room, rng.getrandbits(32) & room, (room + 1) & 0xFFFF_FFFF, 0xFFFF_FFFF), 4):
+            await bus.write(OFFSETS[name] | rng.getrandbits(2), value, rng.choice((15, 15, rng.getrandbits(4))))
+            wide = value & ~room != 0
+            model[name] = model[name] if wide else value
+            assert await bus.read(OFFSETS[name]) == model[name], name
+            used = [value & 15 for name, value in model.items() if name.startswith("PLACE") and value >> 5]
+            misplaced = max(used, default=0) >= arch().weight_bits
+            assert dut.misfit.value == (wide or misplaced), (name, value)
+            if wide:
+                await told(dut, misplaced)
+    for name in ("WORK_OP", "LOAD_EACH", "LEVEL_15_BOUNDS"):
+        await bus.write(OFFSETS[name], 0)
+        await told(dut, misplaced)
+        await bus.write(OFFSETS[name], 1)
+        assert dut.misfit.value and not await bus.read(OFFSETS[name])
+        await told(dut, misplaced)
     for port, (prefix, layout) in zip((dut.layer, dut.machine, dut.exits), PORTS.items(), strict=True):
         assert int(port.value) == word(layout, {name: model[f"{prefix}_{name.upper()}"] for name in layout.members})
     assert int(dut.places.value) == word(places, [
@@ -124,6 +137,15 @@ async def written_values(dut: Any, paused: bool) -> None:
         for value in (model[f"PLACE_{n}"] for n in range(PLACES))])
     for name, value in model.items():
         assert await bus.read(OFFSETS[name]) == value, name
+
+
+async def told(dut: Any, misplaced: bool) -> None:
+    """An error for another reason leaves what does not fit as it is; one about settings has told it."""
+    before = int(dut.misfit.value)
+    for code, wanted in ((Error.PACKET, before), (Error.SETTINGS, misplaced)):
+        dut.code.value = int(code)
+        await pulse(dut, "error")
+        assert dut.misfit.value == wanted
 
 
 @cocotb.test(timeout_time=1, timeout_unit="ms")
@@ -185,8 +207,8 @@ async def life_of_a_run(dut: Any, command: int) -> None:
         await bus.write(control, again | IRQ_ENABLE)
     for name in ("LAYER_CHANNELS", "MACHINE_PATIENCE", "EXIT_STEPS", "PLACE_31"):
         before = await bus.read(OFFSETS[name])
-        await bus.write(OFFSETS[name], 63)
-        assert await bus.read(OFFSETS[name]) == before
+        await bus.write(OFFSETS[name], 0xFFFF_FFFF if name == "PLACE_31" else 63)
+        assert await bus.read(OFFSETS[name]) == before and not dut.misfit.value
     assert (pulses, await bus.read(status), await bus.read(control), await bus.read(setting)) == (given, BUSY, IRQ_ENABLE, 5)
     assert not dut.irq.value
     await pulse(dut, "done")

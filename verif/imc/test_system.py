@@ -236,6 +236,25 @@ def test_script_refuses() -> None:
         script.push([])
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    ({"multiplier": 70_000}, "layer layer: multiplier of the requantiser, not 70000; legal: 0..65535"),
+    ({"multiplier": -1}, "multiplier of the requantiser, not -1"),
+    ({"shift": 40}, "shift of the requantiser, not 40; legal: 0..31")])
+def test_requantisers_fit_their_word(change: dict[str, int], message: str) -> None:
+    """A factor or a shift that the word of a channel does not hold is refused, and would change the other one."""
+    rng, scaled = random.Random(1), None
+    while scaled is None:
+        network, _ = random_network(rng, TINY, "diff")
+        scaled = network.layers[0].requantise
+    setting = Setting(scheme="diff", adc=Adc(bits=TINY.adc_bits))
+    placed = place(network, TINY, setting)
+    assert list(programs(TINY, network, placed, flash=False, adc_bits=TINY.adc_bits))
+    wrong = dataclasses.replace(scaled, **{name: np.full_like(scaled.shift, value) for name, value in change.items()})
+    network = dataclasses.replace(network, layers=(dataclasses.replace(network.layers[0], requantise=wrong),))
+    with pytest.raises(ParameterError, match=message):
+        list(programs(TINY, network, place(network, TINY, setting), flash=False, adc_bits=TINY.adc_bits))
+
+
 def test_trace(tmp_path: Path) -> None:
     """A waveform of the same run is written."""
     script = Script()

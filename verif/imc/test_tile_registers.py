@@ -10,7 +10,8 @@ import cocotb
 import pytest
 from cocotb.triggers import FallingEdge
 
-from golden.imc.arch import IMC_PRESETS, ImcArch
+from golden.imc.arch import IMC_PRESETS, Error, ImcArch
+from golden.imc.correction import tile_ranges
 from golden.imc.devices import DEVICES
 from hdl.bus.axi_lite import ADDRESS_BITS
 from hdl.bus.register_map import markdown, register_json
@@ -42,11 +43,12 @@ def test_tile_registers() -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "caught"), [
-    pytest.param('access.writes(OFFSETS["NUMBER"]) & ~active', 'access.writes(OFFSETS["NUMBER"])', "life", id="no lock"),
+    pytest.param('given.writes(OFFSETS["NUMBER"]) & ~active', 'given.writes(OFFSETS["NUMBER"])', "life", id="no lock"),
     pytest.param("access.word[3]", "access.word[2]", "life", id="no stop"),
+    pytest.param("tile_number(p, number", "1 | tile_number(p, number", "numbers", id="numbers that are cut"),
 ])
 def test_mutants_are_caught(old: str, new: str, caught: str) -> None:
-    """Numbers that change while busy, and a stop that is none, are caught."""
+    """Numbers that change while busy or are cut, and a stop that is none, are caught."""
     outcome = simulate(mutant(TileRegisters, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY),
                        expect_failure=True)
     assert any(caught in name for name in outcome.failed), outcome.failed
@@ -84,17 +86,50 @@ async def started(dut: Any, *, paused: bool = False) -> tuple[AxiLite, random.Ra
 @cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(paused=[False, True])
 async def written_values(dut: Any, paused: bool) -> None:
-    """Identity reads as it is built, settings read back in their width, levels that the build has not stay 0."""
+    """Identity and settings read back, levels that the build has not stay 0; wider words are left out and told."""
     bus, rng = await started(dut, paused=paused)
     built = identity(ImcArch(**parameters_of_bench()))
     for name in rng.sample([*SETTINGS], len(SETTINGS)):
         assert await bus.read(OFFSETS[name]) == 0
-        value = rng.choice((0xFFFF_FFFF, rng.getrandbits(32)))
-        await bus.write(OFFSETS[name], value)
-        assert await bus.read(OFFSETS[name]) == (value & SETTINGS[name] if name in BUILT else 0), name
+        room, held = SETTINGS[name] if name in BUILT else 0, 0
+        for value in rng.sample((room, rng.getrandbits(32) & room, 0xFFFF_FFFF), 3):
+            value &= ~0x20 if name.startswith("PLACE") and not value & ~room else -1
+            await bus.write(OFFSETS[name], value)
+            held = held if value & ~room else value
+            assert (await bus.read(OFFSETS[name]), dut.misfit.value) == (held, value & ~room != 0), name
+            dut.code.value = int(Error.SETTINGS)
+            await pulse(dut, "error")
+            assert not dut.misfit.value
     for name, value in built.items():
         await bus.write(OFFSETS[name], 0)
         assert await bus.read(OFFSETS[name]) == value
+
+
+@cocotb.test(timeout_time=500, timeout_unit="us")
+async def numbers(dut: Any) -> None:
+    """Numbers at the ends of their ranges reach the tile, those beyond, and for no ADC or column, are left out and told."""
+    bus, _ = await started(dut)
+    p, pulses = ImcArch(**parameters_of_bench()), dict.fromkeys(("start", "calibrate", "stop", "write", "seen"), 0)
+    cocotb.start_soon(count(dut, pulses))
+    dut.code.value = int(Error.SETTINGS)
+    for what, (low, high) in enumerate(tile_ranges(p)):
+        most = p.mux - 1 if what >= 2 else 0
+        for number, adc, column in ((low, 0, 0), (high, p.adcs - 1, most), (low - 1, 0, 0), (high + 1, 0, 0), (low, p.adcs, 0),
+                                    (low, 0, most + 1)):
+            before = pulses["write"]
+            await bus.write(OFFSETS["NUMBER"], number_word(what=what, adc=adc, column=column, number=number))
+            await bus.read(OFFSETS["NUMBER"])
+            fits = low <= number <= high and adc < p.adcs and column <= most
+            assert (pulses["write"] - before, dut.misfit.value) == (fits, not fits), (what, number, adc, column)
+            await pulse(dut, "error")
+            assert not dut.misfit.value
+    await bus.write(OFFSETS["NUMBER"], 1 << 31)
+    assert dut.misfit.value
+
+
+def number_word(**fields: int) -> int:
+    """Return the word of the register NUMBER."""
+    return sum((value & (1 << NUMBER_FIELDS[name][1]) - 1) << NUMBER_FIELDS[name][0] for name, value in fields.items())
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -131,7 +166,7 @@ async def count(dut: Any, pulses: dict[str, int]) -> None:
         write = Tile.write_layout(TINY).from_bits(int(dut.write.value))
         if write.valid:
             pulses["write"] += 1
-            pulses["seen"] = (int(write.what), int(write.adc), int(write.column), int(write.number)) == (2, 3, 1, -5)
+            pulses["seen"] = (int(write.what), int(write.adc), int(write.column), int(write.number)) == (2, 3, 1, 5)
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -141,9 +176,7 @@ async def life_of_a_run(dut: Any, command: int) -> None:
     bus, _ = await started(dut)
     pulses = dict.fromkeys(("start", "calibrate", "stop", "write", "seen"), 0)
     cocotb.start_soon(count(dut, pulses))
-    fields = {"what": 2, "adc": 3, "column": 1, "number": -5}
-    number = sum((value & (1 << NUMBER_FIELDS[name][1]) - 1) << NUMBER_FIELDS[name][0] for name, value in fields.items())
-    await bus.write(OFFSETS["NUMBER"], number)
+    await bus.write(OFFSETS["NUMBER"], number_word(what=2, adc=3, column=1, number=5))
     await bus.write(OFFSETS["CONTROL"], command | IRQ_ENABLE)
     dut.busy.value = 1
     await bus.write(OFFSETS["CONTROL"], command | IRQ_ENABLE | STOP)

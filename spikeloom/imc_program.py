@@ -28,10 +28,8 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     from golden.imc.arch import load_preset
     from golden.imc.run import place, run
     from hdl.folder import check_folder, write_folder
-    from hdl.generate import VERSION
     from hdl.imc.activation import pack, split
     from hdl.imc.program import programs
-    from hdl.imc.register_map import OFFSETS
     from hdl.imc.write_program import write_packets
     from hdl.program_files import DESCRIPTION
     from verif.imc.setting import setting_of
@@ -58,12 +56,8 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
         words.append(pack(np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.passes]), p.rows))
         trace = run(network, p, setting, tensors, image=index, placed=placed)
         found.append(_expected(trace, exit_margin))
-    description = {
-        "version": VERSION, "workload": workload.name, "preset": p.name, "config_hash": p.hash, "top": "imc",
-        "steps": network.steps, "images": images, "weight_sparsity": network.weight_sparsity, "scheme": setting.scheme,
-        "exit_margin": exit_margin, "crossbars": len(cells), "tiles": p.tiles, "registers": OFFSETS,
-        "layers": [dataclasses.asdict(layer) | {"registers": layer.registers} for layer in layers],
-        "files": ["cells.safetensors", "jobs.safetensors", "images.safetensors"]}
+    description = _described(p, workload, layers) | {
+        "images": images, "scheme": setting.scheme, "exit_margin": exit_margin, "crossbars": len(cells)}
     files = {
         "cells.safetensors": save(cells),
         "jobs.safetensors": save({"packets": np.asarray([*write_packets(p, placed)], np.uint32)}),
@@ -73,6 +67,18 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
         DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode()}
     write_folder(Path(out), files, DESCRIPTION, force=force)
     return description
+
+
+def _described(p: Any, workload: Any, layers: list[Any]) -> dict[str, Any]:
+    """Return what ``program.json`` says of the build, the network and its layers."""
+    from hdl.generate import VERSION
+    from hdl.imc.register_map import OFFSETS
+
+    return {
+        "version": VERSION, "workload": workload.name, "preset": p.name, "config_hash": p.hash, "top": "imc",
+        "steps": workload.network.steps, "weight_sparsity": workload.network.weight_sparsity, "tiles": p.tiles,
+        "registers": OFFSETS, "layers": [dataclasses.asdict(layer) | {"registers": layer.registers} for layer in layers],
+        "files": ["cells.safetensors", "jobs.safetensors", "images.safetensors"]}
 
 
 def _cells(p: Any, placed: Any) -> dict[str, Any]:

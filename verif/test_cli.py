@@ -623,7 +623,7 @@ def test_standard_files_that_cannot_be_written(line: str, code: int, said: str) 
 
 def test_closed_standard_error_leaves_json_alone() -> None:
     """What a person would read goes nowhere, not into the JSON and not into a file that is opened next."""
-    assert set(json.loads(shell("list --json - 2>&-").stdout)) == {"workloads", "presets", "blocks"}
+    assert set(json.loads(shell("list --json - 2>&-").stdout)) == {"workloads", "presets", "imc_presets", "blocks"}
 
 
 @pytest.mark.parametrize("where", ["file", "file/cache", "/proc/x"])

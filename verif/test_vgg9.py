@@ -13,8 +13,9 @@ from golden.store import load
 from models.spiking import LIFNode
 from models.vgg9_digits import STEPS, WEIGHT_BITS, Rounded, Vgg9Digits
 from models.workloads import find
+from verif.imc.lowering import lowering_arch
 from verif.imc.setting import setting_of
-from verif.imc.simulate import lowering_arch, simulate
+from verif.imc.simulate import simulate
 from verif.workload import load_workload
 
 P = IMC_PRESETS["spikesim"]

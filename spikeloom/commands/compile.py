@@ -29,7 +29,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, out: Pa
             data: Path | None, leak: str, macro: str | None, exit_margin: int | None, force: bool) -> None:
     """Write the program, its inputs and expected outputs, a C header and a C driver.
 
-    With --top imc: the cells of every crossbar, registers and parameters of every layer, images and what golden expects; no C.
+    With --top imc also the cells of every crossbar and the jobs that write them; the driver is that of a core of tiles.
     """
     if top == "imc":
         from spikeloom.imc_program import compile_imc
@@ -37,7 +37,7 @@ def command(output: Output, workload: str, preset: str | None, top: str, out: Pa
         report = compile_imc(workload, preset or "spikesim", out, images=images, steps=steps, data=data, macro=macro,
                              exit_margin=exit_margin, leak_nearest=leak == "nearest", force=force)
         output.say(f"{report['workload']} for {report['preset']}: T={report['steps']}, "
-                   f"weight sparsity {report['weight_sparsity']:.2%}, {report['crossbars']} crossbars")
+                   f"weight sparsity {report['weight_sparsity']:.2%}, {report['jobs']['packets']} rows of cells")
         output.table(["layer", "output", "row blocks", "column blocks", "first crossbar"], [
             [layer["name"], " x ".join(map(str, layer["shape"])),
              *(layer["fields"][name] for name in ("blocks", "column_blocks", "crossbar"))] for layer in report["layers"]])

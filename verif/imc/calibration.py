@@ -18,12 +18,12 @@ from hdl.imc.host_port import Target
 from hdl.imc.layer import machine_layout
 from hdl.imc.program import LayerProgram
 from verif.imc.macro_shell import values
+from verif.imc.setting import LOG2, way_fields, widest
 from verif.imc.system import CALIBRATE, DONE, Result, Script
 from verif.system import SystemFailure
 
 Numbers = NDArray[np.int64]
-# Phases of a round, and the kind of the numbers that columns ought to give in packets.
-LOG2 = 4
+# The kind of the numbers that columns ought to give, in packets.
 WANTED = 3
 # Largest limit that its register holds.
 LARGEST = (1 << machine_layout()["limit"].width) - 1
@@ -88,7 +88,7 @@ def _levels(p: ImcArch, setting: Setting, way: str, trim: dict[int, Numbers]) ->
     """Return offsets or trim codes of every tile's ADCs."""
     empty = np.zeros((p.rows, p.cols), np.int64)
     macros = {tile: build(p, setting.adc, empty, setting.effects, tile=tile) for tile in range(p.tiles)}
-    pedestal, limit = ((1 << setting.adc.bits) - 1) // 2, (2 << p.adc_bits) - 1
+    pedestal, limit = widest(p, setting.adc)
     found = {tile: trims(macro, pedestal=pedestal, log2=LOG2, limit=limit) if way == "trims" else
              offsets(macro, pedestal=pedestal, log2=LOG2, limit=limit, trim=trim.get(tile))
              for tile, macro in macros.items()}
@@ -151,11 +151,9 @@ def play(script: Script, p: ImcArch, one: Calibration, program: LayerProgram, pa
 
     path : of a file for what the columns give
     """
-    fields = {"TRIMS": one.way == "trims", "GAINS": one.way == "gains", "LOG2": LOG2, "PEDESTAL": one.pedestal,
-              "LIMIT": one.limit}
     script.load(program)
-    for name, value in fields.items():
-        script.write(f"MACHINE_{name}", int(value))
+    for name, value in way_fields(one.way, one.pedestal, one.limit).items():
+        script.write(f"MACHINE_{name.upper()}", value)
     if one.way == "gains":
         phases = np.arange(p.mux << LOG2)
         lines = np.broadcast_to(_driven(p), (len(phases), p.rows))

@@ -5,6 +5,8 @@
 // are offered while other commands run; what comes is kept from the first cycle on. FOLDER takes result.json, words.bin (uint32)
 // and ends.bin (int64 pairs: words so far, cycle, for each end of a packet). TRACE is a VCD file, in a build that traces.
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -30,7 +32,7 @@
 
 namespace {
 
-constexpr int PATIENCE = 1000, HALF_PERIOD = 5000, RESET_CYCLES = 8;
+constexpr int IDLE = 20, PATIENCE = 1000, HALF_PERIOD = 5000, RESET_CYCLES = 8;
 
 struct Failure : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -120,6 +122,8 @@ class Bench {
             load(imc_actions(rest(line).c_str()));
         } else if (name == "log") {
             load(imc_log(rest(line).c_str()));
+        } else if (name == "carry") {
+            carry(line);
         } else if (name == "progress") {
             std::printf("%s\n", rest(line).c_str());
             std::fflush(stdout);
@@ -215,6 +219,62 @@ class Bench {
         held_last_ = last;
     }
 
+    // Give registers and streams to `run` of a shared library, which a C driver is in, with the words behind it as arguments.
+    void carry(std::istringstream& line) {
+        using Run = int (*)(void (*)(void*, uint32_t, uint32_t), uint32_t (*)(void*, uint32_t),
+                            int (*)(void*, const uint32_t*, uint32_t), uint32_t (*)(void*, uint32_t*, uint32_t), int (*)(void*),
+                            void*, int, char**);
+        std::string path;
+        if (!(line >> path >> carried_bits_ >> carried_groups_)) throw Failure("carry: a word is missing");
+        std::vector<std::string> texts{std::istream_iterator<std::string>(line), {}};
+        std::vector<char*> arguments;
+        for (auto& text : texts) arguments.push_back(text.data());
+        void* library = dlopen(path.c_str(), RTLD_NOW);
+        void* run = library ? dlsym(library, "run") : nullptr;
+        if (!run) throw Failure(std::string("carry: ") + dlerror());
+        taken_ = ends.size();
+        reads.push_back(static_cast<uint32_t>(reinterpret_cast<Run>(run)(
+            [](void* bench, uint32_t offset, uint32_t value) { static_cast<Bench*>(bench)->carried_write(offset, value); },
+            [](void* bench, uint32_t offset) { return static_cast<Bench*>(bench)->carried_read(offset); },
+            [](void* bench, const uint32_t* first, uint32_t count) {
+                return static_cast<Bench*>(bench)->carried_send(first, count);
+            },
+            [](void* bench, uint32_t* first, uint32_t most) {
+                return static_cast<Bench*>(bench)->carried_receive(first, most);
+            },
+            [](void* bench) -> int { return static_cast<Bench*>(bench)->irq_; }, this, static_cast<int>(arguments.size()),
+            arguments.data())));
+    }
+
+    void carried_write(uint64_t offset, uint32_t value) {
+        if (offset == carried_bits_) imc_context(static_cast<int>(value), static_cast<int>(carried_groups_));
+        write(offset, value);
+    }
+
+    uint32_t carried_read(uint64_t offset) {
+        const uint32_t value = read(offset);
+        for (int i = 0; i < IDLE; ++i) step();
+        return value;
+    }
+
+    int carried_send(const uint32_t* first, uint32_t count) {
+        const uint64_t offset = words_.size();
+        words_.insert(words_.end(), first, first + count);
+        queue_.push_back({offset, offset + count, true});
+        for (int64_t begin = cycle; !queue_.empty(); step())
+            if (cycle - begin > PATIENCE * static_cast<int64_t>(count)) return 1;
+        return 0;
+    }
+
+    uint32_t carried_receive(uint32_t* first, uint32_t most) {
+        for (int i = 0; i < IDLE; ++i) step();
+        if (taken_ == ends.size()) return 0;
+        const int64_t begin = taken_ ? ends[taken_ - 2] : 0, count = ends[taken_] - begin;
+        std::copy_n(words.begin() + begin, std::min<int64_t>(count, most), first);
+        taken_ += 2;
+        return static_cast<uint32_t>(count);
+    }
+
     [[noreturn]] void late(const std::string& what, uint64_t cycles, const std::string& why) {
         throw Failure(what + ": " + why + " after " + std::to_string(cycles) + " cycles; " + std::to_string(sent_) +
                       " words sent, " + std::to_string(queue_.size()) + " packets wait, " + std::to_string(words.size()) +
@@ -274,6 +334,7 @@ class Bench {
     Control seen_{};
     bool offered_ = false, irq_ = false, waiting_ = false, held_last_ = false, left_ = false;
     uint32_t held_ = 0;
+    uint64_t carried_bits_ = 0, carried_groups_ = 0, taken_ = 0;
     uint64_t sent_ = 0, wanted_ = 0, stall_in_ = 0, stall_out_ = 0;
     std::mt19937_64 random_{1};
 };

@@ -17,8 +17,8 @@ from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.run import Placed, Setting, place, run
 from golden.network import map_arrays
+from verif.imc.lowering import lowering_arch
 from verif.imc.setting import setting_of
-from verif.imc.simulate import lowering_arch
 from verif.workload import load_workload
 
 WORKLOAD = "digits"

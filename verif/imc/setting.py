@@ -16,6 +16,8 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(FLAGS, bool), "calibrate": str}
 # What a core calibrates, in the order in which it does.
 WAYS = ("trims", "offsets", "gains")
+# Log2 of the phases of a round of it.
+LOG2 = 4
 
 
 def setting_of(p: ImcArch, text: str | None) -> Setting:
@@ -119,3 +121,18 @@ def in_words(found: dict[str, Any]) -> str:
     parts += ["skip"] * found["skip"] + ["image converted in every step"] * (not found["once"])
     parts += [f"calibrated: {', '.join(found['calibrate'])}"] * bool(found["calibrate"])
     return "; ".join([*parts, f"{effects}, seed {found['seed']}" if effects else "ideal"])
+
+
+def widest(p: ImcArch, adc: Adc) -> tuple[int, int]:
+    """Return the pedestal in the middle of the codes, and the widest limit, of offsets and trim codes."""
+    return ((1 << adc.bits) - 1) // 2, (2 << p.adc_bits) - 1
+
+
+def calibration_fields(p: ImcArch, adc: Adc, way: str) -> dict[str, int]:
+    """Return the fields of MACHINE of a calibration of offsets or trim codes, as `verif.imc.calibration.calibrate` has it."""
+    return way_fields(way, *widest(p, adc))
+
+
+def way_fields(way: str, pedestal: int, limit: int) -> dict[str, int]:
+    """Return the fields of MACHINE that say what a calibration finds."""
+    return {"trims": int(way == "trims"), "gains": int(way == "gains"), "log2": LOG2, "pedestal": pedestal, "limit": limit}

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from golden.arch import PRESETS, Arch, ParameterError
 from golden.float_run import float_run
 from golden.imc.arch import ImcArch, load_preset
 from golden.imc.early_exit import Exit, early_exit, sums_by_step
@@ -28,6 +27,7 @@ from hdl.imc.program import LayerProgram, programs
 from hdl.imc.settings import Times
 from verif.imc.calibration import calibrate, check, free_crossbar, play, refuse, tables
 from verif.imc.compare import Compared, Run, compare
+from verif.imc.lowering import lowering_arch
 from verif.imc.macro_shell import layer_phases, macro_tables, values
 from verif.imc.setting import calibrated_setting, told
 from verif.imc.system import ImcSystem, Result, Script
@@ -35,21 +35,6 @@ from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
 
 Tensors = dict[str, NDArray[np.int64]]
-# Bits of a weight that lowering has, the most first.
-WEIGHT_BITS = (8, 4)
-
-
-def lowering_arch(p: ImcArch) -> Arch:
-    """Return the build for which networks are lowered: weights and widths of a core of tiles.
-
-    Raises ParameterError for weights that lowering does not make.
-    """
-    bits = next((bits for bits in WEIGHT_BITS if bits <= p.weight_bits), None)
-    if bits is None:
-        raise ParameterError(f"preset: weight_bits of {p.name}, not {p.weight_bits}; legal: {min(WEIGHT_BITS)} and more, for "
-                             f"networks that are lowered; try: weight_bits = {min(WEIGHT_BITS)}")
-    return dataclasses.replace(PRESETS["loas"], name=p.name, weight_bits=bits, t_max=p.t_max, stream_bits=p.stream_bits,
-                               buffer_bytes=1 << 30, acc_bits=p.stream_bits, membrane_bits=p.membrane_bits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +122,7 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
                 name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
             cells = broken(plain, p, setting) if inject else plain
             script.image(index)
-            phases = _phases(p, cells, tensors, network.steps, setting.skip)
+            phases = image_phases(p, cells, tensors, network.steps, setting.skip)
             runs.append(_play(script, p, plain, layers, tensors, [
                 values(Path(folder) / f"values_{index}_{n}", entries)
                 for n, entries in enumerate([chain(*phases)] if margin is None else phases)]))
@@ -155,7 +140,8 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
     return Simulated(traces, compared, readouts, result, exits)
 
 
-def _phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int, skip: bool) -> list[list[tuple[Any, ...]]]:
+def image_phases(p: ImcArch, placed: tuple[Placed, ...], tensors: Tensors, steps: int,
+                 skip: bool) -> list[list[tuple[Any, ...]]]:
     """Return what `verif.imc.macro_shell.values` takes, for all layers of an image, by step."""
     found: list[list[tuple[Any, ...]]] = [[] for _ in range(steps)]
     for entry in placed:

@@ -16,8 +16,8 @@ from golden.imc.run import Setting, place, run_images
 from golden.network import Network, map_arrays
 from golden.run import Trace, predict
 from verif.imc.calibration import calibrate, free_crossbar
+from verif.imc.lowering import lowering_arch
 from verif.imc.setting import calibrated_setting
-from verif.imc.simulate import lowering_arch
 from verif.workload import Workload, load_workload
 
 # Images whose vectors are in memory together, what is swept, and what the others hold meanwhile.

@@ -165,6 +165,16 @@ class Script:
         """Log samples and draws from now on, see `verif.imc.macro_shell.read_log`."""
         self._add("log", path.resolve())
 
+    def carry(self, library: Path, groups: int, *words: object) -> int:
+        """Let ``run`` of a shared library drive the core; return the place of what it returns in `Result.reads`.
+
+        groups : row groups that the macros are told, with the bits that it writes to LAYER_BITS
+        words : its arguments, without blanks
+        """
+        self._add("carry", library.resolve(), OFFSETS["LAYER_BITS"], groups, *words)
+        self._reads += 1
+        return self._reads - 1
+
     def progress(self, text: str) -> None:
         """Give ``text``, one line, to the caller of `ImcSystem.run`."""
         self._add("progress", text)
@@ -249,7 +259,7 @@ class ImcSystem:
         text, top = self._design or sim.design(Imc(self.params), self.prefix)
         texts = [text, verilog(self.params, self.prefix), *([HARNESS.read_text()] if self.monitor else [])]
         return sim.build(texts, "harness" if self.monitor else top, optimise=self.optimise, public_ports=False,
-                         flags=["--trace"] * trace, main=DRIVER, cpp=SOURCES)
+                         flags=["--trace"] * trace + ["-LDFLAGS", "-ldl"], main=DRIVER, cpp=SOURCES)
 
     def run(self, script: Script, *, trace: Path | None = None, progress: Callable[[str], None] = lambda text: None) -> Result:
         """Play ``script`` from reset and return what came back.

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.macro import Adc
+from verif.imc.lowering import lowering_arch
 from verif.imc.setting import setting_of
-from verif.imc.simulate import Machine, lowering_arch, run_images
+from verif.imc.simulate import Machine, run_images
 from verif.numbers import machine
 from verif.workload import load_workload
 

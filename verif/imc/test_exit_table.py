@@ -12,9 +12,9 @@ from golden.imc.run import inputs, place, run
 from golden.network import map_arrays
 from golden.run import logits
 from verif.imc.exit_table import HEAD, THRESHOLDS, WORKLOAD, Shown, lines, main, phases, show
+from verif.imc.lowering import lowering_arch
 from verif.imc.macro_shell import layer_phases
 from verif.imc.setting import setting_of
-from verif.imc.simulate import lowering_arch
 from verif.workload import load_workload
 
 PAGE = Path(__file__).parents[2] / "docs" / "imc.md"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,12 @@ from golden.network import Input, Layer, Network, Neuron, Pass, spike_planes
 from golden.run import run as plain_run
 from hdl.imc import program as hdl_program
 from hdl.imc.settings import Times
-from spikeloom.imc_program import compile_imc
 from verif.imc import simulate as module
 from verif.imc.calibration import calibrate, play, refuse
+from verif.imc.lowering import lowering_arch
 from verif.imc.macro_shell import MacroShellError
 from verif.imc.setting import calibrated_setting, in_words, setting_of, told
-from verif.imc.simulate import Machine, lowering_arch, run_images, run_words, simulate
+from verif.imc.simulate import Machine, run_images, run_words, simulate
 from verif.imc.verify import random_layers
 from verif.simulate import run_images as accelerator
 from verif.system import System, SystemFailure
@@ -286,46 +285,6 @@ def test_refused_settings(text: str, message: str) -> None:
     with pytest.raises(ParameterError) as error:
         setting_of(TINY, text)
     assert str(error.value).startswith(message)
-
-
-def test_compile(tmp_path: Path) -> None:
-    """The program names every register that it writes, and holds the cells of every crossbar and what golden expects."""
-    from safetensors.numpy import load_file
-
-    from hdl.imc.register_map import OFFSETS
-
-    description = compile_imc("digits", "spikesim", tmp_path / "out", images=2)
-    assert json.loads((tmp_path / "out" / "program.json").read_text()) == json.loads(json.dumps(description))
-    assert all({*layer["registers"]} <= {*OFFSETS} and len(layer["registers"]) > 60 for layer in description["layers"])
-    cells = load_file(tmp_path / "out" / "cells.safetensors")
-    assert len(cells) == description["crossbars"] == 1 + 6 + 8
-    assert all(cell.shape == (64, 64) and cell.max() <= 1 for cell in cells.values())
-    packets = load_file(tmp_path / "out" / "jobs.safetensors")["packets"]
-    assert packets.shape == (15 * 64, 2 + 2 + 2) and {*packets[:, 0].tolist()} <= {6, 6 | 1 << 4, 6 | 2 << 4, 6 | 3 << 4}
-    images = load_file(tmp_path / "out" / "images.safetensors")
-    workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
-    trace = plain_run(workload.network, workload.words(1))
-    assert images["readouts"][1].tolist() == np.asarray(trace.layers["fc"].readout).ravel().tolist()
-    assert images["memory"].shape[0] == 2 and images["classes"].tolist() == images["readouts"].argmax(axis=1).tolist()
-    assert images["steps"].tolist() == [4, 4] and all(layer["registers"]["EXIT_STEPS"] == 0 for layer in description["layers"])
-
-
-def test_compile_with_early_exit(tmp_path: Path) -> None:
-    """Layers are those of the first step, and what is expected is golden's at the step that stops."""
-    from safetensors.numpy import load_file
-
-    description = compile_imc("digits", "spikesim", tmp_path / "out", images=2, exit_margin=15)
-    registers = [layer["registers"] for layer in description["layers"]]
-    chosen = {"EXIT_STEPS": 4, "EXIT_THRESHOLD": 15, "LAYER_FRESH": 1, "LAYER_FIRST_STEP": 0}
-    assert all(chosen.items() <= r.items() for r in registers)
-    assert [r["LAYER_STEPS"] for r in registers] == [4, 1, 1] and description["exit_margin"] == 15
-    images = load_file(tmp_path / "out" / "images.safetensors")
-    workload = load_workload("digits", lowering_arch(IMC_PRESETS["spikesim"]))
-    for index in range(2):
-        sums = sums_by_step(plain_run(workload.network, workload.words(index)))
-        exits = early_exit(sums, 15)
-        assert images["steps"][index] == int(exits.steps) and images["classes"][index] == int(exits.label)
-        assert images["readouts"][index].tolist() == sums[int(exits.steps) - 1].tolist()
 
 
 @pytest.mark.parametrize(("change", "message"), [

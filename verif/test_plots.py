@@ -8,9 +8,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
 from jinja2 import UndefinedError
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
@@ -44,13 +46,13 @@ def drawn(figure: Figure) -> dict[str, list[tuple[str, float]]]:
     axes = figure.axes[0]
     ticks = [tick.get_text() for tick in axes.get_xticklabels()]
     found = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    return {str(line.get_label()): [(ticks[round(x)], y) for x, y in zip(*map(list, line.get_data()), strict=True)]
-            for line in found}
+    return {str(line.get_label()): [(ticks[round(x)], y) for x, y in np.asarray(line.get_data()).T] for line in found}
 
 
 def spreads(figure: Figure) -> list[list[tuple[float, float]]]:
     """Return (smallest, largest) of each point of each line."""
-    return [[(segment[0][1], segment[1][1]) for segment in bars.get_segments()] for bars in figure.axes[0].collections]
+    return [[(segment[0][1], segment[1][1]) for segment in each.get_segments()] for each in figure.axes[0].collections
+            if isinstance(each, LineCollection)]
 
 
 def told(text: str) -> list[str | None]:
@@ -94,7 +96,7 @@ def test_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = points()
     assert drawn(figure) == means and figure.axes[0].get_ylim() == (0, 1)
     assert spreads(figure) == [[(0, 0), (1, 1), (0.25, 0.75)], [(0.125, 0.25), (1, 1)]]
-    dots = [float(line.get_ydata()[0]) for line in figure.axes[0].lines if line.get_gid()]
+    dots = [np.asarray(line.get_ydata())[0] for line in figure.axes[0].lines if line.get_gid()]
     assert dots == [y for line in means.values() for _, y in line]
     text = svg(figure)
     assert told(text) == ["SAR & more 1: 0.00%", "SAR & more 5: 100.00%", "SAR & more 9: 25.00%, 75.00%, 50.00%",

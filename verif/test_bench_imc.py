@@ -193,9 +193,9 @@ def test_sweeps_that_are_measured_anew(stored: dict[str, Any], monkeypatch: pyte
 def test_report(stored: dict[str, Any]) -> None:
     """The HTML page has every chart, table and source; early exit's energy lies between those of one step and of all."""
     text = page(stored, {"date": "1970-01-01"})
-    read = Page(text)
-    assert text.count("<svg ") == len(stored["sweeps"]) == len(charts(stored)) and text.count("<h2>") == len(tables(stored)) + 1
-    assert all(chart in text for chart in charts(stored).values())
+    read, drawn = Page(text), charts(stored)
+    assert text.count("<svg ") == len(stored["sweeps"]) == len(drawn) and text.count("<h2>") == len(tables(stored)) + 1
+    assert all(chart in text for chart in drawn.values())
     assert read.loads == [] and len(read.ids) == len({*read.ids}) and read.tables[0] == [["date", "1970-01-01"]]
     shown = [*map(sweep_table, stored["sweeps"].values()), *tables(stored).values()]
     assert read.tables[1:-2] == [

@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	  cp constraints.txt $(VENV)/constraints.txt; \
 	  $(if $(TORCH_INDEX),$(PIP) install -q -c constraints.txt --index-url $(TORCH_INDEX) --no-deps torch,:); \
 	fi
-	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[torch,sim,synth,dev]'
+	$(PIP) install -q -c $(VENV)/constraints.txt -e '.[torch,sim,synth,plots,dev]'
 	$(PIP) install -q -c $(VENV)/constraints.txt --no-deps spikingjelly
 	@touch $@
 

@@ -1,13 +1,11 @@
 """The report of ``spikeloom bench imc`` as tables, charts and one HTML page."""
 
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
+from perf import pages
 from perf.imc_energy import AREAS, COSTS, SPIKESIM_ENERGY, shares, spikesim_area
 from perf.imc_events import EVENTS
-from perf.plots import lines
-from perf.report import STYLE, html_table
 from perf.spikesim import HERTZ
 
 Report = dict[str, Any]
@@ -19,9 +17,11 @@ SHARED_AREA = {2: 1.38, 4: 2.41}
 
 
 def charts(report: Report) -> dict[str, str]:
-    """Return a chart of each sweep by its name, as SVG."""
-    return {name: lines(f"{sweep['title']}: {report['workload']} on {report['preset']}", sweep["axis"], {
-        series["name"]: [(point["x"], point["accuracies"]) for point in series["points"]] for series in sweep["series"]})
+    """Return a chart of each sweep by its name, as SVG. Needs matplotlib."""
+    from perf.plots import lines, svg
+
+    return {name: svg(lines(f"{sweep['title']}: {report['workload']} on {report['preset']}", sweep["axis"], "accuracy", {
+        series["name"]: [(point["x"], point["accuracies"]) for point in series["points"]] for series in sweep["series"]}))
         for name, sweep in report["sweeps"].items()}
 
 
@@ -162,21 +162,13 @@ def tables(report: Report) -> dict[str, Table]:
 
 
 def page(report: Report, facts: Mapping[str, str]) -> str:
-    """Return the page; it loads nothing.
+    """Return the page; it loads nothing. Needs matplotlib.
 
     facts : date, machine and versions, by what they are called
     """
-    body = [f"<h1>spikeloom bench imc {escape(report['workload'])} --preset {escape(report['preset'])}</h1>",
-            f"<p>T = {report['T']}, scheme {report['scheme']}, {report['images']} images, {report['seeds']} seeds where "
-            "something is drawn.</p>", html_table([], [[name, text] for name, text in facts.items()], "plain")]
     drawn = charts(report)
-    for name, sweep in report["sweeps"].items():
-        body += [drawn[name], html_table(*sweep_table(sweep), "plain")]
-    for title, table in tables(report).items():
-        body += [f"<h2>{escape(title)}</h2>", html_table(*table, "plain")]
-    body += ["<h2>Sources</h2>", html_table(["part", "event", "source"], [
-        [cost.name, EVENTS.get(cost.event, "bits of words read and written"), cost.source]
-        for cost in COSTS.values()], "plain"),
-        html_table(["part", "area"], [[name, text] for name, text in AREAS.items()], "plain")]
-    return "\n".join(['<!DOCTYPE html>', '<html lang="en"><head><meta charset="utf-8"><title>spikeloom bench imc</title>',
-                      f"<style>{STYLE}</style></head><body>", *body, "</body></html>", ""])
+    return pages.page(
+        "imc", report=report, facts=facts.items(), tables=tables(report),
+        sweeps=[(drawn[name], sweep_table(sweep)) for name, sweep in report["sweeps"].items()],
+        energy_sources=[[cost.name, EVENTS.get(cost.event, "bits of words read and written"), cost.source]
+                        for cost in COSTS.values()], area_sources=AREAS.items())

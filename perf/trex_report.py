@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from perf.plots import lines
-
 Report = dict[str, Any]
 Table = tuple[list[str], list[list[Any]]]
 NAMES = {"none": "no reuse", "skip": "skip (PIVOT)", "identity": "identity reuse", "tb": "TB reuse"}
@@ -67,6 +65,12 @@ def provenance(report: Report) -> Table:
 
 
 def chart(organisation: str, curve: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Return a chart of what reuse loses and gains at every delay; ``curve`` as `verif.bench_trex.curve` returns it."""
-    return lines(f"TB reuse, {organisation} tiles", "delay", {
-        name: [(round(x, 2), [y]) for x, y in sorted(points)] for name, points in curve.items()}, shares=False)
+    """Return a chart of what reuse loses and gains at every delay, as SVG; needs matplotlib.
+
+    curve : what `verif.bench_trex.curve` returns
+    """
+    from perf.plots import lines, svg
+
+    series = {name: [(round(x, 2), [y]) for x, y in sorted(points)] for name, points in curve.items()}
+    return svg(lines(f"TB reuse, {organisation} tiles", "delay, as a fraction of that without reuse",
+                     "points lost; gain, times", series, shares=False))

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import json
 import os
 import sys
@@ -41,6 +42,11 @@ def check_file(option: str, path: Path, legal: str = "FILE") -> None:
         good = False
     if not good:
         raise ParameterError(f"{option}: a file in a writable folder, not {str(path)!r}; legal: {legal}")
+
+
+def need_charts() -> None:
+    """Raise ModuleNotFoundError unless the package that draws charts is installed; for commands that draw when all is done."""
+    importlib.import_module("perf.plots")
 
 
 def replace_file(path: Path, text: str) -> None:

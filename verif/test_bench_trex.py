@@ -115,7 +115,9 @@ def test_command(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert all(name in printed for name in NAMES.values()) and f"{PAPER['edap']:.2f}" in printed
     assert all(0 <= row["accuracy_macro"] <= 1 for row in report["designs"]) and report["seed"] == 3
     assert all(one["source"] for entries in report["constants"].values() for one in entries)
-    assert chart.read_text().count("<polyline") == 3 and len(report["curve"]["EDAP gain"]) == QUICK.size.depth - 1
+    drawn, curve = chart.read_text(), report["curve"]
+    assert len(curve["EDAP gain"]) == QUICK.size.depth - 1 and drawn.count("<title>") == 3 * len(curve["EDAP gain"])
+    assert all(f"<title>{name} {round(x, 2):g}: {y:.2f}</title>" in drawn for name, line in curve.items() for x, y in line)
     assert run([*words, "--quiet"]) == 0 and capsys.readouterr().out == ""
 
 
@@ -139,13 +141,17 @@ def test_bad_input(words: list[str], message: str | None, capsys: pytest.Capture
 
 
 def test_page(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page's tables are written from a report; the rest of the page stays, other files are refused in one line."""
+    """The page's tables, and its chart, are written from a report; the rest stays, other files are refused in one line."""
     told, page = tmp_path / "report.json", tmp_path / "page.md"
     told.write_text(json.dumps(bench_trex(0.8, recipe=QUICK, images=5, designs=("none",))))
     page.write_text("above\n" + "".join(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in TABLES) + "below\n")
     assert main([str(told), "--page", str(page)]) == 0
     text = page.read_text()
     assert text.startswith("above\n") and text.endswith("below\n") and "old" not in text and "| no reuse | - |" in text
+    assert not page.with_suffix(".svg").exists()
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"curve": {"EDAP gain": [(0.5, 2.25)]}}))
+    assert main([str(told), "--page", str(page)]) == 0 and page.read_text() == text
+    assert "<title>EDAP gain 0.5: 2.25</title>" in page.with_suffix(".svg").read_text()
     told.write_text("{}")
     assert main([str(told), "--page", str(page)]) == 2 and page.read_text() == text
     assert capsys.readouterr().err.count("\n") == 1

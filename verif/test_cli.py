@@ -346,7 +346,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(report) == {"ok", "tools"} and report["ok"]
     assert all(set(tool) == {"name", "ok", "version", "purpose", "problem", "install"} for tool in report["tools"])
     assert {tool["name"] for tool in report["tools"]} >= {
-        "Python", "C++ compiler", "make", "perl", "Verilator", "Yosys (Verilog)", "Yosys (synthesis)", "torch"}
+        "Python", "C++ compiler", "make", "perl", "Verilator", "Yosys (Verilog)", "Yosys (synthesis)", "torch", "matplotlib"}
     assert all(re.match(r"\d", tool["version"]) for tool in report["tools"])
 
 

@@ -169,6 +169,15 @@ def test_packages_are_declared() -> None:
     assert set(listed) == there
 
 
+def test_package_data_is_declared() -> None:
+    """pyproject.toml names the files of the packages that are no Python."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    named = {path for package, globs in patterns.items() for glob in globs
+             for path in (ROOT / package.replace(".", "/")).glob(glob)}
+    there = {path for room in ROOMS for path in (ROOT / room).rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    assert there == named
+
+
 @pytest.mark.parametrize("path", python_files("hdl"), ids=str)
 def test_block_lines(path: Path) -> None:
     """A block is a screenful or two of code."""

@@ -1,4 +1,7 @@
-"""Write the tables of docs/trex.md from a report: ``python -m verif.trex_page REPORT.json``, of ``bench trex --json``."""
+"""Write the tables of docs/trex.md from a report: ``python -m verif.trex_page REPORT.json``, of ``bench trex --json``.
+
+With ``--plot`` the report holds the numbers of the chart, which is written, too, as a neighbour of the page.
+"""
 
 import argparse
 import json
@@ -7,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from golden.arch import ParameterError
-from perf.trex_report import Table, costs, designs, encoders, provenance, runs
+from perf.trex_report import Table, chart, costs, designs, encoders, provenance, runs
+from spikeloom.output import replace_file
 from verif.page import replaced
 
 PAGE = Path(__file__).parents[1] / "docs" / "trex.md"
@@ -22,7 +26,7 @@ def markdown(table: Table) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replace the tables of the page; a report or a page of another kind is refused."""
+    """Replace the tables of the page, and its chart if the report has one; reports or pages of another kind are refused."""
     parser = argparse.ArgumentParser(prog="python -m verif.trex_page", description="Write the tables of docs/trex.md.",
                                      epilog="Example: python -m verif.trex_page report.json")
     parser.add_argument("report", type=Path, help="what spikeloom bench trex --json wrote")
@@ -32,10 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report, page = json.loads(given.report.read_text()), given.page.read_text()
         for name, table in TABLES.items():
             page = replaced(page, markdown(table(report)), f"<!-- {name} -->", f"<!-- end of {name} -->")
+        drawn = chart(report["organisation"], report["curve"]) if "curve" in report else None
     except (OSError, ValueError, KeyError, ParameterError) as error:
         sys.stderr.write(f"spikeloom: {given.report}: must be a report of bench trex for {given.page}, not with {error!r}\n")
         return 2
-    given.page.write_text(page)
+    replace_file(given.page, page)
+    if drawn is not None:
+        replace_file(given.page.with_suffix(".svg"), drawn)
     return 0
 
 

@@ -7,7 +7,7 @@ import click
 from spikeloom.commands import ftp_option
 from spikeloom.commands.bench_imc import imc
 from spikeloom.commands.bench_trex import trex
-from spikeloom.output import Output, check_file, common, replace_file
+from spikeloom.output import Output, check_file, common, need_charts, replace_file
 from spikeloom.tools import need
 
 
@@ -54,6 +54,7 @@ def loas(output: Output, network: str | None, data: Path | None, preset: str, to
     """Run the layers that LoAS (MICRO 2024) publishes on the RTL, beside its own count and other designs."""
     if html is not None:
         check_file("--html", html)
+        need_charts()
     from golden.arch import load_preset
     from perf.report import CAPTION, page, table
     from verif.bench_loas import bench_loas, chosen, facts

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from spikeloom.output import Output, check_file, common, replace_file
+from spikeloom.output import Output, check_file, common, need_charts, replace_file
 from spikeloom.tools import need
 
 
@@ -26,6 +26,8 @@ def imc(output: Output, workload: str, preset: str, sweep: str, images: int, see
     Accuracies are golden's, whose spikes the RTL's are. Cycles and events are the RTL's, energy and area theirs at SpikeSim's
     prices.
     """
+    if html is not None or figures is not None:
+        need_charts()
     from golden.imc.arch import load_preset
     from perf.imc_report import charts, page, sweep_table, tables
     from verif.bench_imc import bench_imc
@@ -51,7 +53,7 @@ def imc(output: Output, workload: str, preset: str, sweep: str, images: int, see
         output.table(*table)
     if html is not None:
         replace_file(html.resolve(), page(report, facts()))
-    drawn = charts(report)
+    drawn = charts(report) if files else {}
     for name, path in files.items():
         replace_file(path.resolve(), drawn[name])
     output.result(report)

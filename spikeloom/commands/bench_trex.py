@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from spikeloom.output import Output, check_file, common, replace_file
+from spikeloom.output import Output, check_file, common, need_charts, replace_file
 
 
 @click.command("trex", epilog="Example: spikeloom bench trex --delay 0.6")
@@ -28,6 +28,7 @@ def trex(output: Output, delay: str, organisation: str, images: int | None, macr
     """
     if plot is not None:
         check_file("--plot", plot)
+        need_charts()
     from perf.trex_report import chart, costs, designs, encoders, provenance, runs
     from verif.bench_trex import PAPER, bench_trex, check_delay, curve, failed
     from verif.trex_networks import Recipe

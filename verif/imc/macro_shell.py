@@ -1,9 +1,10 @@
 """The macro that lives in a simulated design: its sources, the files it reads, and how a program talks to it.
 
-``macro_shell.sv`` is the black box of the generated Verilog, ``macro_shell.cpp`` what it does: no Python runs per strobe.
+``macro_shell.sv`` is the black box of the generated Verilog, ``macro_shell.cpp`` what it does: no Python runs per strobe. The
+checker that is generated with the black box, `hdl.imc.macro_checks`, is bound to it; a broken rule is an error of the `Report`.
 
 Files, little endian. Macros: int64 {"IMACROS1", number of crossbars, `QUANTILES`, then for each crossbar {id, coordinate of its
-draws, seed, read_scale, compare_scale, trim_scale, step, bits, flash, adcs, group_rows, thresholds [adcs, 2^bits]}}. Values:
+draws, seed, read_scale, compare_scale, trim_scale, step, bits, flash, adcs, thresholds [adcs, 2^bits]}}. Values:
 int64 {"IMVALUS1", phases, rows, cols, keys [phases], rising}, uint32 word lines [phases, rows / 32, up], int32 [phases, cols];
 a key is ``id << PHASE_BITS | phase``. Jobs: int64 {"IACTION1", actions, words of a mask, then for each action {id, pulse, row,
 reference or RESET, width, codes of word line and bit lines}}, uint32 [actions, words], answers and masks. Log: records of
@@ -32,6 +33,7 @@ from golden.imc.word_lines import lines
 from golden.imc.write_verify import Job, Outcome, Pulse, Settings, Verify, write_verify
 from golden.network import Array
 from hdl.imc.macro import parameters as sizes
+from hdl.imc.macro_checks import checks
 
 HERE = Path(__file__).parent
 SHELL = HERE / "macro_shell.sv"
@@ -85,9 +87,10 @@ class Report:
 
 
 def verilog(p: ImcArch, prefix: str = "spikeloom") -> str:
-    """Return the text of module ``<prefix>_imc_macro``, which generated Verilog instantiates once per tile."""
-    flash = "`define IMC_FLASH\n" if p.flash_bits else "`undef IMC_FLASH\n"
-    return f"`define IMC_MACRO {prefix}_imc_macro\n{flash}{SHELL.read_text()}"
+    """Return the text of module ``<prefix>_imc_macro``, which generated Verilog has once per tile, and of its checker."""
+    macro, flash = f"{prefix}_imc_macro", "`define IMC_FLASH\n" if p.flash_bits else "`undef IMC_FLASH\n"
+    told = f"`define {macro.upper()}_BROKEN(rule) imc_broken(TILE, cycle, rule)\n"
+    return f"`define IMC_MACRO {macro}\n{flash}{SHELL.read_text()}{told}{checks(p, macro)}"
 
 
 def parameters(p: ImcArch, tile: int = 0) -> dict[str, int]:
@@ -100,7 +103,7 @@ def macro_tables(path: Path, macros: Mapping[int, Macro]) -> Path:
     parts: list[Any] = [[MACROS_MAGIC, len(macros)], QUANTILES]
     for crossbar, macro in macros.items():
         parts += [[crossbar, macro.tile, macro.effects.seed, macro.read_scale, macro.compare_scale, macro.trim_scale,
-                   macro.step, macro.adc.bits, macro.adc.flash, macro.arch.adcs, macro.arch.group_rows],
+                   macro.step, macro.adc.bits, macro.adc.flash, macro.arch.adcs],
                   np.ravel(np.asarray(macro.thresholds))]
     np.concatenate([np.asarray(part, dtype="<i8") for part in parts]).tofile(path)
     return path

@@ -1,8 +1,10 @@
 // The analog macro behind the periphery of a tile, as the simulated design sees it: C++ samples and compares.
 //
 // `IMC_MACRO is the module's name; `IMC_FLASH is defined where the build has a thermometer. The ports are those of
-// hdl.imc.macro.macro_members. Comparators answer in the cycle after cmp_en; between answers cmp holds their opposite. So do
+// hdl.imc.macro.macro_members; hdl.imc.macro_checks is bound to them and tells what breaks their rules. Comparators answer in the cycle after cmp_en; between answers cmp holds their opposite. So do
 // those of cells, which a pulse or a comparison that golden's job has not leaves without an answer.
+
+import "DPI-C" function void imc_broken(input int tile, input longint cycle, input string rule);
 
 module `IMC_MACRO #(
     parameter TILE = 0,
@@ -61,14 +63,8 @@ module `IMC_MACRO #(
         input int bound, input int cols, output bit [COLS-1:0] answers);
     import "DPI-C" function void imc_pulse(input int tile, input longint cycle, input int crossbar, input int row,
         input int cols, input bit [COLS-1:0] mask, input bit resets, input int width, input int word, input int bits);
-    import "DPI-C" function void imc_broken(input int tile, input longint cycle, input string rule);
 
     longint cycle = 0;
-    reg precharged = 0, driven = 0, held = 0, works = 0;
-    reg [ROWS-1:0] lines;
-    reg [ADCS*ADC_BITS-1:0] codes;
-    reg [$clog2(MUX < 2 ? 2 : MUX)-1:0] column;
-    reg [1:0] mode_before = 0;
     reg [$clog2(CROSSBARS < 2 ? 2 : CROSSBARS)-1:0] crossbar_before;
     reg pulsing = 0;
     int width;
@@ -82,29 +78,12 @@ module `IMC_MACRO #(
         automatic bit [ADCS-1:0] answers;
         automatic bit [ADCS*THERM-1:0] thermometers;
         cycle <= cycle + 1;
-        precharged <= (precharged | pre) & ~sample;
-        held <= (held | sample) & ~pre;
-        driven <= wl_go;
-        lines <= wl_en;
-        works <= cmp_en;
         cmp_rdy <= 0;
         if (cmp_rdy) cmp <= ~cmp;
-        if (wl_go & ~driven & ~precharged) imc_broken(TILE, cycle, "rows are driven without a precharge");
-        if (wl_go & pre) imc_broken(TILE, cycle, "rows are driven in a precharge");
-        if (wl_go & driven & (wl_en != lines)) imc_broken(TILE, cycle, "rows change while they are driven");
-        if (~wl_go & (|wl_en)) imc_broken(TILE, cycle, "rows are high while none is driven");
-        if (sample & ~wl_go) imc_broken(TILE, cycle, "columns are sampled while no row is driven");
-        if (sample & works) imc_broken(TILE, cycle, "columns are sampled while comparators work");
-        if (cmp_en & works) imc_broken(TILE, cycle, "comparators start while they work");
-        if (works & ((cdac != codes) | (col_sel != column)))
-            imc_broken(TILE, cycle, "a code changes while comparators work");
-        if (cmp_en & ~held) imc_broken(TILE, cycle, "comparators start without a sample");
         if (sample)
             imc_sample(TILE, cycle, 32'(crossbar), 32'(key), 32'(phase_bit), 32'(phase_group), ref_on, 32'(ref_level),
                        wl_en);
         if (cmp_en) begin
-            codes <= cdac;
-            column <= col_sel;
             by_flash = imc_compare(TILE, cycle, 32'(col_sel), trim, cdac, answers, thermometers);
             cmp_rdy <= ~by_flash;
             if (~by_flash) cmp <= answers;
@@ -112,25 +91,12 @@ module `IMC_MACRO #(
             if (by_flash) therm <= thermometers;
 `endif
         end
-        mode_before <= mode;
         crossbar_before <= crossbar;
         pulse_before <= pulse;
         pulsing <= pg_go;
         width <= pg_go & pulsing ? width + 1 : 1;
         vf_rdy <= 0;
         if (vf_rdy) vf_sa <= ~vf_sa;
-        if ((wl_go | pre | sample | cmp_en | ref_on) & (mode != 1)) imc_broken(TILE, cycle, "computes outside of mode COMPUTE");
-        if (vf_go & (mode != 2)) imc_broken(TILE, cycle, "a comparison of cells outside of mode VERIFY");
-        if ((pg_go | (|pg_mask) | (|pg_op)) & (mode != 3))
-            imc_broken(TILE, cycle, "cells are connected outside of mode PROGRAM");
-        if ((mode != 0) & (mode_before != 0) & (mode != mode_before))
-            imc_broken(TILE, cycle, "a mode follows another one without IDLE");
-        if (mode[1] & (mode == mode_before) & (crossbar != crossbar_before))
-            imc_broken(TILE, cycle, "the crossbar changes while cells are in use");
-        if (pg_op == 3) imc_broken(TILE, cycle, "SET and RESET at once");
-        if (pg_go & ((pg_mask == 0) | (pg_op == 0))) imc_broken(TILE, cycle, "a pulse of no cell");
-        if (pg_go & pulsing & (pulse != pulse_before)) imc_broken(TILE, cycle, "a pulse changes");
-        if (vf_go & vf_rdy) imc_broken(TILE, cycle, "a question while cells answer");
         if (~pg_go & pulsing)
             imc_pulse(TILE, cycle, 32'(crossbar_before), 32'(pulse_before[$clog2(ROWS)+COLS+14:COLS+15]), COLS,
                       pulse_before[COLS+14:15], pulse_before[14], width, 32'(pulse_before[12:5]), 32'(pulse_before[4:0]));

@@ -1,4 +1,4 @@
-"""The generated folders of a core of tiles and of a tile: manifest, modules, stable bytes, lint, cells of every block."""
+"""The generated folders of a core of tiles and of a tile: manifest, modules, checker, stable bytes, lint, cells of blocks."""
 
 import hashlib
 import json
@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from golden.imc.arch import IMC_PRESETS
+from hdl.generate import LICENCE, modules, top_block
+from hdl.imc.macro_checks import checks, rules
 from spikeloom.cli import run
 from verif.test_generate import MANIFEST_KEYS, check_modules, lint
 
@@ -30,7 +32,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_manifest(folder: Path) -> None:
     """The manifest names every file with its SHA-256, the top with its ports, the parameters, and the macro as a black box."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert set(manifest) == MANIFEST_KEYS | {"black_boxes"}
+    assert set(manifest) == MANIFEST_KEYS | {"black_boxes", "simulation"}
+    assert manifest["simulation"] == {f"{MACRO}_checks.sv": manifest["files"][f"{MACRO}_checks.sv"]}
     assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
             for name in os.listdir(folder) if name != "manifest.json"} == manifest["files"]
     assert manifest["top"] == TOPS[folder.name] and manifest["black_boxes"] == {MACRO: ARCH.tiles}
@@ -46,6 +49,22 @@ def test_one_module_per_file(folder: Path) -> None:
     check_modules(folder)
     box = (folder / f"{MACRO}.v").read_text()
     assert not re.search(r"\b(assign|always|initial)\b", re.sub(r"//.*", "", box)) and "blackbox" in box
+
+
+def test_checker(folder: Path) -> None:
+    """The macro's checker has one licence, the prefix, and every rule of a build; only simulation and lint read it."""
+    name = f"{MACRO}_checks"
+    text = (folder / f"{name}.sv").read_text()
+    assert text.startswith(f"// SPDX-License-Identifier: {LICENCE}\n// spikeloom ") and text.count("SPDX") == 1
+    assert re.findall(r"^module (\w+)", text, re.M) == [name] and f"bind {MACRO} {name} " in text
+    assert re.findall(r"(\w+): assert ", text) == [rule.label for rule in rules(ARCH)]
+    assert all(word.startswith(MACRO.upper()) for word in re.findall(r"`(?:ifndef|define) (\w+)", text))
+    assert checks(ARCH, "mine_imc_macro") in text.replace("spikeloom_", "mine_").replace("SPIKELOOM_", "MINE_")
+    core = (folder / f"{TOPS[folder.name]}.core").read_text()
+    assert re.findall(r"^  (\w+):\n    files:\n      - \S+_checks.sv\n    file_type", core, re.M) == ["checks"]
+    assert re.findall(r"^  (\w+):\n(?:    default_tool.*\n)?    filesets: \[(.*)\]", core, re.M) == [
+        ("default", "rtl"), ("sim", "rtl, checks"), ("lint", "waivers, rtl, checks")]
+    assert name not in modules(top_block(ARCH, folder.name), "spikeloom")[0]
 
 
 def test_same_bytes_in_another_process(folder: Path, tmp_path: Path) -> None:

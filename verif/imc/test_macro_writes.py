@@ -107,7 +107,8 @@ async def tells(dut: Any) -> None:
         with pytest.raises(MacroShellError, match="0 of 2 actions of jobs came"):
             there.report().check()
         pulse = PROGRAM | {"pg_mask": SET.mask, "pg_op": 1, "pg_vwl": SET.word, "pg_vbl": SET.bit}
-        await play([VERIFY, VERIFY | {"vf_go": 1, "vf_ref": ASK.reference}, VERIFY])
+        question = VERIFY | {"vf_ref": ASK.reference}
+        await play([VERIFY, question | {"vf_go": 1}, question])
         assert (dut.vf_rdy.value, dut.vf_sa.value) == (1, 5)
         await play([VERIFY])
         assert (dut.vf_rdy.value, int(dut.vf_sa.value)) == (0, 5 ^ (1 << p.cols) - 1)

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from golden.arch import PRESETS, ParameterError
+from golden.imc import macro as golden_macro
 from golden.imc.arch import IMC_PRESETS, ImcArch
 from golden.imc.early_exit import early_exit, sums_by_step
 from golden.imc.macro import Adc, Effects
+from golden.imc.noise import Kind, gaussian
 from golden.imc.run import Setting, place
 from golden.network import Input, Layer, Network, Neuron, Pass, spike_planes
 from golden.run import run as plain_run
@@ -19,16 +22,19 @@ from hdl.imc import program as hdl_program
 from hdl.imc.settings import Times
 from verif.imc import simulate as module
 from verif.imc.calibration import calibrate, play, refuse
+from verif.imc.effects import EFFECTS
 from verif.imc.lowering import lowering_arch
-from verif.imc.macro_shell import MacroShellError
+from verif.imc.macro_shell import RECORD, SAMPLE, MacroShellError, read_log
 from verif.imc.setting import calibrated_setting, in_words, setting_of, told
 from verif.imc.simulate import Machine, run_images, run_words, simulate
+from verif.imc.system import Script
 from verif.imc.verify import random_layers
 from verif.simulate import run_images as accelerator
 from verif.system import System, SystemFailure
 from verif.workload import Workload, load_workload
 
 TINY = IMC_PRESETS["tiny-ci"]
+FIELDS = RECORD.names or ()
 KEYS = {"workload", "preset", "top", "setting", "T", "images", "layers", "neuron_steps", "mismatches", "first_mismatch",
         "accuracy_rtl", "accuracy_golden", "accuracy_ideal", "accuracy_float", "weight_sparsity", "decision_ticks",
         "cycles_per_image", "steps_per_image", "simulated_cycles_per_second", "counters"}
@@ -90,6 +96,48 @@ def test_twenty_digits(text: str | None, alike: bool) -> None:
             for a, b in zip(done.traces, other.traces, strict=True) for name in ("lif1", "lif2")]
     assert all(same) == alike and len(same) == 40
     assert not alike or done.rtl == other.rtl
+
+
+def draws_of(log: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the draws of a log [n, fields of `RECORD`], in the order of their coordinates."""
+    return in_order(np.stack([log[log["kind"] != SAMPLE][name].astype(np.int64) for name in FIELDS]))
+
+
+def in_order(draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return draws [fields of `RECORD`, n] as [n, fields], in the order of their coordinates."""
+    return draws.T[np.lexsort(draws[::-1])]
+
+
+def test_noise_draw_by_draw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each draw that golden makes for an image, with every effect at once, is one of the shell's, and the other way round.
+
+    One that is changed is seen.
+    """
+    p, play, drawn = IMC_PRESETS["spikesim"], module._play, list[NDArray[np.int64]]()
+
+    def keeping(seed: int, kind: Kind, *at: Any, scale: int) -> Any:
+        value = gaussian(seed, kind, *at, scale=scale)
+        if kind in (Kind.READ, Kind.COMPARE):
+            fields = (int(kind), seed, *at, *[0] * (len(FIELDS) - 3 - len(at)), value)
+            drawn.append(np.stack(np.broadcast_arrays(*map(np.asarray, fields))).reshape(len(FIELDS), -1).astype(np.int64))
+        return value
+
+    def logging(script: Script, *more: Any) -> Any:
+        script.log(tmp_path / "log")
+        return play(script, *more)
+
+    monkeypatch.setattr(golden_macro, "gaussian", keeping)
+    monkeypatch.setattr(module, "_play", logging)
+    effects = {name: value for effect in EFFECTS.values() for name, value in effect.items()}
+    text = ",".join(f"{name}={value:g}" for name, value in {**effects, "seed": 11}.items())
+    done = run_images(load_workload("digits", lowering_arch(p)), p, Machine(setting=setting_of(p, text)), 1)
+    assert sum(layer.mismatches for layer in done.compared[0]) == 0
+    wanted, log = in_order(np.concatenate(drawn, axis=1)), read_log(tmp_path / "log")
+    found = draws_of(log)
+    assert done.result.macro.samples == 1952 and len(found) == 1952 * p.cols * (1 + 7)
+    assert np.array_equal(found, wanted) and len(np.unique(found[:, -1])) > 1000
+    log["value"][np.flatnonzero(log["kind"] == Kind.COMPARE)[1000]] += 1
+    assert not np.array_equal(draws_of(log), wanted)
 
 
 def test_weight_that_is_broken() -> None:

@@ -55,6 +55,8 @@ RUNTIME = ("verilated", "verilated_dpi", "verilated_vpi", "verilated_threads")
 HEADER, HEADERS = "runtime.h", '#include "verilated.h"\n#include "verilated_dpi.h"\n#include "verilated_vpi.h"\n'
 PRECOMPILE = f"include Vtop.mk\n{HEADER}.gch: {HEADER}\n\t$(CXX) $(OPT_FAST) $(CXXFLAGS) $(CPPFLAGS) -x c++-header -o $@ $<\n"
 CAUGHT = {"AssertionError", "SimTimeoutError"}
+# What cocotb gives as the end of a test that it does not run, since enough of them failed.
+NOT_RUN = "RegressionTerminated"
 CONTROL_SEED = 1
 LOADED = time.time()
 # Seconds before `LOADED` in which the blocks' files were loaded at the earliest.
@@ -357,16 +359,17 @@ def watching(look: Callable[[], None], seconds: float = 0.2) -> Iterator[None]:
 
 
 def run(program: Path, module: str, *, parameters: Mapping[str, Any] | None = None, plusargs: Sequence[str] = (),
-        test_filter: str | None = None, seed: int | None = None) -> tuple[Outcome, str]:
+        test_filter: str | None = None, seed: int | None = None, failures: int = 0) -> tuple[Outcome, str]:
     """Run the cocotb tests of ``module`` on a program made by `build`; return their outcome and the log.
 
+    failures : after so many the tests that are left are not run; 0 runs all
     Raises `BenchError` when the simulation ends without results or without having run a test.
     """
     folder = Path(tempfile.mkdtemp(prefix="spikeloom-bench-"))
     results, log = folder / "results.xml", folder / "log.txt"
     words = [*plusargs, f"+parameters={json.dumps(parameters or {})}"]
     runner = Verilator()
-    runner.environ = {"NO_COLOR": "1", "COCOTB_REWRITE_ASSERTION_FILES": "test_*.py",
+    runner.environ = {"NO_COLOR": "1", "COCOTB_REWRITE_ASSERTION_FILES": "test_*.py", "COCOTB_MAX_FAILURES": str(failures),
                       **({} if seed is None else {"COCOTB_RANDOM_SEED": str(seed)})}
     start = time.monotonic()
     try:
@@ -376,7 +379,8 @@ def run(program: Path, module: str, *, parameters: Mapping[str, Any] | None = No
         output = log.read_text() if log.exists() else ""
         if not results.exists():
             raise BenchError(f"{module}: the simulation ended without results:\n{output[-4000:]}")
-        cases = list(ElementTree.parse(results).getroot().iter("testcase"))
+        cases = [case for case in ElementTree.parse(results).getroot().iter("testcase")
+                 if not failures or NOT_RUN not in {child.get("type") for child in case}]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     causes = {str(case.get("name")): str(child.get("type")) for case in cases for child in case
@@ -401,6 +405,7 @@ def simulate(
     replace: tuple[str, str] | None = None,
     mutate: Callable[[str], str] | None = None,
     expect_failure: bool = False,
+    all_tests: bool = False,
     seed: int | None = None,
 ) -> Outcome:
     """Run the cocotb tests of ``module`` on the Verilog of ``block``; raise `BenchError` unless all of them pass.
@@ -410,7 +415,8 @@ def simulate(
     test_filter : regular expression on the names of cocotb tests
     more, cpp, flags : Verilog of modules that the block leaves out, and what else `build` takes
     replace, mutate : break the Verilog on purpose; (pattern, replacement) of `re.sub`, once, or a function of the text
-    expect_failure : at least one test must fail, by an assertion or a timeout; other ends are errors all the same
+    expect_failure : at least one test must fail, by an assertion or a timeout; other ends are errors all the same.
+        The first one that fails is the last one that runs, unless ``all_tests``
     seed : of cocotb's random numbers; without it ``COCOTB_RANDOM_SEED`` (pytest's ``--seed``), and `CONTROL_SEED`
         where a failure is expected: what a control shows does not hang on the draw
     """
@@ -421,7 +427,8 @@ def simulate(
         raise BenchError(f"{top}: the mutation changed nothing in the Verilog:\n{text}")
     program = build([broken, *more], top, cpp=cpp, flags=flags)
     seed = CONTROL_SEED if expect_failure and seed is None else seed
-    outcome, log = run(program, module, parameters=parameters, plusargs=plusargs, test_filter=test_filter, seed=seed)
+    outcome, log = run(program, module, parameters=parameters, plusargs=plusargs, test_filter=test_filter, seed=seed,
+                       failures=int(expect_failure and not all_tests))
     if expect_failure and not outcome.failed:
         raise BenchError(f"{module}: all {len(outcome.passed)} tests pass on a broken {top}")
     if expect_failure and not {*outcome.causes} <= CAUGHT:

@@ -53,7 +53,7 @@ def test_slow_one_is_caught() -> None:
     """Two cycles for every word of a value are caught, by the cycles alone."""
     slow = mutant(Attention, "m.d.comb += o.ready.eq(1)",
                   "m.d.comb += o.ready.eq(in_chunk[0]); m.d.sync += in_chunk.eq(in_chunk + 1)")
-    outcome = simulate(slow(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True)
+    outcome = simulate(slow(HEADS), __name__, parameters=dataclasses.asdict(HEADS), expect_failure=True, all_tests=True)
     assert all("documented_cycles" in name for name in outcome.failed), outcome.failed
 
 

@@ -37,7 +37,7 @@ def test_mutants_are_caught(broken: tuple[str, str], red: str) -> None:
     """A wrong place, weight, match, end of a chunk and missing back-pressure are caught, each by the test meant for it."""
     tiny = PRESETS["tiny"]
     outcome = simulate(InnerJoin(tiny), __name__, parameters=dataclasses.asdict(tiny), replace=broken,
-                       expect_failure=True)
+                       expect_failure=True, all_tests=True)
     assert any(red in name for name in outcome.failed)
 
 

@@ -28,7 +28,7 @@ def test_laggy_prefix_sum(chunk_bits: int) -> None:
 def test_mutants_are_caught(broken: tuple[str, str], red: str) -> None:
     """Missing back-pressure and a base that is not carried on are caught."""
     outcome = simulate(LaggyPrefixSum(64), __name__, parameters={"chunk_bits": 64}, replace=broken,
-                       expect_failure=True)
+                       expect_failure=True, all_tests=True)
     assert any(red in name for name in outcome.failed)
 
 

@@ -54,7 +54,8 @@ def test_store(name: str) -> None:
 ])
 def test_mutants_are_caught(old: str, new: str, catcher: str) -> None:
     """Each way to lose, repeat or mix up bytes, and each signal that does not do its work, is caught."""
-    outcome = simulate(mutant(Store, old, new)(*SMALL), __name__, parameters=bench(SMALL), expect_failure=True)
+    outcome = simulate(mutant(Store, old, new)(*SMALL), __name__, parameters=bench(SMALL), expect_failure=True,
+                       all_tests=True)
     assert any(catcher in name for name in outcome.failed), outcome.failed
 
 

@@ -63,9 +63,11 @@ def test_monitor_alone_catches_a_moving_payload() -> None:
 
 
 def test_hang_is_a_failure() -> None:
-    """A block that never answers fails by the timeout."""
-    outcome = bench(replace=(r"o__valid <= .*;", "o__valid <= 1'h0;"), expect_failure=True)
-    assert len(outcome.failed) == 2
+    """A block that never answers fails by the timeout, and the first test that fails is the last one, unless all are to run."""
+    hangs = (r"o__valid <= .*;", "o__valid <= 1'h0;")
+    outcome = bench(replace=hangs, expect_failure=True)
+    assert (outcome.failed, outcome.causes, outcome.passed) == (("passes_words/stall=False",), ("SimTimeoutError",), ())
+    assert len(bench(replace=hangs, expect_failure=True, all_tests=True).failed) == 2
 
 
 def test_failure_names_the_test_and_the_seed() -> None:

@@ -37,7 +37,8 @@ def test_sum_bank(name: str) -> None:
 ])
 def test_mutants_are_caught(old: str, new: str, caught: str) -> None:
     """Sums of another vector and a vector that ends too early are caught."""
-    outcome = simulate(mutant(SumBank, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True)
+    outcome = simulate(mutant(SumBank, old, new)(TINY), __name__, parameters=dataclasses.asdict(TINY), expect_failure=True,
+                       all_tests=True)
     assert any(caught in name for name in outcome.failed), outcome.failed
 
 

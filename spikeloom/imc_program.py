@@ -50,7 +50,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     words = [workload.words(index) for index in range(images)]
     frames = network.steps if network.input.kind == "steps" else 1
     compiled = Compiled(
-        layers=[layer if exit_margin is None else layer.only(0) or layer for layer in layers],
+        scheme=setting.scheme, layers=[layer if exit_margin is None else layer.only(0) or layer for layer in layers],
         jobs=[*write_packets(p, placed)], inputs=[_input(p, placed[0].mapped.layer, tensors) for tensors in words],
         planes=[(frame, bit) for frame in range(frames) for bit in range(network.input.bits)],
         expected=[_expected(run(network, p, setting, tensors, image=index, placed=placed), exit_margin)

@@ -30,6 +30,7 @@ DRIVER = ("spikeloom_imc_driver.h", "spikeloom_imc_driver.c")
 class Compiled:
     """A network on a core of tiles, and what comes with it.
 
+    scheme : of signed weights
     layers : in their order; with early exit those of step 0
     jobs : packets that write all cells (`hdl.imc.write_program`)
     inputs : planes of an image as words (`hdl.imc.activation.pack`), of the first images
@@ -39,6 +40,7 @@ class Compiled:
     calibrations : fields of MACHINE of a calibration, by what it finds
     """
 
+    scheme: str
     layers: Sequence[LayerProgram]
     jobs: Sequence[Sequence[int]]
     inputs: Sequence[Any]
@@ -124,7 +126,7 @@ def describe(p: ImcArch, workload: str, network: Any, compiled: Compiled, progra
     return {
         "license": LICENCE, "version": VERSION, "workload": workload, "preset": p.name, "config_hash": p.hash, "top": "imc",
         "steps": network.steps, "exit_margin": compiled.exit_margin, "weight_sparsity": network.weight_sparsity,
-        "tiles": p.tiles, "program_bytes": len(program), "registers": OFFSETS,
+        "tiles": p.tiles, "scheme": compiled.scheme, "program_bytes": len(program), "registers": OFFSETS,
         "input": {"kind": spec.kind, "shape": [spec.channels, spec.height, spec.width], "bits": spec.bits,
                   "scale": spec.scale, "planes": [list(plane) for plane in compiled.planes]},
         "inputs": {"images": len(compiled.inputs), "block_bytes": WORD.itemsize * network_sizes["INPUT_WORDS"]},

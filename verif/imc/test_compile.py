@@ -124,7 +124,7 @@ def test_files(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
     assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
             for name in FILES - {"program.json"}} == description["files"]
-    assert description["license"] == LICENCE and description["config_hash"] == P.hash
+    assert (description["license"], description["config_hash"], description["scheme"]) == (LICENCE, P.hash, P.scheme)
     for name in FILES - BINARY:
         first, second = (folder / name).read_text().splitlines()[:2]
         assert f"SPDX-License-Identifier: {LICENCE}" in first and f"configuration {P.hash} (spikesim)" in second

@@ -90,12 +90,16 @@ def ports(text: str) -> list[dict[str, Any]]:
     return [{"name": name, "direction": found[name][0], "width": found[name][1]} for name in header]
 
 
+def origin_of(arch: Arch | ImcArch) -> tuple[str, str]:
+    """Return what a file begins with: its licence, and the version and configuration that it was made for."""
+    return f"SPDX-License-Identifier: {LICENCE}", f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
+
+
 def files(block: Block, arch: Arch | ImcArch, prefix: str = "spikeloom", top_name: str = "ftp") -> dict[str, bytes]:
     """Return every file of the folder; the same bytes from run to run."""
     table = importlib.import_module(MAPS[top_name]).register_map(arch)
     texts, instances, top = modules(block, prefix)
-    mark = f"SPDX-License-Identifier: {LICENCE}"
-    origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
+    mark, origin = origin_of(arch)
     written = {f"{name}.v": f"// {mark}\n// {origin}\n\n{text}" for name, text in sorted(texts.items())}
     boxes = black_boxes(instances, top)
     checkers = {f"{checks_name(box)}.sv": f"// {mark}\n// {origin}\n\n{checks(arch, box)}" for box in boxes

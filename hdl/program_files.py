@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from golden.arch import Arch
 from golden.formats import ERRORS, FORMAT_MAJOR, FORMAT_MINOR, STATS, STATS_BYTES
+from golden.imc.arch import ImcArch
 from hdl.bus.register_map import c_header, register_map
-from hdl.generate import LICENCE, VERSION
+from hdl.generate import LICENCE, VERSION, origin_of
 from hdl.image import Image
 from hdl.plan import LayerPlan
 from hdl.regions import Tensor
@@ -125,6 +127,11 @@ def record_names(image: Image) -> list[str]:
             for plan in image.plans for part in plan.parts]
 
 
+def initialiser(name: str, items: Sequence[str]) -> str:
+    """Return a C macro that initialises a struct or an array, an item a line."""
+    return f"#define {name} {{ \\\n    " + ", \\\n    ".join(items) + " }"
+
+
 def _input_macros(network: Any, image: Image) -> list[str]:
     spec = network.input
     spikes = spec.kind == "steps" and spec.bits == 1
@@ -142,7 +149,7 @@ def _input_macros(network: Any, image: Image) -> list[str]:
         "/* A real value x becomes floor(x / SCALE + 1/2), clipped to BITS signed bits (to 0 and 1 for one bit). */",
         f"#define SPIKELOOM_NETWORK_INPUT_SCALE {spec.scale!r}", f"#define SPIKELOOM_NETWORK_INPUT_BITS {spec.bits}u",
         f"#define SPIKELOOM_NETWORK_INPUT {{ {', '.join(f'{value}u' for value in form)} }}",
-        "#define SPIKELOOM_NETWORK_TENSORS { \\\n    " + ", \\\n    ".join(tensors) + " }"]
+        initialiser("SPIKELOOM_NETWORK_TENSORS", tensors)]
 
 
 def program_header(network: Any, arch: Arch, image: Image) -> str:
@@ -155,10 +162,10 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
         "CHANNELS": result["channels"], "HEIGHT": result["height"], "WIDTH": result["width"],
         "MEMORY_BYTES": image.size,
     }
-    texts = ", \\\n    ".join(json.dumps(ERRORS[code]) for code in sorted(ERRORS))
     lines = [
         "#ifndef SPIKELOOM_PROGRAM_H", "#define SPIKELOOM_PROGRAM_H", "", c_header(register_map(arch)).rstrip(), "",
-        "/* Meanings of the register ERROR, by code. */", f"#define SPIKELOOM_ERROR_TEXTS {{ \\\n    {texts} }}", "",
+        "/* Meanings of the register ERROR, by code. */",
+        initialiser("SPIKELOOM_ERROR_TEXTS", [json.dumps(ERRORS[code]) for code in sorted(ERRORS)]), "",
         "/* Counter record at the end of a layer: 32-bit words, totals since the start. */",
         f"#define SPIKELOOM_STATS_BYTES {STATS_BYTES}u",
         *(f"#define SPIKELOOM_STATS_{name.upper()} {index}u" for index, name in enumerate(STATS)), "",
@@ -168,8 +175,7 @@ def program_header(network: Any, arch: Arch, image: Image) -> str:
         *(f"#define SPIKELOOM_NETWORK_LAYER_{index} {json.dumps(name)}" for index, name in enumerate(record_names(image))), "",
         *_input_macros(network, image), "",
         "/* Initialiser of a spikeloom_network of spikeloom_driver.h. */",
-        "#define SPIKELOOM_NETWORK { \\\n    "
-        + ", \\\n    ".join(f"SPIKELOOM_NETWORK_{name}" for name in values) + " }",
+        initialiser("SPIKELOOM_NETWORK", [f"SPIKELOOM_NETWORK_{name}" for name in values]),
         "", "#endif", ""]
     return "\n".join(lines)
 
@@ -181,14 +187,22 @@ def program_files(network: Any, arch: Arch, image: Image, *, inputs: bytes, expe
     inputs : input blocks of the first ``images`` images
     expected : per image the logits and the class, int32 little-endian
     """
-    mark = f"SPDX-License-Identifier: {LICENCE}"
-    origin = f"spikeloom {VERSION}, configuration {arch.hash} ({arch.name})"
-    texts = {name: (TEMPLATES / name).read_text() for name in ("spikeloom_driver.h", "spikeloom_driver.c")}
-    texts["spikeloom_program.h"] = program_header(network, arch, image)
-    files = {name: f"/* {mark} */\n/* {origin} */\n\n{text}".encode() for name, text in texts.items()}
+    files = c_files(arch, ("spikeloom_driver.h", "spikeloom_driver.c"), {
+        "spikeloom_program.h": program_header(network, arch, image)})
+    mark, origin = origin_of(arch)
     files["program.hex"] = f"// {mark}\n// {origin}\n{hex_image(image.data, arch.data_bits)}".encode()
     files |= {"program.bin": image.data, "inputs.bin": inputs, "expected.bin": expected}
-    description = describe(network, arch, image, images=images)
-    description["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    files[DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
-    return files
+    return described(files, describe(network, arch, image, images=images))
+
+
+def c_files(arch: Arch | ImcArch, templates: Sequence[str], texts: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the C files of a compiled program: a driver from `TEMPLATES`, and the texts of other files by name."""
+    mark, origin = origin_of(arch)
+    return {name: f"/* {mark} */\n/* {origin} */\n\n{text}".encode() for name, text in (
+        {name: (TEMPLATES / name).read_text() for name in templates} | dict(texts)).items()}
+
+
+def described(files: dict[str, bytes], description: dict[str, Any]) -> dict[str, bytes]:
+    """Return files with their description, which names each with its SHA-256."""
+    hashes = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    return files | {DESCRIPTION: (json.dumps(description | {"files": hashes}, indent=2) + "\n").encode()}

@@ -27,6 +27,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     from golden.imc.arch import load_preset
     from golden.imc.run import place, run
     from hdl.folder import check_folder, write_folder
+    from hdl.imc.activation import operand_words
     from hdl.imc.program import programs
     from hdl.imc.program_files import Compiled, program_files
     from hdl.imc.write_program import write_packets
@@ -51,7 +52,7 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     frames = network.steps if network.input.kind == "steps" else 1
     compiled = Compiled(
         scheme=setting.scheme, layers=[layer if exit_margin is None else layer.only(0) or layer for layer in layers],
-        jobs=[*write_packets(p, placed)], inputs=[_input(p, placed[0].mapped.layer, tensors) for tensors in words],
+        jobs=[*write_packets(p, placed)], inputs=[operand_words(network.layers[0], tensors, p.rows) for tensors in words],
         planes=[(frame, bit) for frame in range(frames) for bit in range(network.input.bits)],
         expected=[_expected(run(network, p, setting, tensors, image=index, placed=placed), exit_margin)
                   for index, tensors in enumerate(words)],
@@ -61,15 +62,6 @@ def compile_imc(source: str, preset: str, out: Path | str, *, images: int = 1, s
     write_folder(Path(out), files, DESCRIPTION, force=force)
     description: dict[str, Any] = json.loads(files[DESCRIPTION])
     return description
-
-
-def _input(p: Any, first: Any, tensors: Any) -> Any:
-    """Return the words of activation memory 0."""
-    import numpy as np
-
-    from hdl.imc.activation import pack, split
-
-    return pack(np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.passes]), p.rows)
 
 
 def _cells(p: Any, placed: Any) -> dict[str, Any]:

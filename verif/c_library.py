@@ -1,9 +1,13 @@
 """Compile C for a test as a user's strictest compiler would, into a library that a simulator carries."""
 
+import ctypes
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from verif import sim
 
@@ -31,3 +35,11 @@ def library(sources: Sequence[Path], include: Path, work: Path, language: str = 
     subprocess.run([sim.compiler(), "-shared", "-o", str(out), *(
         str(compiled(source, include, work, language)) for source in sources)], check=True)
     return out
+
+
+def encoded(shared: Path, values: NDArray[np.int64], size: int) -> bytes:
+    """Return the input block of so many bytes that ``encode`` of a library makes of quantised values."""
+    block = (ctypes.c_uint8 * size)(*[255] * size)
+    flat = values.flatten().tolist()
+    ctypes.CDLL(str(shared)).encode((ctypes.c_int32 * len(flat))(*flat), block)
+    return bytes(block)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "c_files.h"
 #include "spikeloom_driver.h"
 #include "spikeloom_program.h"
 
@@ -24,23 +25,6 @@ static void move(void *context, uint32_t offset, uint32_t bytes, int to_device) 
     (void)context;
     if (to_device) memcpy(shared + offset, copy + offset, bytes);
     else memcpy(copy + offset, shared + offset, bytes);
-}
-
-static uint8_t *load(const char *name, long *size) {
-    FILE *file = fopen(name, "rb");
-    uint8_t *data;
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *size = ftell(file);
-    rewind(file);
-    data = (uint8_t *)malloc((size_t)*size + 1);
-    if (data && fread(data, 1, (size_t)*size, file) != (size_t)*size) *size = -1;
-    fclose(file);
-    return data;
-}
-
-static void put(FILE *file, uint32_t value) {
-    for (int shift = 0; shift < 32; shift += 8) fputc((int)(value >> shift & 255u), file);
 }
 
 /* Run image after image in slots 1 and 2 with the interrupt on; the next input is written while one runs. */

@@ -1,6 +1,5 @@
 """``spikeloom compile``: the files agree with the image, and the C driver gets the expected result from the RTL."""
 
-import ctypes
 import hashlib
 import json
 import os
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from numpy.typing import NDArray
 from torch import nn
 
 from golden.arch import PRESETS, ParameterError
@@ -35,7 +33,7 @@ from models.workloads import find
 from spikeloom.cli import cli
 from spikeloom.program import compile_workload
 from verif import sim
-from verif.c_library import LANGUAGES, c_blocks, compiled
+from verif.c_library import LANGUAGES, c_blocks, compiled, encoded
 from verif.c_library import library as linked
 from verif.system import HARNESS, WAIVERS, accelerator
 from verif.workload import load_workload
@@ -219,14 +217,6 @@ def test_driver(folder: Path, tmp_path: Path, mode: str, language: str) -> None:
     code, results, text = drive(folder, library(folder, tmp_path, language), tmp_path, mode=mode)
     assert code == 0, text
     assert results == (folder / "expected.bin").read_bytes()
-
-
-def encoded(shared: Path, values: NDArray[np.int64], size: int) -> bytes:
-    """Return the input block that the C driver makes of quantised values."""
-    block = (ctypes.c_uint8 * size)(*[255] * size)
-    flat = values.flatten().tolist()
-    ctypes.CDLL(str(shared)).encode((ctypes.c_int32 * len(flat))(*flat), block)
-    return bytes(block)
 
 
 def test_encode(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """Activation memories: planes of channels as words, and back. NumPy only."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,3 +37,8 @@ def unpack(words: Words, planes: int, channels: int, height: int, width: int, ro
 def split(words: Planes, bits: int) -> Planes:
     """Return the planes [bits, C, H, W] of words [C, H, W], the lowest bit first."""
     return np.stack([words >> b & 1 for b in range(bits)])
+
+
+def operand_words(layer: Any, tensors: Mapping[str, Planes], rows: int) -> Words:
+    """Return the words, as `pack` gives them, of what a layer (`golden.network.Layer`) reads: the planes of all its passes."""
+    return pack(np.concatenate([split(tensors[q.source], len(q.planes)) for q in layer.passes]), rows)

@@ -1,7 +1,6 @@
 """The files of a program for a core of tiles: words that the C driver sends, description, C header, C driver."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from hdl.imc.job_port import words
 from hdl.imc.program import LayerProgram
 from hdl.imc.register_map import ERRORS, OFFSETS, register_map
 from hdl.imc.write_job import COUNTS
-from hdl.program_files import DESCRIPTION, TEMPLATES
+from hdl.program_files import c_files, described, initialiser
 
 PREFIX = "SPIKELOOM_IMC"
 ONCE, READOUT = 1, 2
@@ -58,7 +57,7 @@ def layer_words(layer: LayerProgram) -> list[int]:
     Flags (1 only in the first step of an image with early exit, 2 a read-out), number of registers, words of the packet of
     biases, of the packet of second parameters; offset and value of each register; both packets.
     """
-    registers = [(OFFSETS[name], value & 0xFFFF_FFFF) for name, value in layer.registers.items()]
+    registers = [(OFFSETS[name], value) for name, value in layer.registers.items()]
     bias, second = ([int(target), *numbers] for target, numbers in (
         (Target.BIAS, layer.biases), (Target.SECOND, layer.seconds)))
     flags = ONCE * layer.fields["once"] | READOUT * layer.fields["readout"]
@@ -95,28 +94,24 @@ def program_header(p: ImcArch, network: Any, compiled: Compiled, program: bytes)
     lines = [
         f"#ifndef {PREFIX}_PROGRAM_H", f"#define {PREFIX}_PROGRAM_H", "",
         c_header(register_map(p), PREFIX.lower()).rstrip(), "",
-        "/* Meanings of the register ERROR, by code. */", _initialiser("ERROR_TEXTS", texts),
+        "/* Meanings of the register ERROR, by code. */", initialiser(f"{PREFIX}_ERROR_TEXTS", texts),
         f"#define {PREFIX}_ERROR_CELLS {int(Error.CELLS)}", "",
         "/* This network. Initialiser of a spikeloom_imc_network of spikeloom_imc_driver.h. */",
         *(f"#define {PREFIX}_NETWORK_{name} {value}u" for name, value in network_sizes.items()),
         f"#define {PREFIX}_NETWORK_LOGITS {logits}u",
         *(f"#define {PREFIX}_NETWORK_LAYER_{n} {json.dumps(layer.name)}" for n, layer in enumerate(compiled.layers)),
-        _initialiser("NETWORK", [f"{PREFIX}_NETWORK_{name}" for name in network_sizes]), "",
+        initialiser(f"{PREFIX}_NETWORK", [f"{PREFIX}_NETWORK_{name}" for name in network_sizes]), "",
         "/* A real value x becomes floor(x / SCALE + 1/2), clipped to BITS signed bits (to 0 and 1 for one bit). */",
         f"#define {PREFIX}_INPUT_SCALE {spec.scale!r}", f"#define {PREFIX}_INPUT_BITS {spec.bits}u",
         f"#define {PREFIX}_INPUT {{ {', '.join(f'{value}u' for value in form)} }}",
-        _initialiser("PLANES", [f"{{ {frame}u, {bit}u }}" for frame, bit in compiled.planes]), ""]
+        initialiser(f"{PREFIX}_PLANES", [f"{{ {frame}u, {bit}u }}" for frame, bit in compiled.planes]), ""]
     for name, fields in compiled.calibrations.items():
         values = [fields[field] for field in ("trims", "log2", "pedestal", "limit")]
         lines.append(f"#define {PREFIX}_{name.upper()} {{ {', '.join(f'{value}u' for value in values)} }}")
     for device, registers in compiled.writings.items():
-        lines += ["", f"/* How cells of {device} are written. */", _initialiser(f"WRITE_{device.upper()}", [
+        lines += ["", f"/* How cells of {device} are written. */", initialiser(f"{PREFIX}_WRITE_{device.upper()}", [
             f"{{ 0x{OFFSETS[name]:03X}u, 0x{value:08X}u }}" for name, value in registers.items()])]
     return "\n".join([*lines, "", "#endif", ""])
-
-
-def _initialiser(name: str, items: Sequence[str]) -> str:
-    return f"#define {PREFIX}_{name} {{ \\\n    " + ", \\\n    ".join(items) + " }"
 
 
 def describe(p: ImcArch, workload: str, network: Any, compiled: Compiled, program: bytes) -> dict[str, Any]:
@@ -143,16 +138,9 @@ def program_files(p: ImcArch, workload: str, network: Any, compiled: Compiled, c
     cells : the file with the levels of every crossbar
     """
     program = binary([word for layer in compiled.layers for word in layer_words(layer)])
-    head = (f"/* SPDX-License-Identifier: {LICENCE} */\n"
-            f"/* spikeloom {VERSION}, configuration {p.hash} ({p.name}) */\n\n")
-    texts = {name: (TEMPLATES / name).read_text() for name in DRIVER}
-    texts["spikeloom_imc_program.h"] = program_header(p, network, compiled, program)
-    files = {name: f"{head}{text}".encode() for name, text in texts.items()}
+    files = c_files(p, DRIVER, {"spikeloom_imc_program.h": program_header(p, network, compiled, program)})
     files |= {
         "program.bin": program, "jobs.bin": binary(compiled.jobs), "cells.safetensors": cells,
         "inputs.bin": b"".join(input_block(image) for image in compiled.inputs),
         "expected.bin": binary([number for sums, label, steps in compiled.expected for number in (*sums, label, steps)])}
-    description = describe(p, workload, network, compiled, program)
-    description["files"] = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
-    files[DESCRIPTION] = (json.dumps(description, indent=2) + "\n").encode()
-    return files
+    return described(files, describe(p, workload, network, compiled, program))

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../c_files.h"
 #include "spikeloom_imc_driver.h"
 #include "spikeloom_imc_program.h"
 
@@ -48,27 +49,20 @@ static void sleep_until(void *context) {
     woken += interrupt(context) != 0;
 }
 
-static uint32_t *load(const char *folder, const char *name, size_t *words) {
+/* Return the words of a file of a folder, and their number. */
+static uint32_t *load_words(const char *folder, const char *name, size_t *words) {
     char path[4096];
-    FILE *file;
+    long size = 0;
     uint32_t *data;
-    long size;
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    file = fopen(path, "rb");
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    size = ftell(file);
-    rewind(file);
-    *words = (size_t)size / sizeof(uint32_t);
-    data = (uint32_t *)malloc((size_t)size + 1);
-    if (data && fread(data, sizeof(uint32_t), *words, file) != *words) *words = 0;
-    fclose(file);
+    data = (uint32_t *)(void *)load(path, &size);
+    *words = size > 0 ? (size_t)size / sizeof(uint32_t) : 0;
     return data;
 }
 
 static int write_cells(const spikeloom_imc_device *device, const spikeloom_imc_network *network, char **words) {
     size_t size = 0;
-    uint32_t *jobs = load(words[0], "jobs.bin", &size), answer[SPIKELOOM_IMC_NETWORK_ANSWER_WORDS];
+    uint32_t *jobs = load_words(words[0], "jobs.bin", &size), answer[SPIKELOOM_IMC_NETWORK_ANSWER_WORDS];
     spikeloom_imc_network some = *network;
     spikeloom_imc_written written;
     int result = NO_FILE;
@@ -87,7 +81,7 @@ static int write_cells(const spikeloom_imc_device *device, const spikeloom_imc_n
 static int calibrate(const spikeloom_imc_device *device, const spikeloom_imc_network *network, char **words) {
     static const spikeloom_imc_calibration offsets = SPIKELOOM_IMC_OFFSETS, trims = SPIKELOOM_IMC_TRIMS;
     size_t size = 0;
-    uint32_t *program = load(words[0], "program.bin", &size);
+    uint32_t *program = load_words(words[0], "program.bin", &size);
     int result = NO_FILE;
     if (program && size == network->program_words)
         result = spikeloom_imc_calibrate(device, network, program, strcmp(words[1], "trims") ? &offsets : &trims, POLLS);
@@ -95,13 +89,9 @@ static int calibrate(const spikeloom_imc_device *device, const spikeloom_imc_net
     return result;
 }
 
-static void put(FILE *file, uint32_t value) {
-    for (int shift = 0; shift < 32; shift += 8) fputc((int)(value >> shift & 255u), file);
-}
-
 static int images(const spikeloom_imc_device *device, const spikeloom_imc_network *network, char **words) {
     size_t size = 0, inputs = 0;
-    uint32_t *program = load(words[0], "program.bin", &size), *blocks = load(words[0], "inputs.bin", &inputs);
+    uint32_t *program = load_words(words[0], "program.bin", &size), *blocks = load_words(words[0], "inputs.bin", &inputs);
     const size_t first = strtoul(words[1], NULL, 10), count = strtoul(words[2], NULL, 10);
     FILE *out = fopen(words[3], "ab");
     int result = SPIKELOOM_IMC_OK;

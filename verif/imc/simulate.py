@@ -20,7 +20,7 @@ from golden.imc.run import Placed, Setting, inputs, place, run
 from golden.network import Network, map_arrays
 from golden.run import Trace, predict, unpack
 from golden.run import run as plain_run
-from hdl.imc.activation import pack, split
+from hdl.imc.activation import operand_words
 from hdl.imc.event_counters import EVENTS
 from hdl.imc.host_port import Target
 from hdl.imc.program import LayerProgram, programs
@@ -31,6 +31,7 @@ from verif.imc.lowering import lowering_arch
 from verif.imc.macro_shell import layer_phases, macro_tables, values
 from verif.imc.setting import calibrated_setting, told
 from verif.imc.system import ImcSystem, Result, Script
+from verif.inject import operands
 from verif.simulate import non_silent, repeat, spikes_changed
 from verif.workload import Workload, load_workload
 
@@ -118,8 +119,7 @@ def run_words(network: Network, words: list[Tensors], p: ImcArch, machine: Machi
             found = run(network, p, setting, {name: torch.from_numpy(word) for name, word in entry.items()}, image=index,
                         placed=placed)
             traces.append(found)
-            tensors = {name: np.asarray(word) for name, word in found.inputs.items()} | {
-                name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
+            tensors = {name: np.asarray(word) for name, word in operands(found).items()}
             cells = broken(plain, p, setting) if inject else plain
             script.image(index)
             phases = image_phases(p, cells, tensors, network.steps, setting.skip)
@@ -156,9 +156,7 @@ def _play(script: Script, p: ImcArch, placed: tuple[Placed, ...], layers: list[L
 
     phases : files of the whole image, or of each step
     """
-    first = placed[0].mapped
-    planes = np.concatenate([split(tensors[q.source], len(q.planes)) for q in first.layer.passes])
-    script.send(Target.MAP_0, 0, pack(planes, p.rows).ravel())
+    script.send(Target.MAP_0, 0, operand_words(placed[0].mapped.layer, tensors, p.rows).ravel())
     runs, exits = list[Run](), layers[-1].exits["steps"] > 0
     for step, path in enumerate(phases):
         script.values(path)

@@ -1,7 +1,6 @@
 """``spikeloom compile --top imc``: the files agree with golden, and the C driver gets the expected result from the RTL."""
 
 import ctypes
-import dataclasses
 import hashlib
 import json
 import re
@@ -10,12 +9,10 @@ import struct
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -35,7 +32,7 @@ from hdl.imc.program_files import DRIVER
 from hdl.imc.register_map import ERRORS, OFFSETS
 from models.spiking import LIFNode
 from spikeloom.imc_program import compile_imc
-from verif.c_library import LANGUAGES, c_blocks, compiled
+from verif.c_library import LANGUAGES, c_blocks, compiled, encoded
 from verif.c_library import library as linked
 from verif.imc.calibration import calibrate, tables
 from verif.imc.lowering import lowering_arch
@@ -43,6 +40,7 @@ from verif.imc.macro_shell import actions, macro_tables, told, values
 from verif.imc.setting import calibrated_setting
 from verif.imc.simulate import image_phases
 from verif.imc.system import ImcSystem, Script
+from verif.inject import operands
 from verif.workload import Workload, load_workload
 
 HERE = Path(__file__).parent
@@ -104,8 +102,7 @@ class Chip:
             found = tile_run(network, P, self.setting, words, image=index, placed=placed)
             sums = logits(found).tolist()
             self.expected += struct.pack(f"<{len(sums) + 2}i", *sums, predict(found), self.workload.network.steps)
-            tensors = {name: np.asarray(word) for name, word in found.inputs.items()} | {
-                name: np.asarray(layer.output) for name, layer in found.layers.items() if layer.output is not None}
+            tensors = {name: np.asarray(word) for name, word in operands(found).items()}
             phases = image_phases(P, self.placed, tensors, self.workload.network.steps, self.setting.skip)
             self.script.image(index)
             self.script.values(values(self.work / f"values_{index}", chain(*phases)))
@@ -257,14 +254,6 @@ def test_own_network(tmp_path: Path) -> None:
     assert len({*struct.unpack(f"<{4 * 3 * 2}i", results[:4 * 4 * 3 * 2])}) > 12
 
 
-def encoded(shared: Path, pixels: NDArray[np.int64], size: int) -> bytes:
-    """Return the input block that the driver makes of quantised values."""
-    block = (ctypes.c_uint8 * size)(*[255] * size)
-    flat = pixels.flatten().tolist()
-    ctypes.CDLL(str(shared)).encode((ctypes.c_int32 * len(flat))(*flat), block)
-    return bytes(block)
-
-
 def test_encode(folder: Path, tmp_path: Path, workload: Workload) -> None:
     """The driver makes the input blocks of inputs.bin from quantised images; one wrong value is seen."""
     shared, inputs = library(folder, tmp_path), (folder / "inputs.bin").read_bytes()
@@ -333,9 +322,8 @@ def test_broken_driver_is_seen(tmp_path: Path, workload: Workload, old: str, new
     (out / DRIVER[1]).write_text(text.replace(old, new))
     chip = Chip(workload, tmp_path)
     chip.images(library(out, tmp_path), out, "sleep", which=(1,))
-    result: dict[str, Any] = dataclasses.asdict(ImcSystem(P, monitor=True).run(chip.script))
-    results = tmp_path / "results.bin"
-    assert result["failure"] or any(result["reads"]) or result["macro"]["errors"] or (
+    done, results = ImcSystem(P, monitor=True).run(chip.script), tmp_path / "results.bin"
+    assert done.failure or any(done.reads) or done.macro.errors or (
         results.read_bytes() != (out / "expected.bin").read_bytes()[-48:])
 
 

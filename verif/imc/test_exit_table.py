@@ -15,6 +15,7 @@ from verif.imc.exit_table import HEAD, THRESHOLDS, WORKLOAD, Shown, lines, main,
 from verif.imc.lowering import lowering_arch
 from verif.imc.macro_shell import layer_phases
 from verif.imc.setting import setting_of
+from verif.inject import operands
 from verif.workload import load_workload
 
 PAGE = Path(__file__).parents[2] / "docs" / "imc.md"
@@ -37,8 +38,7 @@ def test_phases_and_sums_are_those_of_a_run() -> None:
     words = {name: torch.from_numpy(word) for name, word in load_workload(WORKLOAD, lowering_arch(P)).words(0).items()}
     trace = run(network, P, setting, words, placed=place(map_arrays(network, torch.asarray), P, setting))
     assert shown.sums[0].tolist() == sums_by_step(trace).tolist() and shown.sums[0, -1].tolist() == logits(trace).tolist()
-    tensors = {name: np.asarray(word) for name, word in words.items()} | {
-        name: np.asarray(layer.output) for name, layer in trace.layers.items() if layer.output is not None}
+    tensors = {name: np.asarray(word) for name, word in operands(trace).items()}
     counted = {1: 0, network.steps: 0}
     for entry, layer in zip(plain, trace.layers.values(), strict=True):
         for step, x in enumerate(inputs(entry, tensors, network.steps)):
